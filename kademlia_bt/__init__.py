@@ -1,0 +1,1 @@
+"""A mainline DHT node: Kademlia and KRPC over UDP (BEP 5)."""

@@ -1,0 +1,1 @@
+"""From a magnet link to the files."""

@@ -1,0 +1,326 @@
+"""The port to the outer world: datagrams, streams, listeners and names, and the real one over trio.
+
+Everything above takes a `Network` as an argument; tests pass a virtual one. Only addresses that are
+already literals are dialled: names are resolved by `resolve`, once, at the border.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import sys
+from collections.abc import Sequence
+from typing import Protocol
+
+import trio
+
+from wire.compact import IPV4, IPV6, Endpoint
+from wire.errors import NetworkError
+
+__all__ = ["Buffer", "Datagrams", "Listener", "Network", "Stream", "TrioNetwork"]
+
+Buffer = bytes | bytearray | memoryview
+
+_RECEIVE_BATCH = 64
+"""Datagrams read before other tasks get their turn: about a millisecond of answering."""
+_DATAGRAM_BYTES = 65536
+_UDP_SOCKET_BUFFER_BYTES = 2 << 20
+"""Room for the burst that comes while one batch is answered; the kernel may grant less."""
+_LISTEN_BACKLOG = 128
+_SEND_BUFFERS = 512
+"""Buffers handed to one `sendmsg`: below the IOV_MAX of 1,024 that systems guarantee."""
+
+
+class Datagrams(Protocol):
+    """A bound UDP socket."""
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where it is bound."""
+        ...
+
+    async def receive(self) -> list[tuple[bytes, Endpoint]]:
+        """Waits for datagrams, then gives all that are there, up to a batch. Raises NetworkError when closed."""
+        ...
+
+    def send(self, data: Buffer, to: Endpoint) -> bool:
+        """Sends at once or not at all; False where the system would not take it. Never raises for the network."""
+        ...
+
+    def close(self) -> None:
+        """Closes it; a waiting `receive` raises NetworkError."""
+        ...
+
+
+class Stream(Protocol):
+    """A connected byte stream (TCP, or later uTP)."""
+
+    @property
+    def remote(self) -> Endpoint:
+        """The other end."""
+        ...
+
+    async def receive_into(self, buffer: memoryview) -> int:
+        """Waits for bytes and puts them into `buffer`; 0 at the end. Raises NetworkError."""
+        ...
+
+    async def send_all(self, buffers: Sequence[Buffer]) -> None:
+        """Sends the buffers in order, whole. Raises NetworkError."""
+        ...
+
+    def close(self) -> None:
+        """Closes at once; what was not sent is lost. Waiting calls raise NetworkError. May be called twice."""
+        ...
+
+
+class Listener(Protocol):
+    """A listening TCP socket."""
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where it listens."""
+        ...
+
+    async def accept(self) -> Stream:
+        """Waits for the next connection. Raises NetworkError when closed."""
+        ...
+
+    def close(self) -> None:
+        """Closes it; a waiting `accept` raises NetworkError."""
+        ...
+
+
+class Network(Protocol):
+    """What the shells need of the outer world."""
+
+    async def udp(self, at: Endpoint) -> Datagrams:
+        """Binds a UDP socket; port 0 picks a free one. Raises NetworkError."""
+        ...
+
+    async def connect(self, to: Endpoint) -> Stream:
+        """Opens a stream; the caller bounds the time. Raises NetworkError."""
+        ...
+
+    async def listen(self, at: Endpoint) -> Listener:
+        """Listens for streams; port 0 picks a free one. Raises NetworkError."""
+        ...
+
+    async def resolve(self, host: str, port: int) -> list[Endpoint]:
+        """Every A and AAAA address of a name, or the literal itself. Raises NetworkError where there is none."""
+        ...
+
+
+def _network_error(action: str, where: object, error: OSError) -> NetworkError:
+    reason = error.strerror or str(error) or type(error).__name__
+    hint = {
+        errno.EADDRINUSE: "; another program uses this port: choose another, or port 0 for a free one",
+        errno.EADDRNOTAVAIL: "; no interface of this machine has that address",
+        errno.EACCES: "; ports below 1024 need more rights",
+        errno.EMFILE: "; too many open files: raise the limit (ulimit -n)",
+    }.get(error.errno or 0, "")
+    return NetworkError(f"cannot {action} {where}: {reason}{hint}")
+
+
+def _endpoint(address: tuple[str, int] | tuple[str, int, int, int]) -> Endpoint:
+    host = address[0]
+    if ":" not in host:
+        return Endpoint(host, address[1])
+    return Endpoint.of(host, address[1])
+
+
+def _bound(kind: int, at: Endpoint) -> socket.socket:
+    sock = socket.socket(at.family.af, kind)
+    try:
+        sock.setblocking(False)
+        if at.family is IPV6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if kind == socket.SOCK_STREAM and sys.platform != "win32":
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((at.host, at.port))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+class _TrioDatagrams:
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self.endpoint = _endpoint(sock.getsockname())
+        for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+            sock.setsockopt(socket.SOL_SOCKET, option, _UDP_SOCKET_BUFFER_BYTES)
+
+    async def receive(self) -> list[tuple[bytes, Endpoint]]:
+        receive = self._socket.recvfrom
+        batch: list[tuple[bytes, Endpoint]] = []
+        while True:
+            try:
+                await trio.lowlevel.wait_readable(self._socket)
+            except (OSError, ValueError, trio.ClosedResourceError) as error:
+                raise NetworkError(f"the UDP socket {self.endpoint} is closed") from error
+            try:
+                for _ in range(_RECEIVE_BATCH):
+                    data, address = receive(_DATAGRAM_BYTES)
+                    batch.append((data, _endpoint(address)))
+            except BlockingIOError:
+                pass
+            except OSError as error:
+                # An ICMP "unreachable" for something sent earlier surfaces here on some systems.
+                if self._socket.fileno() < 0:
+                    raise NetworkError(f"the UDP socket {self.endpoint} is closed") from error
+            if batch:
+                return batch
+
+    def send(self, data: Buffer, to: Endpoint) -> bool:
+        try:
+            self._socket.sendto(data, to)
+        except (OSError, OverflowError):  # full buffer, no route, wrong family: a datagram may get lost
+            return False
+        return True
+
+    def close(self) -> None:
+        if self._socket.fileno() >= 0:
+            trio.lowlevel.notify_closing(self._socket)
+            self._socket.close()
+
+
+class _TrioStream:
+    def __init__(self, sock: socket.socket, remote: Endpoint) -> None:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._socket = sock
+        self.remote = remote
+
+    async def receive_into(self, buffer: memoryview) -> int:
+        # Waiting first yields to the other tasks on each read, however fast the sender is.
+        try:
+            while True:
+                await trio.lowlevel.wait_readable(self._socket)
+                try:
+                    return self._socket.recv_into(buffer)
+                except BlockingIOError:
+                    continue
+        except OSError as error:
+            raise _network_error("read from", self.remote, error) from error
+        except (ValueError, trio.ClosedResourceError) as error:
+            raise NetworkError(f"the connection to {self.remote} is closed") from error
+
+    async def send_all(self, buffers: Sequence[Buffer]) -> None:
+        queue = [memoryview(buffer) for buffer in buffers if len(buffer)]
+        first = 0
+        try:
+            while first < len(queue):
+                try:
+                    sent = self._send_some(queue[first : first + _SEND_BUFFERS])
+                except BlockingIOError:
+                    await trio.lowlevel.wait_writable(self._socket)
+                    continue
+                while first < len(queue) and sent >= len(queue[first]):
+                    sent -= len(queue[first])
+                    first += 1
+                if sent:
+                    queue[first] = queue[first][sent:]
+        except OSError as error:
+            raise _network_error("write to", self.remote, error) from error
+        except (ValueError, trio.ClosedResourceError) as error:
+            raise NetworkError(f"the connection to {self.remote} is closed") from error
+
+    def _send_some(self, buffers: Sequence[memoryview]) -> int:
+        if len(buffers) == 1 or not hasattr(self._socket, "sendmsg"):  # Windows has no sendmsg
+            return self._socket.send(buffers[0])
+        return self._socket.sendmsg(buffers)
+
+    def close(self) -> None:
+        if self._socket.fileno() >= 0:
+            trio.lowlevel.notify_closing(self._socket)
+            self._socket.close()
+
+
+class _TrioListener:
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self.endpoint = _endpoint(sock.getsockname())
+
+    async def accept(self) -> Stream:
+        while True:
+            try:
+                await trio.lowlevel.wait_readable(self._socket)
+                sock, address = self._socket.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                continue
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                    await trio.sleep(0.1)  # the queue stays full until something closes: no busy loop
+                    continue
+                raise _network_error("accept on", self.endpoint, error) from error
+            except (ValueError, trio.ClosedResourceError) as error:
+                raise NetworkError(f"the listener {self.endpoint} is closed") from error
+            sock.setblocking(False)
+            return _TrioStream(sock, _endpoint(address))
+
+    def close(self) -> None:
+        if self._socket.fileno() >= 0:
+            trio.lowlevel.notify_closing(self._socket)
+            self._socket.close()
+
+
+class TrioNetwork:
+    """The real network, over trio. Sockets are non-blocking; waiting is `trio.lowlevel.wait_readable`."""
+
+    async def udp(self, at: Endpoint) -> Datagrams:
+        """Binds a UDP socket (an IPv6 one takes IPv6 alone). Raises NetworkError."""
+        await trio.lowlevel.checkpoint()
+        try:
+            return _TrioDatagrams(_bound(socket.SOCK_DGRAM, at))
+        except OSError as error:
+            raise _network_error("open UDP", at, error) from error
+
+    async def connect(self, to: Endpoint) -> Stream:
+        """Opens a TCP connection. Raises NetworkError."""
+        sock = socket.socket(to.family.af, socket.SOCK_STREAM)
+        try:
+            sock.setblocking(False)
+            try:
+                sock.connect((to.host, to.port))
+            except BlockingIOError:
+                await trio.lowlevel.wait_writable(sock)
+                code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+                if code:
+                    raise OSError(code, os.strerror(code)) from None
+            else:
+                await trio.lowlevel.checkpoint()
+            return _TrioStream(sock, to)
+        except OSError as error:
+            sock.close()
+            raise _network_error("connect to", to, error) from error
+        except BaseException:
+            sock.close()
+            raise
+
+    async def listen(self, at: Endpoint) -> Listener:
+        """Listens on TCP (an IPv6 listener takes IPv6 alone). Raises NetworkError."""
+        await trio.lowlevel.checkpoint()
+        try:
+            sock = _bound(socket.SOCK_STREAM, at)
+            try:
+                sock.listen(_LISTEN_BACKLOG)
+            except BaseException:
+                sock.close()
+                raise
+        except OSError as error:
+            raise _network_error("listen on", at, error) from error
+        return _TrioListener(sock)
+
+    async def resolve(self, host: str, port: int) -> list[Endpoint]:
+        """Every A and AAAA address of `host`, IPv4 first, each once. Raises NetworkError."""
+        try:
+            found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise NetworkError(f"cannot resolve {host}: {reason}") from error
+        endpoints = dict.fromkeys(
+            Endpoint.of(str(address[0]), port)
+            for af, _, _, _, address in found
+            if af in (socket.AF_INET, socket.AF_INET6)
+        )
+        return sorted(endpoints, key=lambda endpoint: endpoint.family is not IPV4)

@@ -1,0 +1,1 @@
+"""Pieces on disk: written, read, checked, and remembered between runs."""

@@ -1,0 +1,124 @@
+"""One UDP socket for all its tenants: KRPC, uTP and tracker packets, told apart by their first byte.
+
+A tenant is a machine without I/O. The pump here reads, hands each datagram to its tenant, ticks the
+tenants' timers and sends what they have to say. A tenant that was called from outside (a lookup
+begun) is heard after `wake`.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import trio
+
+from wire.compact import Endpoint
+from wire.net import Buffer, Datagrams
+
+__all__ = ["Tenant", "UdpPump"]
+
+
+class Tenant(Protocol):
+    """A protocol that lives on the shared socket. Times are the caller's monotonic seconds."""
+
+    def claims(self, first_byte: int) -> bool:
+        """Whether a datagram that begins so is this tenant's."""
+        ...
+
+    def receive(self, data: bytes, address: Endpoint, now: float) -> None:
+        """Takes a datagram. Never raises for what is in it."""
+        ...
+
+    def outgoing(self) -> list[tuple[Buffer, Endpoint]]:
+        """What is to be sent, drained."""
+        ...
+
+    def next_timer(self) -> float | None:
+        """When `tick` is wanted next."""
+        ...
+
+    def tick(self, now: float) -> None:
+        """Does what time brings."""
+        ...
+
+
+class UdpPump:
+    """Pumps one socket for its tenants; `run` does the work, until its socket is closed or it is cancelled."""
+
+    def __init__(self, datagrams: Datagrams) -> None:
+        self._datagrams = datagrams
+        self._tenants: list[Tenant] = []
+        self._by_first_byte: list[Tenant | None] = [None] * 256
+        self._wakened = trio.Event()
+        self.unclaimed = 0
+        """Datagrams that no tenant wanted."""
+        self.unsent = 0
+        """Datagrams that the system would not take."""
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where the socket is bound."""
+        return self._datagrams.endpoint
+
+    def add(self, tenant: Tenant) -> None:
+        """Takes in a tenant; where two claim a first byte, the earlier one gets it."""
+        self._tenants.append(tenant)
+        for first in range(256):
+            if self._by_first_byte[first] is None and tenant.claims(first):
+                self._by_first_byte[first] = tenant
+        self.wake()
+
+    def wake(self) -> None:
+        """Sends at once what the tenants have to say, and looks at their timers anew."""
+        self._drain()
+        self._wakened.set()
+
+    def close(self) -> None:
+        """Closes the socket; `run` ends with NetworkError."""
+        self._datagrams.close()
+
+    async def run(self) -> None:
+        """Reads and ticks. Raises NetworkError once the socket is closed."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._tick)
+            await self._read()
+
+    async def _read(self) -> None:
+        owners = self._by_first_byte
+        while True:
+            batch = await self._datagrams.receive()
+            now = trio.current_time()
+            for data, address in batch:
+                tenant = owners[data[0]] if data else None
+                if tenant is None:
+                    self.unclaimed += 1
+                else:
+                    tenant.receive(data, address, now)
+            self._drain()
+            if self._due() != self._sleeping_until:
+                self._wakened.set()
+
+    _sleeping_until: float | None = None
+
+    def _due(self) -> float | None:
+        timers = [timer for tenant in self._tenants if (timer := tenant.next_timer()) is not None]
+        return min(timers, default=None)
+
+    async def _tick(self) -> None:
+        while True:
+            self._wakened = trio.Event()
+            self._sleeping_until = due = self._due()
+            with trio.move_on_at(float("inf") if due is None else due):
+                await self._wakened.wait()
+            now = trio.current_time()
+            for tenant in self._tenants:
+                timer = tenant.next_timer()
+                if timer is not None and timer <= now:
+                    tenant.tick(now)
+            self._drain()
+
+    def _drain(self) -> None:
+        send = self._datagrams.send
+        for tenant in self._tenants:
+            for data, address in tenant.outgoing():
+                if not send(data, address):
+                    self.unsent += 1
