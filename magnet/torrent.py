@@ -78,6 +78,11 @@ class TorrentHandle:
         until the metadata is known."""
         raise NotImplementedError
 
+    @property
+    def metadata_via(self) -> str | None:
+        """Where the peer that gave the metadata was found ("dht", "peer", ...), or "cache" or "file"; None before."""
+        raise NotImplementedError
+
     async def metadata(self) -> Torrent:
         """Waits for the verified metadata. Raises ResolveError."""
         raise NotImplementedError
