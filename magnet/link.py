@@ -1,0 +1,338 @@
+"""Magnet links as values: reading whatever people paste, and writing one canonical form (BEP 9, BEP 53).
+
+A link comes from strangers: its length and each of its lists are bounded, addresses and URLs are checked
+for form only, and its name is cleaned for display but never used as a path. Nothing is fetched here.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import quote, unquote, unquote_plus, urlsplit
+
+from wire.compact import parse_host_port
+from wire.errors import MisuseError, ProtocolError
+from wire.ids import InfoHash
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from wire.metainfo import Torrent
+
+__all__ = ["LinkError", "MagnetLink", "examine"]
+
+MAX_LINK_CHARS = 1 << 16
+"""Far above what browsers and shells pass on, far below what would cost time to split."""
+MAX_URLS = 200
+"""Trackers, web seeds and sources, each: links with a thousand trackers exist to hurt."""
+MAX_PEERS = 100
+MAX_RANGES = 1000
+MAX_FILE_INDEX = (1 << 31) - 1
+MAX_NAME_CHARS = 255
+MAX_SIZE_BYTES = 1 << 62
+
+_SCHEME = "magnet:"
+_TRACKER_SCHEMES = ("http", "https", "udp", "ws", "wss")
+_WEB_SCHEMES = ("http", "https", "ftp")
+_KEPT_UNREAD = {"kt", "mt", "x.do", "cr", "pt", "av", "fc", "ix"}
+"""Keys that other clients write and nobody needs for the files; not worth a remark."""
+
+
+class LinkError(ProtocolError):
+    """A text that is no usable magnet link; the message is one line that says what is wrong with it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MagnetLink:
+    """A magnet link. `str(link)` is its canonical form, and `parse` of that gives an equal link."""
+
+    info_hash: InfoHash
+    name: str | None = None
+    """Display name (`dn`), cleaned of what cannot be shown on one line."""
+    trackers: tuple[str, ...] = ()
+    """Announce URLs (`tr`), in their order."""
+    web_seeds: tuple[str, ...] = ()
+    """`ws` (BEP 19)."""
+    peers: tuple[tuple[str, int], ...] = ()
+    """`x.pe`: (IP address or name, port)."""
+    select: tuple[tuple[int, int], ...] = ()
+    """`so` (BEP 53): inclusive ranges of file indices, sorted and merged. None at all means every file."""
+    size: int | None = None
+    """`xl`, in bytes, as the link claims."""
+    sources: tuple[str, ...] = ()
+    """`xs` and `as`: URLs where a .torrent may lie."""
+
+    @classmethod
+    def parse(cls, text: str) -> MagnetLink:
+        """Reads a magnet link or a bare info-hash (hex or base32). Raises LinkError.
+
+        What is wrong in a part that is not needed is left out; `examine` tells of it.
+        """
+        return examine(text)[0]
+
+    @classmethod
+    def of(cls, torrent: Torrent, *, peers: Iterable[tuple[str, int]] = ()) -> MagnetLink:
+        """The link of a torrent, with its trackers and web seeds."""
+        trackers = _unique(url for tier in torrent.trackers for url in tier)
+        return cls(
+            info_hash=torrent.info.info_hash,
+            name=_clean_name(torrent.name),
+            trackers=tuple(trackers[:MAX_URLS]),
+            web_seeds=tuple(_unique(torrent.web_seeds)[:MAX_URLS]),
+            peers=tuple(peers)[:MAX_PEERS],
+            size=torrent.size,
+        )
+
+    def wanted(self, file_count: int) -> list[bool]:
+        """For each of `file_count` files whether `so` picks it; all of them where it picks none that exist."""
+        wanted = [False] * file_count
+        for first, last in self.select:
+            for index in range(first, min(last + 1, file_count)):
+                wanted[index] = True
+        return wanted if any(wanted) else [True] * file_count
+
+    def __str__(self) -> str:
+        parts = []
+        if self.info_hash.v1 is not None:
+            parts.append(f"xt=urn:btih:{self.info_hash.v1.hex()}")
+        if self.info_hash.multihash is not None:
+            parts.append(f"xt=urn:btmh:{self.info_hash.multihash}")
+        if self.name is not None:
+            parts.append(f"dn={quote(self.name, safe='')}")
+        if self.size is not None:
+            parts.append(f"xl={self.size}")
+        parts += [f"tr={quote(url, safe='')}" for url in self.trackers]
+        parts += [f"ws={quote(url, safe='')}" for url in self.web_seeds]
+        parts += [f"xs={quote(url, safe='')}" for url in self.sources]
+        parts += [f"x.pe={_host_port(host, port)}" for host, port in self.peers]
+        if self.select:
+            parts.append("so=" + ",".join(str(a) if a == b else f"{a}-{b}" for a, b in self.select))
+        return "magnet:?" + "&".join(parts)
+
+
+def examine(text: str) -> tuple[MagnetLink, tuple[str, ...]]:
+    """Reads a link like `MagnetLink.parse`, and tells what in it was repaired, left out or without use.
+
+    Each remark is one line. Raises LinkError where there is no link left.
+    """
+    text = text.strip().strip("<>\"'").strip()
+    if not text:
+        raise LinkError("the link is empty")
+    if len(text) > MAX_LINK_CHARS:
+        raise LinkError(f"the link is {len(text)} characters long; at most {MAX_LINK_CHARS} are read")
+    if text[: len(_SCHEME)].lower() != _SCHEME:
+        return _bare(text), ()
+    reader = _Reader()
+    query = text[len(_SCHEME) :]
+    if not query.startswith("?"):
+        raise LinkError("a magnet link begins with 'magnet:?'")
+    for part in query[1:].split("&"):
+        reader.part(part)
+    return reader.link(), tuple(reader.remarks)
+
+
+def _bare(text: str) -> MagnetLink:
+    try:
+        return MagnetLink(info_hash=InfoHash.parse(text))
+    except ProtocolError as error:
+        if "://" in text[:20]:
+            raise LinkError(f"{_short(text)!r} is no magnet link") from None
+        raise LinkError(f"no magnet link, and {error}") from None
+
+
+class _Reader:
+    """Collects the parameters of one link and what there is to remark on them."""
+
+    def __init__(self) -> None:
+        self.remarks: list[str] = []
+        self._v1: bytes | None = None
+        self._v2: bytes | None = None
+        self._name: str | None = None
+        self._size: int | None = None
+        self._urls: dict[str, list[str]] = {"tr": [], "ws": [], "xs": []}
+        self._peers: list[tuple[str, int]] = []
+        self._ranges: list[tuple[int, int]] = []
+        self._foreign: list[str] = []
+
+    def remark(self, line: str) -> None:
+        if len(self.remarks) < MAX_URLS:
+            self.remarks.append(line)
+
+    def part(self, part: str) -> None:
+        key, equals, raw = part.partition("=")
+        key = unquote(key).lower()
+        if key.startswith("amp;"):  # copied out of a page's source
+            self.remark("'&amp;' was read as '&'")
+            key = key[4:]
+        if not equals or not raw:
+            if part:
+                self.remark(f"{_short(part)!r} has no value and was left out")
+            return
+        stem, dot, number = key.partition(".")
+        if dot and number.isdigit():  # xt.1, tr.2: the form that the first draft of magnet links had
+            key = stem
+        match key:
+            case "xt":
+                self._topic(unquote(raw).strip())
+            case "dn":
+                name = _clean_name(unquote_plus(raw, errors="replace"))
+                if self._name is None:
+                    self._name = name
+            case "xl":
+                self._length(unquote(raw).strip())
+            case "tr":
+                self._url("tr", raw, _TRACKER_SCHEMES)
+            case "ws":
+                self._url("ws", raw, _WEB_SCHEMES)
+            case "xs" | "as":
+                self._url("xs", raw, _WEB_SCHEMES)
+            case "x.pe":
+                self._peer(unquote(raw).strip())
+            case "so":
+                self._selection(unquote(raw))
+            case _:
+                if key not in _KEPT_UNREAD:
+                    self.remark(f"{_short(key)!r} is not a parameter that is used here")
+
+    def link(self) -> MagnetLink:
+        if self._v1 is None and self._v2 is None:
+            if self._foreign:
+                raise LinkError(
+                    f"the link names no torrent: its xt is {_short(self._foreign[0])!r}, "
+                    "not urn:btih:INFO-HASH or urn:btmh:MULTIHASH"
+                )
+            raise LinkError("the link names no torrent: it has no xt=urn:btih:INFO-HASH")
+        return MagnetLink(
+            info_hash=InfoHash(self._v1, self._v2),
+            name=self._name,
+            trackers=tuple(self._urls["tr"]),
+            web_seeds=tuple(self._urls["ws"]),
+            peers=tuple(self._peers),
+            select=_merged(self._ranges),
+            size=self._size,
+            sources=tuple(self._urls["xs"]),
+        )
+
+    def _topic(self, topic: str) -> None:
+        kind, _, text = topic.rpartition(":")
+        kind = kind.lower()
+        if kind not in ("urn:btih", "urn:btmh"):
+            self._foreign.append(topic)
+            self.remark(f"xt={_short(topic)} is of another network and was left out")
+            return
+        try:
+            value = InfoHash.parse(text.strip())
+        except ProtocolError as error:
+            raise LinkError(str(error)) from None
+        if value.v1 is not None:
+            if kind == "urn:btmh":
+                raise LinkError(f"xt=urn:btmh: takes a v2 multihash (1220 and 64 hex digits), not {_short(text)!r}")
+            if self._v1 is not None and self._v1 != value.v1:
+                raise LinkError("the link names two torrents: it has two different urn:btih: hashes")
+            if len(text) == 32 or text != text.lower():
+                self.remark("the info-hash was rewritten as 40 lower-case hex digits")
+            self._v1 = value.v1
+        else:
+            if self._v2 is not None and self._v2 != value.v2:
+                raise LinkError("the link names two torrents: it has two different urn:btmh: hashes")
+            if kind == "urn:btih":
+                self.remark("a v2 hash belongs into xt=urn:btmh:1220..., not into urn:btih:")
+            elif len(text) == 64:
+                self.remark("the multihash prefix 1220 was missing and was added")
+            self._v2 = value.v2
+
+    def _length(self, text: str) -> None:
+        if text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= MAX_SIZE_BYTES:
+            self._size = int(text)
+        else:
+            self.remark(f"xl={_short(text)} is no size in bytes and was left out")
+
+    def _url(self, key: str, raw: str, schemes: Sequence[str]) -> None:
+        url = unquote(raw, errors="replace").strip()
+        if "://" not in url and "%3a%2f%2f" in url.lower():
+            url = unquote(url, errors="replace").strip()
+            self.remark(f"{key}={_short(url)} was percent-encoded twice")
+        if not _is_url(url, schemes):
+            self.remark(f"{key}={_short(url)} is no URL of {', '.join(schemes)} and was left out")
+            return
+        kept = self._urls[key]
+        if url in kept:
+            self.remark(f"{key}={_short(url)} is there twice")
+        elif len(kept) >= MAX_URLS:
+            line = f"only the first {MAX_URLS} of {key} are kept"
+            if line not in self.remarks:
+                self.remark(line)
+        else:
+            kept.append(url)
+
+    def _peer(self, text: str) -> None:
+        try:
+            host, port = parse_host_port(text)
+        except MisuseError as error:
+            self.remark(f"x.pe: {error}; left out")
+            return
+        if port == 0 or not _is_host(host):
+            self.remark(f"x.pe={_short(text)} cannot be dialled and was left out")
+        elif len(self._peers) < MAX_PEERS and (host, port) not in self._peers:
+            self._peers.append((host, port))
+
+    def _selection(self, text: str) -> None:
+        for item in text.split(","):
+            first, dash, last = item.strip().partition("-")
+            last = last if dash else first
+            if not (_is_index(first) and _is_index(last)) or int(first) > int(last):
+                self.remark(f"so={_short(item)!r} is no file index or range and was left out")
+            elif len(self._ranges) < MAX_RANGES:
+                self._ranges.append((int(first), int(last)))
+
+
+def _is_index(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 10 and int(text) <= MAX_FILE_INDEX
+
+
+def _is_url(url: str, schemes: Sequence[str]) -> bool:
+    try:
+        split = urlsplit(url)
+        split.port  # noqa: B018 - raises where the port is none
+    except ValueError:
+        return False
+    printable = all(char > " " and char != "\x7f" for char in url)
+    return split.scheme.lower() in schemes and bool(split.hostname) and printable
+
+
+def _is_host(host: str) -> bool:
+    return len(host) <= 253 and all(char.isalnum() or char in ".-_:%" for char in host)
+
+
+def _merged(ranges: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    merged: list[tuple[int, int]] = []
+    for first, last in sorted(ranges):
+        if merged and first <= merged[-1][1] + 1:
+            merged[-1] = (merged[-1][0], max(merged[-1][1], last))
+        else:
+            merged.append((first, last))
+    return tuple(merged)
+
+
+def _clean_name(name: str) -> str | None:
+    """One line without control, format (bidi) and surrogate characters, of bounded length; None if nothing is left."""
+    kept = "".join(" " if char.isspace() else char for char in name if _shown(char))
+    return kept[:MAX_NAME_CHARS].strip() or None
+
+
+def _shown(char: str) -> bool:
+    return char.isspace() or unicodedata.category(char) not in ("Cc", "Cf", "Cs")
+
+
+def _host_port(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _short(text: str) -> str:
+    text = "".join(char if char.isprintable() else "?" for char in text)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _unique(items: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(items))
