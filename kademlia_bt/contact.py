@@ -1,0 +1,41 @@
+"""A DHT node as a value: its id and where it answers (BEP 5, BEP 32). What the table knows of one stands in table.py."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from wire.compact import Endpoint, Family
+from wire.errors import ProtocolError
+from wire.ids import ID_BYTES
+
+__all__ = ["Contact", "unpack_contacts"]
+
+
+class Contact(NamedTuple):
+    """A node id of 20 bytes and the endpoint that it was told to live at. Compares and hashes by value."""
+
+    id: bytes
+    endpoint: Endpoint
+
+    def compact(self) -> bytes:
+        """Id, address and port: 26 bytes over IPv4, 38 over IPv6 (BEP 5, BEP 32)."""
+        return self.id + self.endpoint.compact()
+
+    def __str__(self) -> str:
+        return f"{self.id.hex()} {self.endpoint}"
+
+
+def unpack_contacts(data: bytes, family: Family, limit: int) -> list[Contact]:
+    """Splits the compact nodes of one family, at most `limit` of them; what a broken string's end holds is dropped.
+
+    Raises ProtocolError where an entry is no endpoint (none is today: every 6 or 18 bytes are one).
+    """
+    width = family.node_bytes
+    end = min(len(data) // width, limit) * width
+    try:
+        return [
+            Contact(data[at : at + ID_BYTES], Endpoint.from_compact(data[at + ID_BYTES : at + width]))
+            for at in range(0, end, width)
+        ]
+    except ValueError as error:  # inet_ntop's own, for a width that the families do not have
+        raise ProtocolError(f"bad compact nodes: {error}") from None

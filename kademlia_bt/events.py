@@ -1,0 +1,169 @@
+"""What a DHT tells its caller: events, and its counts as a frozen value. No behaviour.
+
+The `lookup` and `question` of an event are the very handles that `Dht.start` and `Dht.query` gave:
+tell them apart by identity.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from kademlia_bt.contact import Contact
+from wire.compact import Endpoint, Family
+
+if TYPE_CHECKING:
+    from kademlia_bt.lookup import Lookup
+    from kademlia_bt.questions import Question
+
+__all__ = [
+    "Answered",
+    "DhtEvent",
+    "DhtStats",
+    "ExternalAddress",
+    "FaceStats",
+    "Failure",
+    "Joined",
+    "LookupDone",
+    "NodeIdChanged",
+    "PeersFound",
+    "Unanswered",
+]
+
+Failure = Literal["timed_out", "refused", "wrong_id", "bad_answer", "no_route", "cancelled"]
+"""Why a question has no answer. `refused` is a KRPC error; `no_route`: no face of that address family, or an address
+that this DHT does not talk to."""
+
+
+@dataclass(frozen=True, slots=True)
+class PeersFound:
+    """Peers that a node just named; each endpoint comes once a lookup."""
+
+    lookup: Lookup
+    endpoints: tuple[Endpoint, ...]
+    via: Endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class LookupDone:
+    """A lookup ended; nothing more comes of it. Also after `cancel`."""
+
+    lookup: Lookup
+    closest: tuple[Contact, ...]
+    """The up to 8 closest nodes that answered, closest first; with two families, of each."""
+    stored: int
+    """Nodes that said they took the announce; 0 where none was asked for."""
+    cancelled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A single question has its answer."""
+
+    question: Question
+    node: Contact
+    rtt_s: float
+    nodes: tuple[Contact, ...] = ()
+    peers: tuple[Endpoint, ...] = ()
+    token: bytes | None = None
+    version: bytes | None = None
+    """The `v` of the answer: client and version, not to be trusted."""
+    own_address: Endpoint | None = None
+    """Where the node saw us (BEP 42 `ip`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unanswered:
+    """A single question will have no answer."""
+
+    question: Question
+    reason: Failure
+    error: tuple[int, str] | None = None
+    """Code and text of the KRPC error, where that is the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """A face knows live nodes and has looked up its own neighbourhood. Comes again after a time with none."""
+
+    family: Family
+    nodes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExternalAddress:
+    """Enough nodes of different networks agree on where they see us (BEP 42)."""
+
+    family: Family
+    endpoint: Endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class NodeIdChanged:
+    """A face took a new id, as its address asked for one (BEP 42)."""
+
+    family: Family
+    node_id: bytes
+
+
+DhtEvent = PeersFound | LookupDone | Answered | Unanswered | Joined | ExternalAddress | NodeIdChanged
+
+
+@dataclass(frozen=True, slots=True)
+class FaceStats:
+    """One socket's share of the counts."""
+
+    family: Family
+    node_id: bytes
+    good: int
+    """Table nodes that answered lately."""
+    nodes: int
+    """Table nodes, good or not yet known to be bad."""
+    replacements: int
+    joined: bool
+    external: Endpoint | None
+    rtt_s: float | None
+    """Smoothed round trip; None before the first answer."""
+    pending: int
+    """Queries that wait for an answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class DhtStats:
+    """A snapshot. Counts are since the start."""
+
+    routers_tried: int
+    routers_answered: int
+    nodes_asked: int
+    """Distinct questions sent out, repeats of a lost one not counted."""
+    nodes_answered: int
+    faces: tuple[FaceStats, ...]
+    torrents: int
+    """Info-hashes with stored peers."""
+    peers: int
+    """Peers stored for others."""
+    queries: int
+    """Queries that came in and were looked at."""
+    answers: int
+    """Answers and errors sent."""
+    dropped: int
+    """Datagrams dropped: malformed, unasked for, refused addresses, over a limit."""
+    limited: int
+    """Of these, dropped for a rate limit."""
+    sent_bytes: int
+    received_bytes: int
+
+    @property
+    def nodes(self) -> int:
+        """Nodes in all tables."""
+        return sum(face.nodes for face in self.faces)
+
+    @property
+    def good(self) -> int:
+        """Good nodes in all tables."""
+        return sum(face.good for face in self.faces)
+
+    @property
+    def health(self) -> Literal["alone", "thin", "good"]:
+        """`alone`: no live node is known; `thin`: fewer than 8 are (a small network, or a start); else `good`."""
+        return "alone" if not self.good else "thin" if self.good < 8 else "good"
