@@ -1,0 +1,214 @@
+"""What the two commands share: errors as one line, exit codes, interrupts, and readers of option values.
+
+A command is a typer application whose functions return an exit code (or None for 0). `run_app` runs
+it so that a user never sees a traceback: bad usage or input is one line on stderr and exit 2.
+Nothing here prints results; `emit` writes the JSON events of `--json`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from enum import IntEnum
+from typing import TYPE_CHECKING, TypeVar
+
+from wire.compact import Endpoint, parse_host_port
+from wire.errors import DiskError, MisuseError, WireError
+
+if TYPE_CHECKING:
+    import typer
+
+__all__ = [
+    "ExitCode",
+    "complain",
+    "emit",
+    "endpoint",
+    "hide_tracebacks",
+    "host_port",
+    "one_line",
+    "parse_endpoint",
+    "parse_size",
+    "run_app",
+    "run_async",
+    "size",
+]
+
+T = TypeVar("T")
+
+TRACEBACK_VARIABLE = "KADEMLIA_BT_TRACEBACK"
+"""Set in the environment, it shows the traceback of an internal error: for those who mend it."""
+
+_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,6})?)([kmgt]?)(?:i?b)?(?:/s)?", re.ASCII)
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+
+
+class ExitCode(IntEnum):
+    """What a command tells the shell."""
+
+    DONE = 0
+    CHECK_FAILED = 1
+    BAD_INPUT = 2
+    NOT_FOUND = 3
+    DISK = 4
+    INTERRUPTED = 130
+
+
+def parse_size(text: str) -> int:
+    """Reads a number of bytes with an optional suffix (K, M, G, T: powers of 1,024). Raises MisuseError."""
+    match = _SIZE.fullmatch(text.strip().lower())
+    if match is None:
+        raise MisuseError(f"{text!r} is no size: a number with an optional K, M or G, such as 500K")
+    return int(float(match[1]) * _UNITS[match[2]])
+
+
+def parse_endpoint(text: str) -> Endpoint:
+    """Reads `ADDRESS:PORT` or `[IPV6]:PORT` where the host is an IP literal. Raises MisuseError."""
+    return Endpoint.of(*parse_host_port(text))
+
+
+def size(text: str) -> int:
+    """`parse_size` as the parser of a typer option: its error names the option."""
+    return _option_value(parse_size, text)
+
+
+def host_port(text: str) -> tuple[str, int]:
+    """`parse_host_port` as the parser of a typer option; the host may be a name."""
+    return _option_value(parse_host_port, text)
+
+
+def endpoint(text: str) -> Endpoint:
+    """`parse_endpoint` as the parser of a typer option: an address to bind or to reach, no name."""
+    return _option_value(parse_endpoint, text)
+
+
+def _option_value(parse: Callable[[str], T], text: str) -> T:
+    import typer
+
+    if not isinstance(text, str):  # some versions of typer parse a default too
+        return text
+    try:
+        return parse(text)
+    except MisuseError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def one_line(text: object) -> str:
+    """The text on one line, without control characters: safe to print, whoever wrote it."""
+    return " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
+
+
+def complain(name: str, text: object) -> None:
+    """Writes `NAME: TEXT` on stderr, on one line."""
+    sys.stderr.write(f"{name}: {one_line(text)}\n")
+    sys.stderr.flush()
+
+
+def emit(event: Mapping[str, object]) -> None:
+    """Writes one JSON event on stdout, on one line, at once. Raises BrokenPipeError when the reader left."""
+    sys.stdout.write(json.dumps(event, ensure_ascii=True, separators=(",", ":")) + "\n")
+    sys.stdout.flush()
+
+
+def run_app(app: typer.Typer, name: str, args: Sequence[str] | None = None) -> int:
+    """Runs a typer application and returns its exit code; errors become one line on stderr.
+
+    `args` are the words after the command's name (None: those of this process). What is not an
+    error that these packages know goes to `sys.excepthook`, which `main` of a command sets by
+    `hide_tracebacks`.
+    """
+    import typer
+
+    # Old versions of typer use click's error, new ones their own; BadParameter descends from either.
+    usage_error: type[Exception] = next(
+        base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException"
+    )
+    command = typer.main.get_command(app)
+    try:
+        result = command.main(args=list(sys.argv[1:] if args is None else args), prog_name=name, standalone_mode=False)
+        sys.stdout.flush()
+    except usage_error as error:
+        return _bad_usage(name, error)
+    except typer.Exit as error:
+        return error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output left (`| head`). Nothing may be written at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.INTERRUPTED
+    except (WireError, OSError, BaseExceptionGroup) as error:
+        known = [leaf for leaf in _leaves(error) if isinstance(leaf, (WireError, OSError))]
+        if len(known) < len(list(_leaves(error))):
+            raise
+        complain(name, known[0])
+        on_disk = isinstance(known[0], (DiskError, OSError))
+        return ExitCode.DISK if on_disk else ExitCode.BAD_INPUT
+    return result if isinstance(result, int) else ExitCode.DONE
+
+
+def _bad_usage(name: str, error: BaseException) -> int:
+    context = getattr(error, "ctx", None)
+    where = getattr(context, "command_path", name)
+    message = str(getattr(error, "format_message", error.__str__)()).rstrip(".")
+    if type(error).__name__ == "NoArgsIsHelpError":
+        message = "a command is missing"
+    complain(name, f"{message} (see '{where} --help')")
+    return ExitCode.BAD_INPUT
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error
+
+
+def hide_tracebacks(name: str) -> None:
+    """From here on, an error that nobody foresaw ends the process with one line instead of a traceback."""
+    if os.environ.get(TRACEBACK_VARIABLE):
+        return
+
+    def hook(kind: type[BaseException], error: BaseException, _: object) -> None:
+        leaf = next(_leaves(error))
+        complain(
+            name,
+            f"internal error: {type(leaf).__name__}: {leaf} "
+            f"(a fault in this program; {TRACEBACK_VARIABLE}=1 shows where)",
+        )
+
+    sys.excepthook = hook
+
+
+def run_async(main: Callable[[], Awaitable[int]], *, on_interrupt: int = ExitCode.INTERRUPTED) -> int:
+    """Runs `main` under trio and returns its exit code; Ctrl-C and SIGTERM cancel it and give `on_interrupt`.
+
+    A cancelled `main` may clean up for as long as it needs; a second signal ends the process at once.
+    """
+    import trio
+
+    interrupted = False
+
+    async def watch(signals: object, scope: trio.CancelScope) -> None:
+        nonlocal interrupted
+        async for _ in signals:  # type: ignore[attr-defined]
+            if interrupted:
+                os._exit(ExitCode.INTERRUPTED)
+            interrupted = True
+            scope.cancel()
+
+    async def guarded() -> int:
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            async with trio.open_nursery() as nursery:
+                code = on_interrupt
+                with trio.CancelScope() as scope:
+                    nursery.start_soon(watch, signals, scope)
+                    code = await main()
+                nursery.cancel_scope.cancel()
+            return code
+
+    return trio.run(guarded)
