@@ -1,0 +1,67 @@
+"""What holds for every test: no packet leaves the machine, no file lands in the user's own folders.
+
+An audit hook looks at each address that this process connects, sends to or resolves, and each address must be
+loopback. A name that is not `localhost` is answered as a resolver answers an unknown one. Child processes of the
+interop tests are given loopback addresses alone (tests/interop/harness.py).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# A deadline measures the machine, not the code; the random order of examples is for long runs at home:
+# HYPOTHESIS_PROFILE=explore pytest tests/props
+settings.register_profile("steady", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("explore", deadline=None, max_examples=1000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
+
+_SENDS = {"socket.connect", "socket.sendto", "socket.sendmsg"}
+
+
+def _stays_here(address: Any) -> bool:
+    if not isinstance(address, tuple):  # a Unix socket's path, or no address at all
+        return True
+    try:
+        host = ipaddress.ip_address(str(address[0]).partition("%")[0])
+    except ValueError:
+        return address[0] in ("", "localhost")
+    return host.is_loopback or host.is_unspecified
+
+
+def _watch(event: str, arguments: tuple[Any, ...]) -> None:
+    if event in _SENDS and not _stays_here(arguments[1]):
+        raise AssertionError(f"a test would send to {arguments[1]}, outside this machine")
+    if event == "socket.getaddrinfo" and arguments[0] is not None:
+        host = arguments[0].decode() if isinstance(arguments[0], bytes) else arguments[0]
+        if not _stays_here((host, 0)) and not _is_literal(host):
+            raise socket.gaierror(socket.EAI_NONAME, "tests resolve no names")
+
+
+def _is_literal(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return True
+
+
+sys.addaudithook(_watch)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Points the platform's user folders at a temporary one, for this process and its children."""
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "LOCALAPPDATA", "APPDATA"):
+            patch.setenv(name, str(home / name.lower()))
+        yield home

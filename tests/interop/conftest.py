@@ -1,0 +1,35 @@
+"""Fixtures of the interop tests: a DHT of sixty libtorrent nodes that the whole run shares."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from tests.interop.harness import Program, free_port, libtorrent, need_libtorrent
+
+DHT_NODES = 60
+
+
+@dataclass(frozen=True)
+class LibtorrentDht:
+    """A running DHT: its child process and the address to bootstrap from."""
+
+    program: Program
+    bootstrap: str
+
+    def wait_announced(self, info_hash: str, *, port: int | None = None, timeout_s: float = 40.0) -> None:
+        """Waits until one of its nodes has taken an announce of this torrent (and of this peer port)."""
+        fields = {"info_hash": info_hash} if port is None else {"info_hash": info_hash, "port": port}
+        self.program.wait_event("announced", timeout_s=timeout_s, **fields)
+
+
+@pytest.fixture(scope="session")
+def libtorrent_dht() -> Iterator[LibtorrentDht]:
+    """Sixty libtorrent nodes on 127.1.0.1, 127.1.1.1, ..., settled."""
+    need_libtorrent()
+    port = free_port("127.1.0.1")
+    with libtorrent("dht", str(DHT_NODES), str(port)) as program:
+        ready = program.wait_event("ready", timeout_s=60)
+        yield LibtorrentDht(program, ready["bootstrap"])

@@ -1,0 +1,204 @@
+"""libtorrent as a program of its own: a DHT, a seeder (honest or lying), a downloader.
+
+Run as a child by the interop tests and by benchmarks/download.py; it prints one JSON object a line and
+ends when its stdin closes, so that it never outlives its parent. A line `stats` on stdin is answered with
+what was uploaded and downloaded. Only loopback and namespace addresses are ever given to it.
+
+    libtorrent_child.py dht COUNT PORT [--net N]     nodes on 127.N.0.1, 127.N.1.1, ...; the first is the bootstrap
+    libtorrent_child.py seed TORRENT DIR --listen HOST:PORT [--dht HOST:PORT] [--rate BYTES] [--lie]
+    libtorrent_child.py get TORRENT|MAGNET DIR --listen HOST:PORT [--dht HOST:PORT] [--peer HOST:PORT]...
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import queue
+import sys
+import threading
+import time
+from typing import Any
+
+import libtorrent as lt
+
+SETTLED_NODES = 12
+"""A DHT node of a 60-node network that knows so many others answers well enough."""
+
+INTRODUCTIONS = 16
+"""How many others each node of the DHT is told of at its start."""
+
+
+def say(event: str, **fields: Any) -> None:
+    print(json.dumps({"event": event, **fields}), flush=True)
+
+
+def commands() -> queue.SimpleQueue[str]:
+    """The lines of stdin; its end ends the process."""
+    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    def read() -> None:
+        for line in sys.stdin:
+            lines.put(line.strip())
+        os._exit(0)
+
+    threading.Thread(target=read, daemon=True).start()
+    return lines
+
+
+def session(listen: str, dht: str | None, *, is_dht_node: bool = False, lie: bool = False) -> lt.session:
+    categories = lt.alert.category_t
+    return lt.session(
+        {
+            "listen_interfaces": listen,
+            "enable_dht": bool(dht) or is_dht_node,
+            "dht_bootstrap_nodes": dht or "",
+            "enable_lsd": False,
+            "enable_upnp": False,
+            "enable_natpmp": False,
+            # it prefers uTP where it has it, and its uTP is far slower than TCP on loopback
+            "enable_outgoing_utp": False,
+            "enable_incoming_utp": False,
+            "out_enc_policy": 2,
+            "in_enc_policy": 1,
+            "allow_multiple_connections_per_ip": True,
+            # all its DHT neighbours live in 127.0.0.0/8
+            "dht_restrict_routing_ips": False,
+            "dht_restrict_search_ips": False,
+            "dht_ignore_dark_internet": False,
+            "dht_prefer_verified_node_ids": False,
+            "dht_enforce_node_id": False,
+            "dht_upload_rate_limit": 1 << 30,
+            "dht_block_ratelimit": 10_000_000,
+            "alert_mask": categories.error_notification | categories.status_notification | categories.dht_notification,
+            "max_out_request_queue": 2000,
+            "max_allowed_in_request_queue": 4000,
+            "unchoke_slots_limit": 500,
+            "connections_limit": 2000,
+            "disable_hash_checks": lie,
+        }
+    )
+
+
+def run_dht(count: int, port: int, net: int) -> None:
+    lines = commands()
+    bootstrap = f"127.{net}.0.1:{port}"
+    nodes = [
+        session(f"127.{net}.{index}.1:{port}", bootstrap if index else None, is_dht_node=True) for index in range(count)
+    ]
+    for index, node in enumerate(nodes):  # a bootstrap node alone gets to know one neighbour in several seconds
+        for step in range(1, INTRODUCTIONS + 1):
+            node.add_dht_node((f"127.{net}.{(index + step * 7) % count}.1", port))
+    known = [0] * count
+    settled = False
+    while True:
+        with contextlib.suppress(queue.Empty):
+            lines.get(timeout=0.1)
+        for index, node in enumerate(nodes):
+            if not settled:
+                node.post_dht_stats()
+            for alert in node.pop_alerts():
+                if isinstance(alert, lt.dht_announce_alert):
+                    say("announced", info_hash=str(alert.info_hash), host=str(alert.ip), port=alert.port)
+                elif isinstance(alert, lt.dht_stats_alert):
+                    known[index] = sum(bucket["num_nodes"] for bucket in alert.routing_table)
+        if not settled and sorted(known)[count // 20] >= min(SETTLED_NODES, count - 1):
+            settled = True
+            say("ready", bootstrap=bootstrap, nodes=count)
+
+
+def parameters(source: str, directory: str) -> lt.add_torrent_params:
+    if source.startswith("magnet:"):
+        made = lt.parse_magnet_uri(source)
+    else:
+        made = lt.add_torrent_params()
+        made.ti = lt.torrent_info(source)
+    made.save_path = directory
+    made.flags &= ~(lt.torrent_flags.auto_managed | lt.torrent_flags.paused)
+    return made
+
+
+def joined(node: lt.session, limit_s: float = 30.0) -> None:
+    """Waits until the session's DHT has bootstrapped: what is added earlier is announced a minute later."""
+    until = time.monotonic() + limit_s
+    while time.monotonic() < until:
+        node.wait_for_alert(100)
+        if any(isinstance(alert, lt.dht_bootstrap_alert) for alert in node.pop_alerts()):
+            return
+
+
+def run_torrent(options: argparse.Namespace) -> None:
+    lines = commands()
+    node = session(options.listen, options.dht, lie=getattr(options, "lie", False))
+    if options.dht:
+        joined(node)
+    wanted = parameters(options.source, options.directory)
+    if options.command == "seed":
+        wanted.flags |= lt.torrent_flags.seed_mode
+    begun = time.monotonic()
+    say("started")
+    torrent = node.add_torrent(wanted)
+    if options.rate:
+        torrent.set_upload_limit(options.rate)
+    for peer in options.peer:
+        host, _, port = peer.rpartition(":")
+        torrent.connect_peer((host, int(port)))
+    if options.command == "seed":
+        say("seeding", listen=options.listen)
+    has_metadata = done = options.command == "seed"
+    asked_again = begun
+    while True:
+        try:
+            if lines.get(timeout=0.2 if done else 0.005) == "stats":
+                now = torrent.status()
+                say(
+                    "stats",
+                    uploaded=now.total_payload_upload,
+                    downloaded=now.total_payload_download,
+                    peers=now.num_peers,
+                )
+        except queue.Empty:
+            pass
+        node.pop_alerts()
+        if options.dht and not done and time.monotonic() - asked_again > 3:
+            asked_again = time.monotonic()
+            torrent.force_dht_announce()
+        if done:
+            continue
+        state = torrent.status()
+        if state.has_metadata and not has_metadata:
+            has_metadata = True
+            say("metadata", seconds=round(time.monotonic() - begun, 4), name=state.name)
+        if state.is_seeding:
+            done = True
+            seconds = time.monotonic() - begun
+            say("done", seconds=round(seconds, 4), bytes=state.total_wanted_done)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    commands_of = parser.add_subparsers(dest="command", required=True)
+    dht = commands_of.add_parser("dht")
+    dht.add_argument("count", type=int)
+    dht.add_argument("port", type=int)
+    dht.add_argument("--net", type=int, default=1)
+    for name in ("seed", "get"):
+        torrent = commands_of.add_parser(name)
+        torrent.add_argument("source")
+        torrent.add_argument("directory")
+        torrent.add_argument("--listen", required=True)
+        torrent.add_argument("--dht")
+        torrent.add_argument("--peer", action="append", default=[])
+        torrent.add_argument("--rate", type=int, default=0)
+        if name == "seed":
+            torrent.add_argument("--lie", action="store_true")
+    options = parser.parse_args()
+    if options.command == "dht":
+        run_dht(options.count, options.port, options.net)
+    else:
+        run_torrent(options)
+
+
+if __name__ == "__main__":
+    main()
