@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import unicodedata
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote, unquote, unquote_plus, urlsplit
 
 from wire.compact import parse_host_port
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from wire.metainfo import Torrent
 
-__all__ = ["LinkError", "MagnetLink", "examine"]
+__all__ = ["LinkError", "MagnetLink", "Remark", "examine"]
 
 MAX_LINK_CHARS = 1 << 16
 """Far above what browsers and shells pass on, far below what would cost time to split."""
@@ -41,6 +41,14 @@ _KEPT_UNREAD = {"kt", "mt", "x.do", "cr", "pt", "av", "fc", "ix"}
 
 class LinkError(ProtocolError):
     """A text that is no usable magnet link; the message is one line that says what is wrong with it."""
+
+
+class Remark(NamedTuple):
+    """One line on a part of a link, for people."""
+
+    text: str
+    fault: bool
+    """Whether the part was wrong: repaired or left out. Otherwise it is merely another way to write it, or of no use."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,12 +119,12 @@ class MagnetLink:
         return "magnet:?" + "&".join(parts)
 
 
-def examine(text: str) -> tuple[MagnetLink, tuple[str, ...]]:
-    """Reads a link like `MagnetLink.parse`, and tells what in it was repaired, left out or without use.
+def examine(text: str) -> tuple[MagnetLink, tuple[Remark, ...]]:
+    """Reads a link like `MagnetLink.parse`, and tells what in it was rewritten, repaired, left out or without use.
 
-    Each remark is one line. Raises LinkError where there is no link left.
+    Raises LinkError where there is no link left.
     """
-    text = text.strip().strip("<>\"'").strip()
+    text = text.encode("utf-8", "replace").decode().strip().strip("<>\"'").strip()  # lone surrogates become '?'
     if not text:
         raise LinkError("the link is empty")
     if len(text) > MAX_LINK_CHARS:
@@ -145,7 +153,7 @@ class _Reader:
     """Collects the parameters of one link and what there is to remark on them."""
 
     def __init__(self) -> None:
-        self.remarks: list[str] = []
+        self.remarks: list[Remark] = []
         self._v1: bytes | None = None
         self._v2: bytes | None = None
         self._name: str | None = None
@@ -155,9 +163,10 @@ class _Reader:
         self._ranges: list[tuple[int, int]] = []
         self._foreign: list[str] = []
 
-    def remark(self, line: str) -> None:
-        if len(self.remarks) < MAX_URLS:
-            self.remarks.append(line)
+    def remark(self, text: str, *, fault: bool = True) -> None:
+        remark = Remark(text, fault)
+        if len(self.remarks) < MAX_URLS and remark not in self.remarks:
+            self.remarks.append(remark)
 
     def part(self, part: str) -> None:
         key, equals, raw = part.partition("=")
@@ -193,7 +202,7 @@ class _Reader:
                 self._selection(unquote(raw))
             case _:
                 if key not in _KEPT_UNREAD:
-                    self.remark(f"{_short(key)!r} is not a parameter that is used here")
+                    self.remark(f"{_short(key)!r} is not a parameter that is used here", fault=False)
 
     def link(self) -> MagnetLink:
         if self._v1 is None and self._v2 is None:
@@ -219,7 +228,7 @@ class _Reader:
         kind = kind.lower()
         if kind not in ("urn:btih", "urn:btmh"):
             self._foreign.append(topic)
-            self.remark(f"xt={_short(topic)} is of another network and was left out")
+            self.remark(f"xt={_short(topic)} is of another network and was left out", fault=False)
             return
         try:
             value = InfoHash.parse(text.strip())
@@ -231,7 +240,7 @@ class _Reader:
             if self._v1 is not None and self._v1 != value.v1:
                 raise LinkError("the link names two torrents: it has two different urn:btih: hashes")
             if len(text) == 32 or text != text.lower():
-                self.remark("the info-hash was rewritten as 40 lower-case hex digits")
+                self.remark("the info-hash was rewritten as 40 lower-case hex digits", fault=False)
             self._v1 = value.v1
         else:
             if self._v2 is not None and self._v2 != value.v2:
@@ -258,11 +267,9 @@ class _Reader:
             return
         kept = self._urls[key]
         if url in kept:
-            self.remark(f"{key}={_short(url)} is there twice")
+            self.remark(f"{key}={_short(url)} is there twice", fault=False)
         elif len(kept) >= MAX_URLS:
-            line = f"only the first {MAX_URLS} of {key} are kept"
-            if line not in self.remarks:
-                self.remark(line)
+            self.remark(f"only the first {MAX_URLS} of {key} are kept")
         else:
             kept.append(url)
 
