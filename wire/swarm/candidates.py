@@ -1,0 +1,297 @@
+"""Whom to dial next: addresses by hearsay, each tried with patience and none flooded. It opens nothing.
+
+Anybody can name any address to us (DHT, BEP 11), a victim's too. So an address gets one connection at a
+time and few tries, however many ports it is named with; a loopback address stands for many peers, there
+each port counts by itself.
+"""
+
+from __future__ import annotations
+
+import enum
+import heapq
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from wire.compact import Endpoint, reach
+from wire.limits import TokenBucket
+
+__all__ = ["Candidates"]
+
+T = TypeVar("T")
+V = TypeVar("V")
+
+MAX_CANDIDATES = 3000
+"""Kept at once: what libtorrent keeps; hearsay beyond it is forgotten."""
+MAX_NAMED_EXTRA = 200
+"""Room beyond that for what the user named himself, so that hearsay cannot crowd it out."""
+MAX_PORTS_PER_HOST = 3
+MAX_TRIES = 3
+"""Dials of one address that fail in a row, before it rests."""
+REST_S = 1800.0
+RETRY_S = (10.0, 60.0)
+"""Pauses after the first and later failures."""
+NAMED_RETRY_S = (1.0, 2.0, 5.0, 15.0, 30.0, 60.0)
+"""The same for what the user named: tried for as long as he waits."""
+RECONNECT_S = 60.0
+"""Pause after a connection that brought nothing."""
+RECONNECT_USEFUL_S = 3.0
+"""Pause after one that did bring something: seeds that come and go are worth it."""
+DIALS_PER_S = 25.0
+DIAL_BURST = 5.0
+"""Together never more than 30 dials in a second."""
+MAX_INBOUND_PER_HOST = 8
+"""Connections from one address: households share one, floods do too."""
+MAX_BANNED = 10_000
+MAX_OURS = 64
+FIRST_CONNECT_S = 6.0
+"""How long a first dial waits: most of those who answer do so within one lost packet; dead addresses are many."""
+CONNECT_S = 15.0
+
+_NAMED_BY_USER = ("peer", "link")
+
+
+class _State(enum.Enum):
+    WAITING = enum.auto()
+    DIALLING = enum.auto()
+    CONNECTED = enum.auto()
+
+
+@dataclass(slots=True)
+class _Candidate:
+    endpoint: Endpoint
+    via: str
+    not_before: float
+    state: _State = _State.WAITING
+    seed: bool = False
+
+
+@dataclass(slots=True)
+class _Host:
+    """What is shared by all ports of an address (of a loopback address: by one port)."""
+
+    ports: set[int] = field(default_factory=set)
+    failures: int = 0
+    dialled: int = 0
+    """Dials and dialled connections now."""
+    inbound: int = 0
+
+
+class Candidates:
+    """Every address that was named for one torrent and is worth a try. Times are monotonic seconds."""
+
+    def __init__(self, now: float) -> None:
+        self._candidates: dict[Endpoint, _Candidate] = {}
+        self._hosts: dict[str, _Host] = {}
+        self._queue: list[tuple[float, int, int, Endpoint]] = []
+        self._order = 0
+        self._resting: dict[str, float] = {}
+        self._banned: dict[str, None] = {}
+        self._ours: dict[Endpoint, None] = {}
+        self._rate = TokenBucket(DIALS_PER_S, DIAL_BURST, now)
+        self.found: Counter[str] = Counter()
+        """Distinct addresses by the source that named them first."""
+        self.banned = 0
+        """How many addresses were banned."""
+        self.want_seeds = True
+        """False: those known to have everything are left alone (we need nothing any more)."""
+
+    def __len__(self) -> int:
+        return len(self._candidates)
+
+    def __contains__(self, endpoint: Endpoint) -> bool:
+        return endpoint in self._candidates
+
+    def add(self, endpoint: Endpoint, via: str, now: float) -> bool:
+        """Takes an address in; False where it is known, banned, resting, no place to dial, or one too many."""
+        known = self._candidates.get(endpoint)
+        named = via in _NAMED_BY_USER
+        if known is not None:
+            if named and known.via not in _NAMED_BY_USER:
+                known.via = via
+                if known.state is _State.WAITING:
+                    self._wait(known, now)
+            return False
+        if not endpoint.port or reach(endpoint.host) in ("unspecified", "invalid"):
+            return False
+        key = _key(endpoint)
+        if key in self._banned or endpoint in self._ours:
+            return False
+        if not named:
+            if self._resting.get(key, 0.0) > now or len(self._candidates) >= MAX_CANDIDATES:
+                return False
+        elif len(self._candidates) >= MAX_CANDIDATES + MAX_NAMED_EXTRA:
+            return False
+        host = self._hosts.get(key)
+        if host is not None and not named and len(host.ports) >= MAX_PORTS_PER_HOST:
+            return False
+        if host is None:
+            host = self._hosts[key] = _Host()
+        self._resting.pop(key, None)
+        host.ports.add(endpoint.port)
+        candidate = self._candidates[endpoint] = _Candidate(endpoint, via, now)
+        self._wait(candidate, now)
+        self.found[via] += 1
+        return True
+
+    def next(self, now: float) -> Endpoint | None:
+        """Whom to dial now, or None. It counts as being dialled until `connected`, `failed` or `cancelled`."""
+        while self._queue and self._queue[0][0] <= now:
+            if self._rate.available(now) < 1.0:
+                return None
+            not_before, _, _, endpoint = heapq.heappop(self._queue)
+            candidate = self._candidates.get(endpoint)
+            if candidate is None or candidate.state is not _State.WAITING or candidate.not_before != not_before:
+                continue  # stale: something was decided about it since
+            host = self._hosts[_key(endpoint)]
+            if host.dialled or host.inbound or (candidate.seed and not self.want_seeds):
+                self._wait(candidate, now + RECONNECT_S)
+                continue
+            self._rate.take(1.0, now)
+            candidate.state = _State.DIALLING
+            host.dialled += 1
+            return endpoint
+        return None
+
+    def next_timer(self, now: float) -> float | None:
+        """When `next` may have somebody; None where nobody waits."""
+        if not self._queue:
+            return None
+        missing = 1.0 - self._rate.available(now)
+        return max(self._queue[0][0], now + missing / DIALS_PER_S if missing > 0 else now)
+
+    def patience_s(self, endpoint: Endpoint) -> float:
+        """How long a dial of it may take."""
+        host = self._hosts.get(_key(endpoint))
+        return FIRST_CONNECT_S if host is None or not host.failures else CONNECT_S
+
+    def via(self, endpoint: Endpoint) -> str:
+        """Who named it first; "incoming" for who came by himself."""
+        candidate = self._candidates.get(endpoint)
+        return "incoming" if candidate is None else candidate.via
+
+    # --- what became of a dial
+
+    def connected(self, endpoint: Endpoint) -> None:
+        """The handshake is done."""
+        candidate = self._candidates.get(endpoint)
+        if candidate is not None and candidate.state is _State.DIALLING:
+            candidate.state = _State.CONNECTED
+            self._hosts[_key(endpoint)].failures = 0
+
+    def failed(self, endpoint: Endpoint, now: float) -> None:
+        """The dial, or the handshake after it, came to nothing."""
+        candidate = self._candidates.get(endpoint)
+        if candidate is None or candidate.state is not _State.DIALLING:
+            return
+        key = _key(endpoint)
+        host = self._hosts[key]
+        host.dialled -= 1
+        host.failures += 1
+        if candidate.via in _NAMED_BY_USER:
+            self._wait(candidate, now + NAMED_RETRY_S[min(host.failures, len(NAMED_RETRY_S)) - 1])
+        elif host.failures >= MAX_TRIES:
+            self._rest(key, now)
+        else:
+            self._wait(candidate, now + RETRY_S[min(host.failures, len(RETRY_S)) - 1])
+
+    def cancelled(self, endpoint: Endpoint, now: float) -> None:
+        """The dial was given up for reasons of our own: it may be tried again soon."""
+        self._release(endpoint, now, RECONNECT_USEFUL_S)
+
+    def closed(self, endpoint: Endpoint, now: float, *, useful: bool) -> None:
+        """A dialled connection ended after its handshake."""
+        self._release(endpoint, now, RECONNECT_USEFUL_S if useful else RECONNECT_S)
+
+    def _release(self, endpoint: Endpoint, now: float, pause_s: float) -> None:
+        candidate = self._candidates.get(endpoint)
+        if candidate is not None and candidate.state is not _State.WAITING:
+            self._hosts[_key(endpoint)].dialled -= 1
+            self._wait(candidate, now + pause_s)
+
+    # --- who comes by himself
+
+    def admit(self, endpoint: Endpoint) -> bool:
+        """Counts a connection that was accepted; False where its address is banned or has enough of them."""
+        key = _key(endpoint)
+        if key in self._banned:
+            return False
+        host = self._hosts.setdefault(key, _Host())
+        if host.inbound >= MAX_INBOUND_PER_HOST:
+            return False
+        host.inbound += 1
+        return True
+
+    def departed(self, endpoint: Endpoint) -> None:
+        """An admitted connection ended."""
+        key = _key(endpoint)
+        host = self._hosts.get(key)
+        if host is None:
+            return
+        host.inbound -= 1
+        if host.inbound <= 0 and not host.ports:
+            del self._hosts[key]
+
+    # --- judgement
+
+    def is_seed(self, endpoint: Endpoint) -> None:
+        """It has every piece."""
+        candidate = self._candidates.get(endpoint)
+        if candidate is not None:
+            candidate.seed = True
+
+    def is_ourselves(self, endpoint: Endpoint) -> None:
+        """It leads back to us: never dialled again. Its host may have other peers."""
+        self._release(endpoint, 0.0, 0.0)
+        if self._candidates.pop(endpoint, None) is not None:
+            self._hosts[_key(endpoint)].ports.discard(endpoint.port)
+        self._ours[endpoint] = None
+        _bound(self._ours, MAX_OURS)
+
+    def ban(self, endpoint: Endpoint) -> None:
+        """It lied: not dialled and not admitted any more."""
+        key = _key(endpoint)
+        if key not in self._banned:
+            self.banned += 1
+        self._banned[key] = None
+        self._drop_host(key)
+        _bound(self._banned, MAX_BANNED)
+
+    def is_banned(self, endpoint: Endpoint) -> bool:
+        """Whether its address was banned."""
+        return _key(endpoint) in self._banned
+
+    def _rest(self, key: str, now: float) -> None:
+        self._drop_host(key)
+        self._resting[key] = now + REST_S
+        _bound(self._resting, MAX_CANDIDATES)
+
+    def _drop_host(self, key: str) -> None:
+        host = self._hosts.get(key)
+        if host is None:
+            return
+        name = key.partition(" ")[0]
+        for port in host.ports:
+            self._candidates.pop(Endpoint(name, port), None)
+        host.ports.clear()
+        host.dialled = 0
+        if not host.inbound:
+            del self._hosts[key]
+
+    def _wait(self, candidate: _Candidate, until: float) -> None:
+        candidate.state = _State.WAITING
+        candidate.not_before = until
+        self._order += 1
+        rank = 0 if candidate.via in _NAMED_BY_USER else 1
+        heapq.heappush(self._queue, (until, rank, self._order, candidate.endpoint))
+
+
+def _bound(oldest_first: dict[T, V], size: int) -> None:
+    while len(oldest_first) > size:  # memory stays bounded under a flood
+        del oldest_first[next(iter(oldest_first))]
+
+
+def _key(endpoint: Endpoint) -> str:
+    if reach(endpoint.host) == "loopback":
+        return f"{endpoint.host} {endpoint.port}"
+    return endpoint.host

@@ -1,0 +1,188 @@
+"""Which piece next: rarest first among those that are wanted and missing (BEP 3). It knows no peers and no blocks.
+
+Sets of pieces are integers, a bit a piece, laid out as in a BEP 3 bitfield: so a set of 100,000
+pieces is met, joined and compared in a microsecond or two. How many peers have each piece is kept the
+same way, as binary counters lying across the pieces: bit k of all counts is one integer.
+"""
+
+from __future__ import annotations
+
+import random
+
+from wire.bitfield import Bitfield
+from wire.errors import MisuseError
+
+__all__ = ["Picker"]
+
+
+class Picker:
+    """Keeps each piece in exactly one state: unwanted, missing, open (being fetched or stored), or done.
+
+    Methods that move a piece raise MisuseError where it is not in the state that they start from.
+    """
+
+    __slots__ = (
+        "_counters",
+        "_done",
+        "_missing",
+        "_open",
+        "_rng",
+        "_seeds",
+        "_wanted",
+        "_width",
+        "full",
+        "piece_count",
+    )
+
+    def __init__(self, piece_count: int, rng: random.Random) -> None:
+        self.piece_count = piece_count
+        self._width = (piece_count + 7) // 8 * 8
+        self.full = ((1 << piece_count) - 1) << (self._width - piece_count)
+        """The set of all pieces."""
+        self._rng = rng
+        self._counters: list[int] = []
+        self._seeds = 0
+        self._wanted = self.full
+        self._missing = self.full
+        self._open = 0
+        self._done = 0
+
+    def bit(self, index: int) -> int:
+        """The set that holds one piece."""
+        return 1 << (self._width - 1 - index)
+
+    def set_of(self, bitfield: Bitfield) -> int:
+        """The set that a bitfield stands for."""
+        return int.from_bytes(bitfield.to_bytes(), "big")
+
+    def indices(self, pieces: int) -> list[int]:
+        """The pieces of a set, ascending."""
+        found = []
+        while pieces:
+            length = pieces.bit_length()
+            found.append(self._width - length)
+            pieces ^= 1 << (length - 1)
+        return found
+
+    # --- what we have and want
+
+    @property
+    def done(self) -> int:
+        """The pieces that are stored."""
+        return self._done
+
+    @property
+    def open(self) -> int:
+        """The pieces that are being fetched or stored."""
+        return self._open
+
+    @property
+    def missing(self) -> int:
+        """The pieces that are wanted and that nobody fetches yet."""
+        return self._missing
+
+    @property
+    def left(self) -> int:
+        """The pieces that are wanted and not stored."""
+        return self._missing | self._open
+
+    def restrict(self, wanted: int) -> None:
+        """Says anew what is wanted. A piece that is open stays so."""
+        self._wanted = wanted & self.full
+        self._missing = self._wanted & ~self._done & ~self._open
+
+    def stored(self, pieces: int) -> None:
+        """Pieces that were found on disk at the start: from any state to done."""
+        self._done |= pieces & self.full
+        self._open &= ~pieces
+        self._missing &= ~pieces
+
+    def complete(self, index: int) -> None:
+        """Open to done."""
+        self._leave_open(index)
+        self._done |= self.bit(index)
+
+    def reopen(self, index: int) -> None:
+        """Open to missing (or unwanted): its data was wrong or will not come."""
+        self._leave_open(index)
+        self._missing |= self.bit(index) & self._wanted
+
+    def _leave_open(self, index: int) -> None:
+        bit = self.bit(index)
+        if not self._open & bit:
+            raise MisuseError(f"piece {index} is not open")
+        self._open ^= bit
+
+    # --- what the peers have
+
+    def joined(self, pieces: int) -> None:
+        """A peer has these pieces."""
+        if pieces == self.full:
+            self._seeds += 1
+            return
+        counters = self._counters
+        for place, counter in enumerate(counters):
+            if not pieces:
+                return
+            counters[place] = counter ^ pieces
+            pieces &= counter
+        if pieces:
+            counters.append(pieces)
+
+    def left_with(self, pieces: int) -> None:
+        """A peer that had these pieces is gone; exactly what it joined with and gained."""
+        if pieces == self.full and self._seeds:
+            self._seeds -= 1
+            return
+        counters = self._counters
+        for place, counter in enumerate(counters):
+            if not pieces:
+                break
+            counters[place] = counter ^ pieces
+            pieces &= ~counter
+        while counters and not counters[-1]:
+            counters.pop()
+
+    def gained(self, before: int, index: int) -> int:
+        """A peer that had `before` has one piece more. Returns what it has now."""
+        bit = self.bit(index)
+        after = before | bit
+        if after == before:
+            return before
+        if after == self.full:
+            self.left_with(before)
+            self._seeds += 1
+        else:
+            self.joined(bit)
+        return after
+
+    def availability(self, index: int) -> int:
+        """How many peers have the piece."""
+        bit = self.bit(index)
+        return self._seeds + sum(1 << place for place, counter in enumerate(self._counters) if counter & bit)
+
+    # --- the choice
+
+    def pick(self, among: int) -> int | None:
+        """Opens the rarest of the missing pieces in `among`, by chance where several are; None where there is none."""
+        pool = among & self._missing
+        if not pool:
+            return None
+        for counter in reversed(self._counters):
+            pool = (pool & ~counter) or pool
+        skip = self._rng.randrange(self.piece_count)
+        lower = pool & (self.full >> skip)
+        index = self._width - (lower or pool).bit_length()
+        self._take(index)
+        return index
+
+    def open_one(self, index: int) -> None:
+        """Opens one particular missing piece."""
+        if not self._missing & self.bit(index):
+            raise MisuseError(f"piece {index} is not missing")
+        self._take(index)
+
+    def _take(self, index: int) -> None:
+        bit = self.bit(index)
+        self._missing ^= bit
+        self._open |= bit
