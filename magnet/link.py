@@ -48,7 +48,7 @@ class Remark(NamedTuple):
 
     text: str
     fault: bool
-    """Whether the part was wrong: repaired or left out. Otherwise it is merely another way to write it, or of no use."""
+    """Whether the part was wrong: repaired or left out. Otherwise it is another way to write it, or of no use."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
