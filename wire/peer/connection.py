@@ -4,6 +4,9 @@ The shell reads the socket straight into `buffer()` and says how much came with 
 `outgoing()` gives. The connection knows the handshake, the framing, both sides' four flags, what the peer has,
 and how long a peer may be silent. It does not know what was asked for, what is wanted, or whom to trust:
 that is `wire.swarm`.
+
+Blocks are the hot path: they are parsed where the kernel put them and handed on as views. Only a frame that
+the end of a read cuts in two is moved, to the front of the buffer.
 """
 
 from __future__ import annotations
@@ -12,11 +15,40 @@ import enum
 from collections.abc import Iterable
 
 from wire.bitfield import Bitfield
-from wire.net import Buffer
-from wire.peer.extended import ExtendedHandshake
-from wire.peer.messages import Event
+from wire.errors import MisuseError, ProtocolError
+from wire.ids import ID_BYTES
+from wire.peer import messages as m
+from wire.peer.extended import (
+    METADATA_DATA,
+    METADATA_REJECT,
+    METADATA_REQUEST,
+    ExtendedHandshake,
+    MetadataMessage,
+)
+from wire.peer.handshake import HANDSHAKE_BYTES, Handshake, SelfConnectionError, check_start, client_of
+from wire.peer.messages import Buffer, Event
+from wire.peer.pex import PexMessage
 
-__all__ = ["PeerConnection", "TimedOut"]
+__all__ = ["Event", "PeerConnection", "TimedOut"]
+
+HANDSHAKE_TIMEOUT_S = 10.0
+IDLE_TIMEOUT_S = 180.0
+"""Peers keep a connection alive every two minutes (BEP 3); a lost or late one is forgiven."""
+KEEP_ALIVE_CHECK_S = 50.0
+"""Where nothing was sent for a whole such span, a keep-alive is: after 100 s at the latest; some give up at 120."""
+PEX_INTERVAL_S = 45.0
+"""Peer exchanges that come faster are ignored: one a minute is the rule (BEP 11), clocks and queues shift it."""
+
+SMALL_BUFFER_BYTES = 4096
+"""Enough for a handshake and small talk: 500 such connections cost 2 MiB."""
+LARGE_BUFFER_BYTES = 1 << 20
+"""One read of a fast peer: some 60 blocks."""
+_GROWTH = 4
+_SHRINK_AFTER_S = 30.0
+"""A large buffer goes when no block has come for so long."""
+
+_BLOCK_FRAME_HEADER_BYTES = m.BLOCK_HEADER.size
+_MAX_PIECE_LENGTH = m.BLOCK_OVERHEAD + m.BLOCK_BYTES
 
 
 class TimedOut(enum.Enum):
@@ -35,23 +67,42 @@ class PeerConnection:
     handshake, where the peer speaks BEP 10, is then already queued, and the first verb should be `bitfield`.
     """
 
-    am_choking: bool
-    am_interested: bool
-    peer_choking: bool
-    peer_interested: bool
-    peer_has: Bitfield | None
-    """None until the piece count is known."""
-    remote: ExtendedHandshake
-    fast: bool
-    """BEP 6 holds on this connection (both sides said so)."""
-    dht: bool
-    """The peer has a DHT node."""
-    open: bool
-    peer_id: bytes | None
-    """The peer's id, once its handshake came."""
-    info_hash: bytes | None
-    outgoing_bytes: int
-    """How much waits in the outbox."""
+    __slots__ = (
+        "_buffer",
+        "_declared",
+        "_early_all",
+        "_early_bits",
+        "_early_haves",
+        "_end",
+        "_extended_spoken",
+        "_grow",
+        "_heard_at",
+        "_keep_alive_at",
+        "_last_block_at",
+        "_opening_ends_at",
+        "_our_dht",
+        "_our_id",
+        "_ours",
+        "_out",
+        "_pex_ignored_until",
+        "_piece_count",
+        "_spoke",
+        "_start",
+        "_tail",
+        "_view",
+        "am_choking",
+        "am_interested",
+        "dht",
+        "fast",
+        "info_hash",
+        "open",
+        "outgoing_bytes",
+        "peer_choking",
+        "peer_has",
+        "peer_id",
+        "peer_interested",
+        "remote",
+    )
 
     def __init__(
         self,
@@ -64,27 +115,107 @@ class PeerConnection:
         piece_count: int | None = None,
     ) -> None:
         """`peer_id` is ours; `extended` is what we say of ourselves; `dht`: we have a DHT node."""
-        raise NotImplementedError
+        if len(peer_id) != ID_BYTES or (info_hash is not None and len(info_hash) != ID_BYTES):
+            raise MisuseError("a peer id and an info-hash in a handshake are 20 bytes long")
+        self.am_choking = True
+        self.am_interested = False
+        self.peer_choking = True
+        self.peer_interested = False
+        self.peer_has: Bitfield | None = None if piece_count is None else Bitfield(piece_count)
+        """None until the piece count is known."""
+        self.remote = ExtendedHandshake()
+        """Everything that the peer has said in extended handshakes so far."""
+        self.fast = False
+        """BEP 6 holds on this connection: both sides said so."""
+        self.dht = False
+        """The peer has a DHT node."""
+        self.open = False
+        """Both handshakes are done: messages may go out."""
+        self.peer_id: bytes | None = None
+        """The peer's, once its handshake came."""
+        self.info_hash = info_hash
+        self.outgoing_bytes = 0
+        """How much waits in the outbox."""
+
+        self._our_id = peer_id
+        self._our_dht = dht
+        self._ours = extended
+        self._extended_spoken = False  # the peer speaks BEP 10
+        self._piece_count = piece_count
+        self._declared = False  # its one bitfield, "have all" or "have none" has come
+        # What it said of its pieces while their count was unknown, as bitfields of open length.
+        self._early_all = False
+        self._early_bits: bytes | None = None
+        self._early_haves = bytearray()
+
+        self._buffer = bytearray(SMALL_BUFFER_BYTES)
+        self._view = memoryview(self._buffer)
+        self._start = 0  # of what was not parsed yet
+        self._end = 0
+        self._grow = False
+        self._heard_at = now
+        self._last_block_at = now
+        self._opening_ends_at = now + HANDSHAKE_TIMEOUT_S
+        self._keep_alive_at = now + KEEP_ALIVE_CHECK_S
+        self._pex_ignored_until = now
+        self._spoke = False
+
+        self._out: list[Buffer] = []
+        self._tail = bytearray()
+        if info_hash is not None:
+            self._send_handshake(info_hash)
 
     @property
     def client(self) -> str:
-        """What the peer calls itself, else what its peer id says: printable, for people."""
-        raise NotImplementedError
+        """What the peer calls itself, else what its peer id says, else "": printable, for people."""
+        return self.remote.v or client_of(self.peer_id or b"")
 
     @property
     def is_seed(self) -> bool:
         """The peer is known to have every piece."""
-        raise NotImplementedError
+        return self._early_all if self.peer_has is None else self.peer_has.all
 
-    # in
+    # In
 
     def buffer(self) -> memoryview:
         """Free space to receive into, never empty. Makes the data of earlier Block events invalid."""
-        raise NotImplementedError
+        start, end = self._start, self._end
+        pending = end - start
+        capacity = len(self._buffer)
+        if self._grow:
+            self._grow = False
+            capacity = min(capacity * _GROWTH, LARGE_BUFFER_BYTES)
+        elif (
+            capacity > SMALL_BUFFER_BYTES
+            and pending < SMALL_BUFFER_BYTES
+            and self._heard_at - self._last_block_at > _SHRINK_AFTER_S
+        ):
+            capacity = SMALL_BUFFER_BYTES
+        if capacity != len(self._buffer):
+            # A new one, as a bytearray cannot change its size while views of it live.
+            old = self._view
+            self._buffer = bytearray(capacity)
+            self._view = memoryview(self._buffer)
+            self._view[:pending] = old[start:end]
+        elif start and pending:
+            self._view[:pending] = self._view[start:end]
+        self._start, self._end = 0, pending
+        return self._view[pending:]
 
     def received(self, count: int, now: float) -> list[Event]:
         """Takes the `count` bytes that were put into `buffer()`. Raises ProtocolError on a breach."""
-        raise NotImplementedError
+        if not 0 <= count <= len(self._buffer) - self._end:
+            raise MisuseError(f"{count} bytes were not received into the buffer")
+        self._end += count
+        self._heard_at = now
+        events: list[Event] = []
+        if not self.open:
+            self._read_handshake(events)
+        if self.open:
+            self._read_frames(events)
+        elif self._end == len(self._buffer):  # cannot happen before 4 KiB wait for `accept`
+            self._grow = True
+        return events
 
     def accept(self, info_hash: bytes, extended: ExtendedHandshake | None = None) -> list[Event]:
         """Accepting side: answers the handshake; returns the events of what came behind it already.
@@ -92,75 +223,350 @@ class PeerConnection:
         `extended` replaces what the constructor was given (the metadata's size is known only now).
         Raises ProtocolError as `received` does.
         """
-        raise NotImplementedError
+        if self.open or self.peer_id is None or info_hash != self.info_hash:
+            raise MisuseError("only a handshake that was received can be accepted, with its own info-hash")
+        if extended is not None:
+            self._ours = extended
+        self._send_handshake(info_hash)
+        self._open()
+        events: list[Event] = []
+        self._read_frames(events)
+        return events
 
     def set_piece_count(self, count: int) -> list[Event]:
         """Says how many pieces there are, once. Returns a HasPieces event if the peer has told of pieces before.
 
         Raises ProtocolError where that does not fit `count`.
         """
-        raise NotImplementedError
+        if self._piece_count is not None or not 0 <= count <= m.MAX_PIECES:
+            raise MisuseError(f"the piece count cannot be set to {count} now")
+        if self._early_all:
+            has = Bitfield.full(count)
+        elif self._early_bits is not None:
+            has = Bitfield.from_bytes(self._early_bits, count)
+        else:
+            has = Bitfield(count)
+        if self._early_haves:
+            width = (count + 7) // 8
+            if len(self._early_haves) > width:
+                raise ProtocolError("the peer has a piece that the torrent does not")
+            has |= Bitfield.from_bytes(self._early_haves.ljust(width, b"\0"), count)
+        told = self._declared or bool(self._early_haves)
+        self._piece_count = count
+        self.peer_has = has
+        self._early_bits = None
+        self._early_haves = bytearray()
+        return [m.HasPieces(has.copy())] if told else []
 
-    # time
+    def _read_handshake(self, events: list[Event]) -> None:
+        if self.peer_id is not None:
+            return  # it waits for `accept`
+        start, end = self._start, self._end
+        if end - start < HANDSHAKE_BYTES:
+            check_start(self._view[start:end])
+            return
+        theirs = Handshake.parse(self._view[start : start + HANDSHAKE_BYTES])
+        self._start = start + HANDSHAKE_BYTES
+        if theirs.peer_id == self._our_id:
+            raise SelfConnectionError("the peer has our own id: this is a connection to ourselves")
+        if self.info_hash is not None and theirs.info_hash != self.info_hash:
+            raise ProtocolError("the peer answered for another info-hash")
+        dialled = self.info_hash is not None
+        self.info_hash = theirs.info_hash
+        self.peer_id = theirs.peer_id
+        self.fast = theirs.fast
+        self.dht = theirs.dht
+        self._extended_spoken = theirs.extended
+        events.append(m.HandshakeReceived(*theirs))
+        if dialled:
+            self._open()
+
+    def _open(self) -> None:
+        self.open = True
+        if self._extended_spoken:
+            self.extended(self._ours)
+
+    def _read_frames(self, events: list[Event]) -> None:
+        buffer, view = self._buffer, self._view
+        at, end = self._start, self._end
+        unpack_block = m.BLOCK_HEADER.unpack_from
+        block = m.Block
+        append = events.append
+        piece_count = self._piece_count or 0  # unknown: nothing was asked for, no block can be right
+        blocks_seen = False
+        while end - at >= 4:
+            if end - at >= _BLOCK_FRAME_HEADER_BYTES:
+                length, kind, index, begin = unpack_block(buffer, at)
+                if kind == m.PIECE and length:  # of an empty frame, the keep-alive, `kind` is the next one's
+                    if not m.BLOCK_OVERHEAD < length <= _MAX_PIECE_LENGTH or index >= piece_count:
+                        raise ProtocolError(f"a block of {length - m.BLOCK_OVERHEAD} bytes of piece {index}")
+                    after = at + 4 + length
+                    if after > end:
+                        break
+                    append(block(index, begin, view[at + _BLOCK_FRAME_HEADER_BYTES : after]))
+                    at = after
+                    blocks_seen = True
+                    continue
+            else:
+                length = int.from_bytes(buffer[at : at + 4], "big")
+            if length == 0:  # keep-alive
+                at += 4
+                continue
+            if length > m.MAX_FRAME_BYTES:
+                raise ProtocolError(f"a peer message of {length} bytes")
+            if end - at < 5:
+                break
+            kind = buffer[at + 4]
+            m.check_length(kind, length, None if self._piece_count is None else (piece_count + 7) // 8)
+            after = at + 4 + length
+            if after > end:
+                break
+            message = m.parse(kind, view[at + 5 : after])
+            at = after
+            if message is not None:
+                self._take(message, events)
+        self._start = at
+        if blocks_seen:
+            self._last_block_at = self._heard_at
+        # The buffer grows only as data fill it: a mere promise of a long frame takes no memory.
+        self._grow = end == len(buffer) < LARGE_BUFFER_BYTES and (blocks_seen or at == 0)
+
+    def _take(self, message: m.Message, events: list[Event]) -> None:
+        """Changes the state by any message but a block, and adds what the swarm is to know."""
+        count = self._piece_count
+        match message:
+            case m.Request() | m.Cancel() | m.Reject():
+                if isinstance(message, m.Reject) and not self.fast:
+                    return
+                if count is None:
+                    if isinstance(message, m.Request):
+                        self.reject(message.index, message.begin, message.length)
+                elif message.index >= count:
+                    raise ProtocolError(f"a request for piece {message.index} of {count}")
+                else:
+                    events.append(message)
+            case m.Have(index):
+                self._take_have(message, index, events)
+            case m.Choked() | m.Unchoked():
+                choking = isinstance(message, m.Choked)
+                if choking != self.peer_choking:
+                    self.peer_choking = choking
+                    events.append(message)
+            case m.Interested() | m.NotInterested():
+                interested = isinstance(message, m.Interested)
+                if interested != self.peer_interested:
+                    self.peer_interested = interested
+                    events.append(message)
+            case m.RawBitfield(bits):
+                self._declare(bits, False, events)
+            case m.HaveAll() | m.HaveNone():
+                if self.fast:
+                    self._declare(None, isinstance(message, m.HaveAll), events)
+            case m.Extended(kind, payload):
+                self._take_extended(kind, payload, events)
+            case m.Port(port):
+                if port:
+                    events.append(message)
+            case m.Suggest(index) | m.AllowedFast(index):
+                # Advice: worthless before the piece count is known, or for a piece that is not there.
+                if self.fast and count is not None and index < count:
+                    events.append(message)
+
+    def _take_have(self, message: m.Have, index: int, events: list[Event]) -> None:
+        if index >= (m.MAX_PIECES if self._piece_count is None else self._piece_count):
+            raise ProtocolError(f"the peer says that it has piece {index}, which cannot be")
+        if self.peer_has is not None:
+            if self.peer_has.set(index):
+                events.append(message)
+            return
+        haves = self._early_haves
+        byte = index >> 3
+        if byte >= len(haves):
+            haves.extend(bytes(byte + 1 - len(haves)))
+        haves[byte] |= 0x80 >> (index & 7)
+
+    def _declare(self, bits: bytes | None, everything: bool, events: list[Event]) -> None:
+        if self._declared:
+            raise ProtocolError("the peer says a second time what it has")
+        self._declared = True
+        count = self._piece_count
+        if count is None or self.peer_has is None:
+            self._early_all = everything
+            self._early_bits = bits
+            return
+        if bits is not None:
+            now_has = Bitfield.from_bytes(bits, count)
+        else:
+            now_has = Bitfield.full(count) if everything else Bitfield(count)
+        # Some announce a piece first: those are known already and must not count twice.
+        gained = now_has - self.peer_has
+        self.peer_has |= now_has
+        events.append(m.HasPieces(gained))
+
+    def _take_extended(self, kind: int, payload: bytes, events: list[Event]) -> None:
+        if kind == 0:
+            self.remote = self.remote.updated(payload)
+            events.append(m.ExtendedReceived(self.remote))
+        elif kind == self._ours.ut_metadata:
+            message = MetadataMessage.parse(payload)
+            if message.kind == METADATA_REQUEST:
+                events.append(m.MetadataRequest(message.piece))
+            elif message.kind == METADATA_DATA:
+                events.append(m.MetadataData(message.piece, message.total_size, message.data))
+            elif message.kind == METADATA_REJECT:
+                events.append(m.MetadataReject(message.piece))
+        elif kind == self._ours.ut_pex and self._heard_at >= self._pex_ignored_until:
+            self._pex_ignored_until = self._heard_at + PEX_INTERVAL_S
+            events.append(m.PexReceived(*PexMessage.parse(payload)))
+
+    # Time
 
     def next_timer(self) -> float:
         """When `tick` should be called, at the latest."""
-        raise NotImplementedError
+        if not self.open:
+            return self._opening_ends_at
+        return min(self._keep_alive_at, self._heard_at + IDLE_TIMEOUT_S)
 
     def tick(self, now: float) -> TimedOut | None:
         """Queues a keep-alive where one is due; says why the connection should be closed, if it should."""
-        raise NotImplementedError
+        if not self.open:
+            return TimedOut.HANDSHAKE if now >= self._opening_ends_at else None
+        if now >= self._heard_at + IDLE_TIMEOUT_S:
+            return TimedOut.IDLE
+        if now >= self._keep_alive_at:
+            self._keep_alive_at = now + KEEP_ALIVE_CHECK_S
+            if not self._spoke and not self.outgoing_bytes:
+                self._send(bytes(4))
+            self._spoke = False
+        return None
 
-    # out
+    # Out
 
     def outgoing(self) -> list[Buffer]:
         """Takes everything out of the outbox, in order."""
-        raise NotImplementedError
+        out = self._out
+        if self._tail:
+            out.append(self._tail)
+            self._tail = bytearray()
+        if out:
+            self._out = []
+            self._spoke = True
+            self.outgoing_bytes = 0
+        return out
 
     def choke(self) -> None:
-        """Nothing is sent where the state is so already; so too the next three. With `fast` the caller then
-        rejects each request that it drops."""
+        """Nothing is sent where the state is so already; so too in the next three.
 
-    def unchoke(self) -> None: ...
+        With `fast` the caller then rejects each request that it drops (BEP 6).
+        """
+        if not self.am_choking:
+            self.am_choking = True
+            self._send(m.frame(m.CHOKE))
 
-    def interested(self) -> None: ...
+    def unchoke(self) -> None:
+        """The peer's requests will be answered."""
+        if self.am_choking:
+            self.am_choking = False
+            self._send(m.frame(m.UNCHOKE))
 
-    def not_interested(self) -> None: ...
+    def interested(self) -> None:
+        """The peer has something that we want."""
+        if not self.am_interested:
+            self.am_interested = True
+            self._send(m.frame(m.INTERESTED))
+
+    def not_interested(self) -> None:
+        """The peer has nothing that we want."""
+        if self.am_interested:
+            self.am_interested = False
+            self._send(m.frame(m.NOT_INTERESTED))
 
     def have(self, index: int) -> None:
         """We got a piece."""
+        self._send(m.index_frame(m.HAVE, index))
 
     def bitfield(self, pieces: Bitfield | None) -> None:
-        """What we have, as the first verb; None: the piece count is not known yet. Uses "have all" and "have
-        none" (BEP 6) where it can, and sends nothing where nothing is to be said."""
+        """What we have, as the first verb; None: the piece count is not known yet.
+
+        Uses "have all" and "have none" (BEP 6) where it can, and sends nothing where nothing is to be said.
+        """
+        if self.fast and (pieces is None or pieces.count == 0):
+            self._send(m.frame(m.HAVE_NONE))
+        elif pieces is None or pieces.count == 0:
+            return
+        elif self.fast and pieces.all:
+            self._send(m.frame(m.HAVE_ALL))
+        else:
+            self._send(m.frame(m.BITFIELD, pieces.to_bytes()))
 
     def request(self, blocks: Iterable[tuple[int, int, int]]) -> None:
         """Asks for (index, begin, length) each."""
+        self._send(m.blocks_frames(m.REQUEST, blocks))
 
     def cancel(self, blocks: Iterable[tuple[int, int, int]]) -> None:
         """Takes requests back."""
+        self._send(m.blocks_frames(m.CANCEL, blocks))
 
     def piece(self, index: int, begin: int, data: Buffer) -> None:
         """Answers a request. `data` is not copied: it must not change before it is sent."""
+        self._send_with(m.piece_header(index, begin, len(data)), data)
 
     def reject(self, index: int, begin: int, length: int) -> None:
         """Says that a request will not be answered (BEP 6); without `fast` nothing is sent."""
+        if self.fast:
+            self._send(m.blocks_frames(m.REJECT, ((index, begin, length),)))
 
     def port(self, port: int) -> None:
         """Tells our DHT port (BEP 5); nothing is sent to a peer without DHT."""
+        if self.dht:
+            self._send(m.frame(m.PORT, port.to_bytes(2, "big")))
 
     def extended(self, handshake: ExtendedHandshake) -> None:
-        """Sends one more extended handshake (BEP 10); ids in it hold from now on."""
+        """Sends one more extended handshake (BEP 10); the ids in it hold from now on."""
+        self._ours = handshake
+        if self._extended_spoken:
+            self._send(m.frame(m.EXTENDED, b"\0" + handshake.encode()))
 
     def metadata_request(self, piece: int) -> None:
-        """Asks for a block of the info dictionary (BEP 9). This and the next three send nothing to a peer that
-        has not given an id for such messages."""
+        """Asks for a block of the info dictionary (BEP 9).
+
+        This and the next three send nothing to a peer that has not given an id for such messages.
+        """
+        self._send_metadata(MetadataMessage(METADATA_REQUEST, piece, None, b""))
 
     def metadata_data(self, piece: int, total_size: int, data: Buffer) -> None:
-        """Sends a block of the info dictionary. `data` is not copied."""
+        """Sends a block of the info dictionary, of `total_size` bytes in all. `data` is not copied."""
+        self._send_metadata(MetadataMessage(METADATA_DATA, piece, total_size, b""), data)
 
     def metadata_reject(self, piece: int) -> None:
         """Refuses a block of the info dictionary."""
+        self._send_metadata(MetadataMessage(METADATA_REJECT, piece, None, b""))
 
     def pex(self, payload: bytes) -> None:
         """Sends a peer exchange (BEP 11), made by `wire.peer.pex`."""
+        if self.remote.ut_pex:
+            self._send(m.frame(m.EXTENDED, bytes((self.remote.ut_pex,)) + payload))
+
+    def _send_metadata(self, message: MetadataMessage, data: Buffer = b"") -> None:
+        if self.remote.ut_metadata:
+            body = bytes((m.EXTENDED, self.remote.ut_metadata)) + message.header()
+            self._send_with((len(body) + len(data)).to_bytes(4, "big") + body, data)
+
+    def _send_handshake(self, info_hash: bytes) -> None:
+        ours = Handshake(info_hash, self._our_id, extended=True, fast=True, dht=self._our_dht)
+        self._tail += ours.encode()
+        self.outgoing_bytes += HANDSHAKE_BYTES
+
+    def _send(self, data: bytes) -> None:
+        if not self.open:
+            raise MisuseError("no message can be sent before both handshakes are done")
+        self._tail += data
+        self.outgoing_bytes += len(data)
+
+    def _send_with(self, header: bytes, data: Buffer) -> None:
+        self._send(header)
+        if len(data):
+            self._out.append(self._tail)
+            self._out.append(data)
+            self._tail = bytearray()
+            self.outgoing_bytes += len(data)

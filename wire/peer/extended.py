@@ -1,4 +1,4 @@
-"""The extended handshake (BEP 10) and the header of ut_metadata messages (BEP 9), as values and bytes.
+"""The extended handshake (BEP 10) and the ut_metadata messages (BEP 9), as values and bytes.
 
 Bytes in, values out: whether a message may come now, and what follows from it, is the connection's and the
 swarm's business. What a peer leaves out or writes with a wrong type is as good as not said; only what breaks
@@ -7,14 +7,45 @@ the form (no dictionary, a size that cannot be) is the peer's fault.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
+from typing import NamedTuple
 
-__all__ = ["UT_METADATA_ID", "UT_PEX_ID", "ExtendedHandshake"]
+from wire import bencode
+from wire.compact import IPV4, IPV6, Endpoint
+from wire.errors import ProtocolError
+from wire.peer.handshake import printable
+
+__all__ = [
+    "METADATA_BLOCK_BYTES",
+    "METADATA_DATA",
+    "METADATA_REJECT",
+    "METADATA_REQUEST",
+    "UT_METADATA_ID",
+    "UT_PEX_ID",
+    "ExtendedHandshake",
+    "MetadataMessage",
+]
 
 UT_METADATA_ID = 1
 """The id under which peers send us ut_metadata messages."""
 UT_PEX_ID = 2
 """The id under which peers send us ut_pex messages."""
+
+METADATA_BLOCK_BYTES = 16384
+"""The info dictionary travels in blocks of 16 KiB; the last may be shorter (BEP 9)."""
+METADATA_REQUEST = 0
+METADATA_DATA = 1
+METADATA_REJECT = 2
+
+_MAX_DEPTH = 8
+_MAX_TOKENS = 1000
+"""Real handshakes nest two dictionaries and hold some thirty values."""
+_MAX_METADATA_SIZE = (1 << 31) - 1
+"""No info dictionary can be larger than a .torrent that any program reads."""
+_MAX_PIECE = _MAX_METADATA_SIZE // METADATA_BLOCK_BYTES
+_MAX_REQQ = 1 << 20
+_MAX_NAME = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,23 +59,105 @@ class ExtendedHandshake:
     metadata_size: int | None = None
     """Bytes of the info dictionary, 1..2^31-1, where it is known."""
     reqq: int | None = None
-    """Outstanding requests that it keeps; 1 at least."""
+    """Outstanding requests that it keeps; at least 1."""
     v: str = ""
     """Client and version: printable characters only, at most 64."""
     p: int | None = None
     """Its TCP listening port, 1..65535."""
     yourip: str | None = None
-    """Our address, as it sees us: an IP literal."""
+    """The other side's address, as this side sees it: an IP literal."""
     upload_only: bool = False
     """It will not download anything (BEP 21)."""
 
     def encode(self) -> bytes:
-        """The payload of the extended handshake message, without its id."""
-        raise NotImplementedError
+        """The payload of the extended handshake message, without its id.
+
+        Both ids are always named: 0 takes back what an earlier handshake offered (BEP 10).
+        Raises MisuseError where `yourip` is no IP address.
+        """
+        items: dict[bytes, bencode.Encodable] = {
+            b"m": {b"ut_metadata": self.ut_metadata, b"ut_pex": self.ut_pex},
+            b"upload_only": int(self.upload_only),
+        }
+        for key, number in ((b"metadata_size", self.metadata_size), (b"reqq", self.reqq), (b"p", self.p)):
+            if number is not None:
+                items[key] = number
+        if self.v:
+            items[b"v"] = self.v
+        if self.yourip is not None:
+            items[b"yourip"] = Endpoint.of(self.yourip, 0).ip
+        return bencode.encode(items)
 
     def updated(self, payload: bytes) -> ExtendedHandshake:
         """What is known after this handshake too: later ones add to and replace what earlier ones said.
 
         Raises ProtocolError where `payload` is no dictionary or names a metadata size that cannot be.
         """
-        raise NotImplementedError
+        # Some clients put bytes behind the dictionary: only the value itself is read.
+        end = bencode.end_of(payload, max_depth=_MAX_DEPTH, max_tokens=_MAX_TOKENS)
+        items = bencode.decode(payload[:end], max_depth=_MAX_DEPTH, max_tokens=_MAX_TOKENS)
+        if not isinstance(items, dict):
+            raise ProtocolError("an extended handshake is a dictionary")
+        ids = bencode.get_dict(items, b"m") or {}
+        size = bencode.get_int(items, b"metadata_size")
+        if size is not None and not 0 <= size <= _MAX_METADATA_SIZE:
+            raise ProtocolError(f"a metadata_size of {size}" if abs(size) < 1 << 64 else "a boundless metadata_size")
+        reqq = bencode.get_int(items, b"reqq")
+        port = bencode.get_int(items, b"p")
+        upload_only = bencode.get_int(items, b"upload_only")
+        return dataclasses.replace(
+            self,
+            ut_metadata=_id(ids, b"ut_metadata", self.ut_metadata),
+            ut_pex=_id(ids, b"ut_pex", self.ut_pex),
+            metadata_size=size or self.metadata_size,  # 0 is how some say that they do not have it
+            reqq=min(reqq, _MAX_REQQ) if reqq is not None and reqq > 0 else self.reqq,
+            v=printable(bencode.get_str(items, b"v") or "", _MAX_NAME) or self.v,
+            p=port if port is not None and 0 < port <= 65535 else self.p,
+            yourip=_ip(bencode.get_bytes(items, b"yourip")) or self.yourip,
+            upload_only=self.upload_only if upload_only is None else upload_only != 0,
+        )
+
+
+def _id(ids: dict[bytes, bencode.Value], key: bytes, before: int) -> int:
+    value = bencode.get_int(ids, key)
+    return value if value is not None and 0 <= value <= 255 else before
+
+
+def _ip(packed: bytes | None) -> str | None:
+    if packed is None or len(packed) not in (IPV4.ip_bytes, IPV6.ip_bytes):
+        return None
+    return Endpoint.from_compact(packed + bytes(2)).host
+
+
+class MetadataMessage(NamedTuple):
+    """A ut_metadata message (BEP 9)."""
+
+    kind: int
+    """`METADATA_REQUEST`, `METADATA_DATA`, `METADATA_REJECT`, or one that nobody knows yet: to be ignored."""
+    piece: int
+    total_size: int | None
+    """Of the whole info dictionary, in data messages; unchecked."""
+    data: bytes
+    """What follows the dictionary: at most 16 KiB."""
+
+    def header(self) -> bytes:
+        """The dictionary, without the data that follow it."""
+        items: dict[bytes, bencode.Encodable] = {b"msg_type": self.kind, b"piece": self.piece}
+        if self.total_size is not None:
+            items[b"total_size"] = self.total_size
+        return bencode.encode(items)
+
+    @classmethod
+    def parse(cls, payload: bytes) -> MetadataMessage:
+        """Reads the payload of the extended message, without its id. Raises ProtocolError."""
+        end = bencode.end_of(payload, max_depth=_MAX_DEPTH, max_tokens=_MAX_TOKENS)
+        items = bencode.decode(payload[:end], max_depth=_MAX_DEPTH, max_tokens=_MAX_TOKENS)
+        if not isinstance(items, dict):
+            raise ProtocolError("a ut_metadata message starts with a dictionary")
+        kind = bencode.get_int(items, b"msg_type")
+        piece = bencode.get_int(items, b"piece")
+        if kind is None or piece is None or not 0 <= piece <= _MAX_PIECE:
+            raise ProtocolError("a ut_metadata message without its type or a block that can be")
+        if len(payload) - end > METADATA_BLOCK_BYTES:
+            raise ProtocolError("a metadata block of more than 16 KiB")
+        return cls(kind, piece, bencode.get_int(items, b"total_size"), payload[end:])

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from wire.bitfield import Bitfield
@@ -26,6 +27,7 @@ __all__ = [
     "MAX_PIECES",
     "AllowedFast",
     "Block",
+    "Buffer",
     "Cancel",
     "Choked",
     "Event",
@@ -49,7 +51,15 @@ __all__ = [
     "Request",
     "Suggest",
     "Unchoked",
+    "blocks_frames",
+    "check_length",
+    "frame",
+    "index_frame",
+    "parse",
+    "piece_header",
 ]
+
+Buffer = bytes | bytearray | memoryview
 
 BLOCK_BYTES: Final = 16384
 """What a request asks for (BEP 3); only a piece's last block is shorter."""
@@ -63,40 +73,72 @@ MAX_FRAME_BYTES: Final = 300 * 1024
 MAX_EXTENDED_BYTES: Final = 64 * 1024
 """Extended and unknown messages: a metadata block with its header, or a peer exchange of thousands, fits in."""
 
+CHOKE: Final = 0
+UNCHOKE: Final = 1
+INTERESTED: Final = 2
+NOT_INTERESTED: Final = 3
+HAVE: Final = 4
+BITFIELD: Final = 5
+REQUEST: Final = 6
+PIECE: Final = 7
+CANCEL: Final = 8
+PORT: Final = 9
+SUGGEST: Final = 13
+HAVE_ALL: Final = 14
+HAVE_NONE: Final = 15
+REJECT: Final = 16
+ALLOWED_FAST: Final = 17
+EXTENDED: Final = 20
 
-class Choked(NamedTuple):
+BLOCK_HEADER = struct.Struct(">IBII")
+"""Length, 7, index, begin; the data follow. The length counts from the id on: 9 more than the data."""
+BLOCK_OVERHEAD: Final = 9
+_THREE = struct.Struct(">III")
+_INDEX_FRAME = struct.Struct(">IBI")
+_THREE_FRAME = struct.Struct(">IBIII")
+
+
+@dataclass(frozen=True, slots=True)
+class Choked:
     """The peer will not answer requests now. Without BEP 6 all that are outstanding are void."""
 
 
-class Unchoked(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Unchoked:
     """The peer answers requests from now on."""
 
 
-class Interested(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Interested:
     """The peer wants pieces of ours."""
 
 
-class NotInterested(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class NotInterested:
     """The peer wants nothing of ours."""
 
 
-class Have(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Have:
     """The peer got this piece; as an event: one it was not known to have."""
 
     index: int
 
 
-class RawBitfield(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class RawBitfield:
     """A bitfield as it came, its length unchecked."""
 
     bits: bytes
 
 
-class HaveAll(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class HaveAll:
     """The peer has every piece (BEP 6)."""
 
 
-class HaveNone(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class HaveNone:
     """The peer has no piece (BEP 6)."""
 
 
@@ -104,12 +146,13 @@ class Request(NamedTuple):
     """The peer asks for a part of a piece. `index` exists; `begin` and `length` (1..128 KiB) are still to be
     checked against the size of that piece."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody needs
     begin: int
     length: int
 
 
-class Cancel(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Cancel:
     """The peer takes back a request."""
 
     index: int
@@ -117,7 +160,8 @@ class Cancel(NamedTuple):
     length: int
 
 
-class Reject(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Reject:
     """The peer will not answer this request of ours (BEP 6)."""
 
     index: int
@@ -125,41 +169,46 @@ class Reject(NamedTuple):
     length: int
 
 
-class Block(NamedTuple):
+class Block(NamedTuple):  # made faster than a frozen dataclass, and twenty thousand times a second
     """Data of a piece: at most 16 KiB. `data` points into the receive buffer: it is valid until the next
     call of `PeerConnection.buffer`, and whether it was asked for is not checked."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody needs
     begin: int
     data: memoryview
 
 
-class Port(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Port:
     """The UDP port of the peer's DHT node (BEP 5); 1..65535."""
 
     port: int
 
 
-class Suggest(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Suggest:
     """The peer would like to be asked for this piece (BEP 6)."""
 
     index: int
 
 
-class AllowedFast(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class AllowedFast:
     """This piece may be asked for while choked (BEP 6)."""
 
     index: int
 
 
-class Extended(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Extended:
     """An extended message (BEP 10): `id` is 0 for the extended handshake, else one that the receiver chose."""
 
     id: int
     payload: bytes
 
 
-class HandshakeReceived(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class HandshakeReceived:
     """The peer's handshake is whole (BEP 3). Who accepted the connection now calls `accept`, or closes."""
 
     info_hash: bytes
@@ -172,26 +221,30 @@ class HandshakeReceived(NamedTuple):
     """It has a DHT node (BEP 5): a `port` message is welcome."""
 
 
-class HasPieces(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class HasPieces:
     """Pieces that the peer was not known to have, from its bitfield or "have all" (never empty of meaning:
     it also comes, with no bit set, for an empty bitfield and "have none")."""
 
     pieces: Bitfield
 
 
-class ExtendedReceived(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class ExtendedReceived:
     """An extended handshake came; `remote` is everything that the peer has said in those so far (BEP 10)."""
 
     remote: ExtendedHandshake
 
 
-class MetadataRequest(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class MetadataRequest:
     """The peer asks for a 16 KiB block of the info dictionary (BEP 9). `piece` may be past its end."""
 
     piece: int
 
 
-class MetadataData(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class MetadataData:
     """A block of the info dictionary (BEP 9): at most 16 KiB, unverified, perhaps never asked for."""
 
     piece: int
@@ -199,13 +252,15 @@ class MetadataData(NamedTuple):
     data: bytes
 
 
-class MetadataReject(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class MetadataReject:
     """The peer will not send this block of the info dictionary (BEP 9)."""
 
     piece: int
 
 
-class PexReceived(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class PexReceived:
     """Addresses that the peer is connected to, or no longer (BEP 11): hearsay, bounded in number."""
 
     added: tuple[PexPeer, ...]
@@ -253,3 +308,98 @@ Event = (
     | PexReceived
 )
 """What `PeerConnection.received` returns."""
+
+
+_EXACT_LENGTHS = {
+    CHOKE: 1,
+    UNCHOKE: 1,
+    INTERESTED: 1,
+    NOT_INTERESTED: 1,
+    HAVE: 5,
+    REQUEST: 13,
+    CANCEL: 13,
+    PORT: 3,
+    SUGGEST: 5,
+    HAVE_ALL: 1,
+    HAVE_NONE: 1,
+    REJECT: 13,
+    ALLOWED_FAST: 5,
+}
+_BARE: dict[int, Message] = {
+    CHOKE: Choked(),
+    UNCHOKE: Unchoked(),
+    INTERESTED: Interested(),
+    NOT_INTERESTED: NotInterested(),
+    HAVE_ALL: HaveAll(),
+    HAVE_NONE: HaveNone(),
+}
+_WITH_INDEX = {HAVE: Have, SUGGEST: Suggest, ALLOWED_FAST: AllowedFast}
+_WITH_THREE = {REQUEST: Request, CANCEL: Cancel, REJECT: Reject}
+
+
+def check_length(kind: int, length: int, bitfield_bytes: int | None) -> None:
+    """Raises ProtocolError where a message of this kind cannot be `length` bytes long (counted from its id on).
+
+    `bitfield_bytes` is the length of a bitfield of this torrent; None while the piece count is unknown.
+    """
+    exact = _EXACT_LENGTHS.get(kind)
+    if exact is not None:
+        fits = length == exact
+    elif kind == PIECE:
+        fits = BLOCK_OVERHEAD < length <= BLOCK_OVERHEAD + BLOCK_BYTES
+    elif kind == BITFIELD:
+        fits = length <= 1 + MAX_BITFIELD_BYTES if bitfield_bytes is None else length == 1 + bitfield_bytes
+    elif kind == EXTENDED:
+        fits = 2 <= length <= MAX_EXTENDED_BYTES
+    else:
+        fits = length <= MAX_EXTENDED_BYTES
+    if not fits:
+        raise ProtocolError(f"a peer message with id {kind} of {length} bytes")
+
+
+def parse(kind: int, body: memoryview) -> Message | None:
+    """Reads what follows the id of any message but a block's; None for an unknown id.
+
+    The length was checked by `check_length`. Nothing that is returned points into `body`.
+    Raises ProtocolError for a request of no bytes or of more than 128 KiB.
+    """
+    bare = _BARE.get(kind)
+    if bare is not None:
+        return bare
+    with_index = _WITH_INDEX.get(kind)
+    if with_index is not None:
+        return with_index(int.from_bytes(body, "big"))
+    with_three = _WITH_THREE.get(kind)
+    if with_three is not None:
+        index, begin, length = _THREE.unpack(body)
+        if not 0 < length <= MAX_REQUEST_BYTES:
+            raise ProtocolError(f"a request, cancel or reject for {length} bytes")
+        return with_three(index, begin, length)
+    if kind == EXTENDED:
+        return Extended(body[0], bytes(body[1:]))
+    if kind == BITFIELD:
+        return RawBitfield(bytes(body))
+    if kind == PORT:
+        return Port(int.from_bytes(body, "big"))
+    return None
+
+
+def frame(kind: int, payload: bytes = b"") -> bytes:
+    """A message: its length, its id, its payload."""
+    return (1 + len(payload)).to_bytes(4, "big") + bytes((kind,)) + payload
+
+
+def index_frame(kind: int, index: int) -> bytes:
+    """A message that holds one piece index."""
+    return _INDEX_FRAME.pack(5, kind, index)
+
+
+def blocks_frames(kind: int, blocks: Iterable[tuple[int, int, int]]) -> bytes:
+    """Requests, cancels or rejects of (index, begin, length), joined."""
+    pack = _THREE_FRAME.pack
+    return b"".join([pack(13, kind, index, begin, length) for index, begin, length in blocks])
+
+
+def piece_header(index: int, begin: int, data_bytes: int) -> bytes:
+    """What stands before the data of a block."""
+    return BLOCK_HEADER.pack(BLOCK_OVERHEAD + data_bytes, PIECE, index, begin)
