@@ -1,0 +1,121 @@
+"""The port to a torrent's bytes: what a swarm asks of a store, and a store in memory.
+
+A store is the border where a piece becomes verified: what it says it has was hashed and found right.
+The store on disk is in `wire.storage.disk`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from wire.bitfield import Bitfield
+from wire.errors import MisuseError
+from wire.metainfo import Info
+
+__all__ = ["MemoryStore", "Progress", "Store", "whole_files"]
+
+Progress = Callable[[int, int], None]
+"""Called with bytes checked so far and bytes to check in all."""
+
+
+class Store(Protocol):
+    """Where the pieces of one torrent lie. One task may be in `load`; any number in `put` and `read_many` after it."""
+
+    @property
+    def info(self) -> Info:
+        """The torrent."""
+        ...
+
+    async def load(self, progress: Progress | None = None) -> Bitfield:
+        """Finds out which pieces are there and right; comes first. The bitfield is the caller's. Raises DiskError."""
+        ...
+
+    async def put(self, index: int, data: memoryview | bytearray | bytes) -> bool:
+        """Hashes a whole piece and, if it is right, keeps it. False: wrong hash or size, nothing was written.
+
+        `data` must not change meanwhile. Raises DiskError; the piece is then not there.
+        """
+        ...
+
+    async def read_many(self, requests: Sequence[tuple[int, int, int]]) -> list[bytes]:
+        """The bytes of each (piece, offset in it, length), in order.
+
+        Raises MisuseError where the store has not that piece or the range leaves it, and DiskError.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Saves what is to be remembered and lets go of the files. May be called twice."""
+        ...
+
+
+class MemoryStore:
+    """A store without disk or threads, for tests and simulations."""
+
+    def __init__(self, info: Info, data: bytes | None = None) -> None:
+        """Starts with `data`, all pieces laid end to end (of which `load` believes what is right), or empty.
+
+        Raises MisuseError where `data` has another size than the pieces, or the torrent is v2-only.
+        """
+        if not info.downloadable:
+            raise MisuseError("pieces of a v2-only torrent cannot be checked")
+        if data is not None and len(data) != info.size:
+            raise MisuseError(f"the torrent has {info.size} bytes, not {len(data)}")
+        self.info = info
+        self.data = bytearray(info.size if data is None else data)
+        """All pieces laid end to end, pads included; zeros where nothing is."""
+        self._have = Bitfield(info.piece_count)
+        self._check_first = data is not None
+
+    async def load(self, progress: Progress | None = None) -> Bitfield:
+        """See `Store.load`."""
+        if self._check_first:
+            self._check_first = False
+            view = memoryview(self.data)
+            for index in range(self.info.piece_count):
+                start = index * self.info.piece_length
+                if _is_right(self.info, index, view[start : start + self.info.piece_size(index)]):
+                    self._have.set(index)
+                if progress is not None:
+                    progress(start + self.info.piece_size(index), self.info.size)
+        return self._have.copy()
+
+    async def put(self, index: int, data: memoryview | bytearray | bytes) -> bool:
+        """See `Store.put`."""
+        if not _is_right(self.info, index, data):
+            return False
+        start = index * self.info.piece_length
+        self.data[start : start + len(data)] = data
+        self._have.set(index)
+        return True
+
+    async def read_many(self, requests: Sequence[tuple[int, int, int]]) -> list[bytes]:
+        """See `Store.read_many`."""
+        for index, begin, length in requests:
+            check_request(self.info, self._have, index, begin, length)
+        starts = [(index * self.info.piece_length + begin, length) for index, begin, length in requests]
+        return [bytes(self.data[start : start + length]) for start, length in starts]
+
+    async def aclose(self) -> None:
+        """See `Store.aclose`; the data stay."""
+
+
+def whole_files(info: Info, have: Bitfield) -> tuple[bool, ...]:
+    """For each file entry, whether all pieces that hold bytes of it are in `have`."""
+    return tuple(all(have[piece] for piece in info.layout.pieces_of(index)) for index in range(len(info.files)))
+
+
+def check_request(info: Info, have: Bitfield, index: int, begin: int, length: int) -> None:
+    """Raises MisuseError unless the bytes are within a piece that is had."""
+    if not 0 <= index < have.size or not have[index]:
+        raise MisuseError(f"piece {index} is not there to be read")
+    if begin < 0 or length < 0 or begin + length > info.piece_size(index):
+        raise MisuseError(f"bytes {begin} to {begin + length} leave piece {index} of {info.piece_size(index)}")
+
+
+def _is_right(info: Info, index: int, data: memoryview | bytearray | bytes) -> bool:
+    if len(data) != info.piece_size(index):
+        return False
+    return hashlib.sha1(data, usedforsecurity=False).digest() == info.piece_hash(index)
