@@ -7,6 +7,7 @@ begun) is heard after `wake`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import trio
@@ -15,6 +16,8 @@ from wire.compact import Endpoint
 from wire.net import Buffer, Datagrams
 
 __all__ = ["Tenant", "UdpPump"]
+
+_NEVER = float("inf")
 
 
 class Tenant(Protocol):
@@ -44,11 +47,14 @@ class Tenant(Protocol):
 class UdpPump:
     """Pumps one socket for its tenants; `run` does the work, until its socket is closed or it is cancelled."""
 
-    def __init__(self, datagrams: Datagrams) -> None:
+    def __init__(self, datagrams: Datagrams, *, settled: Callable[[], None] | None = None) -> None:
+        """`settled` is called after each batch and tick: for what lies behind the tenants, such as their events."""
         self._datagrams = datagrams
+        self._settled = settled
         self._tenants: list[Tenant] = []
         self._by_first_byte: list[Tenant | None] = [None] * 256
         self._wakened = trio.Event()
+        self._sleeps_until = _NEVER
         self.unclaimed = 0
         """Datagrams that no tenant wanted."""
         self.unsent = 0
@@ -68,9 +74,10 @@ class UdpPump:
         self.wake()
 
     def wake(self) -> None:
-        """Sends at once what the tenants have to say, and looks at their timers anew."""
+        """Sends at once what the tenants have to say, and looks at their timers anew. Does not call `settled`."""
         self._drain()
-        self._wakened.set()
+        if self._due() < self._sleeps_until:
+            self._wakened.set()
 
     def close(self) -> None:
         """Closes the socket; `run` ends with NetworkError."""
@@ -94,20 +101,25 @@ class UdpPump:
                 else:
                     tenant.receive(data, address, now)
             self._drain()
-            if self._due() != self._sleeping_until:
+            if self._settled is not None:
+                self._settled()
+            # A timer that moved away is noticed when the old one is due; only an earlier one must wake the sleeper.
+            if self._due() < self._sleeps_until:
                 self._wakened.set()
 
-    _sleeping_until: float | None = None
-
-    def _due(self) -> float | None:
-        timers = [timer for tenant in self._tenants if (timer := tenant.next_timer()) is not None]
-        return min(timers, default=None)
+    def _due(self) -> float:
+        due = _NEVER
+        for tenant in self._tenants:
+            timer = tenant.next_timer()
+            if timer is not None and timer < due:
+                due = timer
+        return due
 
     async def _tick(self) -> None:
         while True:
             self._wakened = trio.Event()
-            self._sleeping_until = due = self._due()
-            with trio.move_on_at(float("inf") if due is None else due):
+            self._sleeps_until = self._due()
+            with trio.move_on_at(self._sleeps_until):
                 await self._wakened.wait()
             now = trio.current_time()
             for tenant in self._tenants:
@@ -115,6 +127,8 @@ class UdpPump:
                 if timer is not None and timer <= now:
                     tenant.tick(now)
             self._drain()
+            if self._settled is not None:
+                self._settled()
 
     def _drain(self) -> None:
         send = self._datagrams.send

@@ -1,0 +1,78 @@
+"""The first nodes: names to addresses, tried again when the network comes late.
+
+The core asks the addresses and backs off by itself; here is only what needs the outer world. It does
+not know saved nodes: those go to the core before any name is resolved.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+
+import trio
+
+from wire.compact import Endpoint
+from wire.errors import MisuseError, NetworkError
+from wire.net import Network
+
+__all__ = ["ROUTERS", "keep_resolving", "literals"]
+
+ROUTERS: tuple[tuple[str, int], ...] = (
+    ("router.bittorrent.com", 6881),
+    ("router.utorrent.com", 6881),
+    ("dht.transmissionbt.com", 6881),
+    ("dht.libtorrent.org", 25401),
+)
+"""The public entry points of the mainline DHT."""
+
+_RESOLVE_S = 15.0
+"""Longer than a resolver's own two tries."""
+_PAUSES_S = (2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
+"""Between tries while no node is known: soon after a network comes up, at most once a minute for ever."""
+_LOOK_AGAIN_S = 30.0
+"""How often to see whether a node that had company is alone again."""
+
+
+def literals(hosts: Sequence[tuple[str, int]]) -> tuple[list[Endpoint], list[tuple[str, int]]]:
+    """Splits into addresses that need no resolver, and names. Raises MisuseError for an impossible port."""
+    endpoints: list[Endpoint] = []
+    names: list[tuple[str, int]] = []
+    for host, port in hosts:
+        if not 0 < port < 65536:
+            raise MisuseError(f"bootstrap node {host}:{port}: a port is 1 to 65535")
+        try:
+            endpoints.append(Endpoint.of(host, port))
+        except MisuseError:
+            names.append((host, port))
+    return endpoints, names
+
+
+async def keep_resolving(
+    names: Sequence[tuple[str, int]],
+    network: Network,
+    *,
+    found: Callable[[list[Endpoint]], None],
+    alone: Callable[[], bool],
+    tried: trio.Event,
+) -> None:
+    """Resolves the names at once, in parallel, and again with back-off while `alone()`. Runs until cancelled.
+
+    `found` gets every address of a name as it comes; `tried` is set when the first round is over.
+    """
+
+    async def resolve(host: str, port: int) -> None:
+        # A name that fails is tried again in the next round; the counts tell that nobody answered.
+        with trio.move_on_after(_RESOLVE_S), contextlib.suppress(NetworkError):
+            found(await network.resolve(host, port))
+
+    misses = 0
+    while True:
+        async with trio.open_nursery() as nursery:
+            for host, port in names:
+                nursery.start_soon(resolve, host, port)
+        tried.set()
+        await trio.sleep(_PAUSES_S[min(misses, len(_PAUSES_S) - 1)])
+        misses += 1
+        while not alone():
+            misses = 0
+            await trio.sleep(_LOOK_AGAIN_S)

@@ -1,0 +1,502 @@
+"""A DHT node over real sockets: the trio face of `kademlia_bt.core` (BEP 5, 32, 42, 43).
+
+It binds the sockets, pumps them, finds the first nodes, saves the table, and turns the core's events
+into answers that a caller awaits. What a node knows and decides stands in the core; names and
+saved files stand in bootstrap.py and state.py.
+
+    async with Node() as node:
+        async for endpoint in node.get_peers(info_hash):
+            ...
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import trio
+
+from kademlia_bt.bootstrap import ROUTERS, keep_resolving, literals
+from kademlia_bt.contact import Contact
+from kademlia_bt.core import Dht, DhtConfig
+from kademlia_bt.events import Answered, DhtStats, Failure, Joined, LookupDone, PeersFound, Unanswered
+from kademlia_bt.lookup import Lookup
+from kademlia_bt.lookups import FindNode, GetPeers, LookupKind
+from kademlia_bt.questions import AskNodes, Ping, Question, QuestionKind
+from kademlia_bt.state import SavedNode, StateFile
+from wire.compact import IPV4, IPV6, Endpoint, Family, reach
+from wire.errors import DiskError, MisuseError, NetworkError, ProtocolError, WorldError
+from wire.ids import ID_BYTES
+from wire.net import Datagrams, Network, TrioNetwork
+from wire.udp import UdpPump
+
+__all__ = ["Node", "PeerSearch", "Pong", "QueryError"]
+
+_log = logging.getLogger(__name__)
+
+_SAVE_S = 300.0
+"""Between saves of the table: what a crash loses of it is found again in seconds."""
+_SAME_PORT_TRIES = 8
+"""Random ports tried until one is free on IPv4 and IPv6 both."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pong:
+    """A node's answer to a ping."""
+
+    node_id: bytes
+    endpoint: Endpoint
+    rtt_s: float
+    version: bytes | None
+    """Its client and version, as it says."""
+    own_address: Endpoint | None
+    """Where it saw us (BEP 42)."""
+
+
+class QueryError(WorldError):
+    """One question to one node had no good answer: `reason` says why, `error` is the node's own code and text."""
+
+    def __init__(self, endpoint: Endpoint, reason: Failure, error: tuple[int, str] | None = None) -> None:
+        self.endpoint = endpoint
+        self.reason: Failure = reason
+        self.error = error
+        said = {
+            "timed_out": "did not answer in time",
+            "refused": "refused: {} {}".format(*error) if error else "refused",
+            "wrong_id": "answered with another node id than it was known by",
+            "bad_answer": "answered with something that is no answer",
+            "no_route": "cannot be asked: no socket of its family, or a local address that is not allowed",
+            "cancelled": "was not waited for: the node was closed",
+        }[reason]
+        super().__init__(f"{endpoint} {said}")
+
+
+class PeerSearch:
+    """One search for the peers of a torrent: an async iterator of endpoints, each once, as nodes name them.
+
+    It ends when the closest nodes were asked. `close` ends it early, and so does leaving it as an `async with`.
+    One task at a time may iterate. Counts may be read at any time.
+    """
+
+    def __init__(self, node: Node, kind: LookupKind) -> None:
+        self._node = node
+        self.kind = kind
+        self._lookup: Lookup | None = None
+        self._ready: deque[Endpoint] = deque()
+        self._news = trio.Event()
+        self.done = False
+        self.announced = 0
+        """Nodes that took our announce; counted when the search is over."""
+        self.closest: tuple[Contact, ...] = ()
+        """The closest nodes that answered; known when the search is over."""
+
+    @property
+    def asked(self) -> int:
+        """Nodes asked, each once."""
+        return self._lookup.asked if self._lookup else 0
+
+    @property
+    def answered(self) -> int:
+        """Nodes that answered."""
+        return self._lookup.answered if self._lookup else 0
+
+    @property
+    def found(self) -> int:
+        """Distinct peers named so far, whether the iterator gave them yet or not."""
+        return self._lookup.found if self._lookup else 0
+
+    def __aiter__(self) -> PeerSearch:
+        return self
+
+    async def __anext__(self) -> Endpoint:
+        await trio.lowlevel.checkpoint()
+        while not self._ready:
+            if self.done:
+                raise StopAsyncIteration
+            await self._news.wait()
+            self._news = trio.Event()
+        return self._ready.popleft()
+
+    async def wait_done(self) -> None:
+        """Returns once the search is over; what it found stays for the iterator."""
+        await trio.lowlevel.checkpoint()
+        while not self.done:
+            await self._news.wait()
+            if not self.done:
+                self._news = trio.Event()
+
+    async def __aenter__(self) -> PeerSearch:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the search; the iterator gives what was already found, then stops."""
+        self._node._end_search(self)
+
+    def _take(self, endpoints: Sequence[Endpoint]) -> None:
+        self._ready.extend(endpoints)
+        self._news.set()
+
+    def _finish(self, done: LookupDone | None) -> None:
+        if not self.done:
+            self.done = True
+            if done is not None:
+                self.announced, self.closest = done.stored, done.closest
+            self._news.set()
+
+
+class _Pending:
+    """A question whose asker waits."""
+
+    __slots__ = ("arrived", "outcome")
+
+    def __init__(self) -> None:
+        self.arrived = trio.Event()
+        self.outcome: Answered | Unanswered | None = None
+
+
+class Node:
+    """A DHT node. Use it as an async context manager; all else needs it to be open."""
+
+    def __init__(
+        self,
+        *,
+        listen: Sequence[Endpoint] | None = None,
+        bootstrap: Sequence[tuple[str, int]] | None = None,
+        state: Path | None = None,
+        network: Network | None = None,
+        rng: random.Random | None = None,
+        read_only: bool = False,
+        allow_local: bool | None = None,
+        per_ip_limit: float | None = None,
+        upload_limit: int | None = None,
+    ) -> None:
+        """Prepares a node; `async with` opens it.
+
+        Args:
+            listen: Where to bind, one or more of each family. None: every address of this machine, IPv4 and
+                IPv6, on one free port; a machine without IPv6 then does without.
+            bootstrap: Nodes to start from as (host or address, port); replaces the built-in routers. Empty: waits
+                for others to come, or for `add_node`.
+            state: File that keeps node ids and the table between runs. None: nothing is kept.
+            network: The outer world; tests pass a virtual one.
+            rng: The source of chance; unpredictable by default.
+            read_only: Asks but does not answer (BEP 43).
+            allow_local: Whether to talk to loopback and private addresses. None: where the bound address is one.
+            per_ip_limit: Queries a second that one address may send; 0 for no limit; None for the default of the core.
+            upload_limit: Bytes a second of answers; 0 for no limit; None for the default of the core.
+
+        Raises MisuseError for a bootstrap port outside 1..65535. Opening it raises NetworkError where it cannot bind.
+        """
+        if listen is not None and not listen:
+            raise MisuseError("a node needs an address to listen on")
+        self._listen = listen
+        self._routers = bootstrap is None
+        self._first, self._names = literals(ROUTERS if bootstrap is None else bootstrap)
+        self._state = None if state is None else StateFile(state)
+        self._network: Network = TrioNetwork() if network is None else network
+        self._rng = random.SystemRandom() if rng is None else rng
+        self._allow_local = allow_local
+        self._config = DhtConfig(read_only=read_only, per_ip_limit=per_ip_limit, upload_limit=upload_limit)
+        self._open_parts: AsyncExitStack | None = None
+        self._core: Dht | None = None
+        self._pumps: list[UdpPump] = []
+        self._joined = trio.Event()
+        self._knows_nodes = trio.Event()
+        """Set once a lookup has where to start from, or once it is known that nothing can be had at present."""
+        self._waiting: dict[PeerSearch, None] = {}
+        self._searches: dict[Lookup, PeerSearch] = {}
+        self._questions: dict[Question, _Pending] = {}
+        self._save_failed = False
+
+    async def __aenter__(self) -> Node:
+        if self._open_parts is not None:
+            raise MisuseError("a node is opened once")
+        self._open_parts = parts = AsyncExitStack()
+        try:
+            await self._open(parts)
+        except BaseException:
+            await parts.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # The tasks end here without the body's error, which so leaves as it came, in no group.
+        assert self._open_parts is not None
+        await self._open_parts.aclose()
+
+    async def _open(self, parts: AsyncExitStack) -> None:
+        now = trio.current_time()
+        saved = SavedNode()
+        if self._state is not None:
+            parts.enter_context(self._state)
+            saved = self._load(self._state)
+        dht = self._core = Dht(self._config, self._rng, now)
+        for datagrams in await self._bind(parts):
+            family, allow_local = datagrams.endpoint.family, self._allow_local
+            if allow_local is None:
+                allow_local = reach(datagrams.endpoint.host) in ("loopback", "private")
+            face = dht.add_face(family, self._id_for(family, saved), now, allow_local=allow_local)
+            pump = UdpPump(datagrams, settled=self._settle)
+            pump.add(face)
+            self._pumps.append(pump)
+        nursery = await parts.enter_async_context(_background())
+        parts.callback(self._close)
+        dht.import_nodes(saved.nodes, now)
+        if self._first:
+            dht.add_bootstrap(self._first, now, routers=self._routers)
+        if saved.nodes or self._first or not self._names:
+            self._knows_nodes.set()
+        for pump in self._pumps:
+            nursery.start_soon(pump.run)
+        nursery.start_soon(self._begin_waiting)
+        if self._names:
+            nursery.start_soon(self._resolve_names)
+        if self._state is not None and self._state.owned:
+            nursery.start_soon(self._save_now_and_then)
+        self._settle()
+
+    async def _bind(self, parts: AsyncExitStack) -> list[Datagrams]:
+        if self._listen is None:
+            bound = await _bind_everywhere(self._network)
+            for datagrams in bound:
+                parts.callback(datagrams.close)
+            return bound
+        bound = []
+        for at in self._listen:
+            bound.append(await self._network.udp(at))
+            parts.callback(bound[-1].close)
+        return bound
+
+    def _load(self, file: StateFile) -> SavedNode:
+        try:
+            return file.load()
+        except (ProtocolError, DiskError) as error:
+            _log.warning("%s", error)
+            return SavedNode()
+
+    def _id_for(self, family: Family, saved: SavedNode) -> bytes | None:
+        # The same id on both families (BEP 32), but another on each socket of one family (BEP 45).
+        before = [face for face in self._dht.faces if face.family is family]
+        if self._state is not None and self._state.owned and len(before) < len(saved.ids.get(family.name, ())):
+            return saved.ids[family.name][len(before)]
+        return self._dht.faces[0].node_id if self._dht.faces and not before else None
+
+    async def _begin_waiting(self) -> None:
+        await self._knows_nodes.wait()
+        while self._waiting:
+            search = next(iter(self._waiting))
+            del self._waiting[search]
+            self._begin_search(search)
+
+    async def _resolve_names(self) -> None:
+        def found(endpoints: list[Endpoint]) -> None:
+            self._dht.add_bootstrap(endpoints, trio.current_time(), routers=self._routers)
+            self._knows_nodes.set()
+            self._settle()
+
+        await keep_resolving(
+            self._names,
+            self._network,
+            found=found,
+            alone=lambda: self._dht.stats().health == "alone",
+            tried=self._knows_nodes,
+        )
+
+    async def _save_now_and_then(self) -> None:
+        await self._joined.wait()
+        while True:
+            self._save()
+            await trio.sleep(_SAVE_S)
+
+    def _save(self) -> None:
+        if self._state is None or not self._state.owned:
+            return
+        ids: dict[str, tuple[bytes, ...]] = {}
+        for face in self._dht.faces:
+            ids[face.family.name] = (*ids.get(face.family.name, ()), face.node_id)
+        try:
+            self._state.save(SavedNode(ids, tuple(self._dht.export_nodes())))
+        except DiskError as error:
+            if not self._save_failed:
+                _log.warning("%s", error)
+            self._save_failed = True
+
+    def _close(self) -> None:
+        self._save()
+        for search in (*self._waiting, *self._searches.values()):
+            search._finish(None)
+        for pending in self._questions.values():
+            pending.arrived.set()
+        self._waiting.clear()
+        self._searches.clear()
+
+    def _search(self, kind: LookupKind) -> PeerSearch:
+        if len(kind.target) != ID_BYTES:
+            raise MisuseError(f"a target is {ID_BYTES} bytes long, not {len(kind.target)}")
+        search = PeerSearch(self, kind)
+        if self._knows_nodes.is_set():
+            self._begin_search(search)
+        else:
+            self._waiting[search] = None
+        return search
+
+    def _begin_search(self, search: PeerSearch) -> None:
+        search._lookup = lookup = self._dht.start(search.kind, trio.current_time())
+        self._searches[lookup] = search
+        self._settle()
+
+    def _end_search(self, search: PeerSearch) -> None:
+        self._waiting.pop(search, None)
+        if search._lookup is not None and not search.done:
+            self._dht.cancel(search._lookup, trio.current_time())
+            self._settle()
+        search._finish(None)
+
+    async def _ask(self, endpoint: Endpoint, kind: QuestionKind) -> Answered:
+        question = self._dht.query(endpoint, kind, trio.current_time())
+        pending = self._questions[question] = _Pending()
+        try:
+            self._settle()
+            await pending.arrived.wait()
+        finally:
+            del self._questions[question]
+        outcome = pending.outcome
+        if isinstance(outcome, Answered):
+            return outcome
+        if outcome is None:
+            raise QueryError(endpoint, "cancelled")
+        raise QueryError(endpoint, outcome.reason, outcome.error)
+
+    def _settle(self) -> None:
+        """After anything that the core was told: hands out its events, and sends what any face has to say."""
+        dht = self._dht
+        if dht.has_events:
+            for event in dht.events():
+                if isinstance(event, PeersFound):
+                    if (search := self._searches.get(event.lookup)) is not None:
+                        search._take(event.endpoints)
+                elif isinstance(event, LookupDone):
+                    if (search := self._searches.pop(event.lookup, None)) is not None:
+                        search._finish(event)
+                elif isinstance(event, Answered | Unanswered):
+                    if (pending := self._questions.get(event.question)) is not None:
+                        pending.outcome = event
+                        pending.arrived.set()
+                elif isinstance(event, Joined):
+                    self._joined.set()
+        for face, pump in zip(dht.faces, self._pumps, strict=True):
+            if face.has_outgoing:
+                pump.wake()
+
+    @property
+    def _dht(self) -> Dht:
+        if self._core is None:
+            raise MisuseError("the node is not open: use it inside `async with`")
+        return self._core
+
+    @property
+    def endpoints(self) -> Sequence[Endpoint]:
+        """Where it is bound, one a socket, in the order of `listen`."""
+        return [pump.endpoint for pump in self._pumps]
+
+    @property
+    def pumps(self) -> Sequence[UdpPump]:
+        """One a socket, in the order of `endpoints`: for other protocols that share the port."""
+        return tuple(self._pumps)
+
+    @property
+    def node_id(self) -> bytes:
+        """The id of its first socket: 20 bytes. It changes when the external address asks for another (BEP 42)."""
+        return self._dht.faces[0].node_id
+
+    @property
+    def joined(self) -> bool:
+        """Whether it has known live nodes and looked up its neighbourhood, on any family."""
+        return self._joined.is_set()
+
+    async def wait_joined(self) -> None:
+        """Returns once it has joined. May wait for ever where nobody answers: bound the time."""
+        await self._joined.wait()
+
+    def get_peers(
+        self, info_hash: bytes, *, announce_port: int | None = None, implied_port: bool = False, seed: bool = False
+    ) -> PeerSearch:
+        """Starts a search for peers; with `announce_port` or `implied_port` it announces us at its end.
+
+        Needs no join: it starts from whatever is known, and waits for the first nodes where nothing is.
+        Raises MisuseError for an info-hash that is not 20 bytes.
+        """
+        return self._search(GetPeers(info_hash, announce_port=announce_port, implied_port=implied_port, seed=seed))
+
+    async def announce(self, info_hash: bytes, port: int | None, *, seed: bool = False) -> int:
+        """Announces a peer at `port` (None: the UDP port that the nodes see) and returns how many nodes took it."""
+        async with self.get_peers(info_hash, announce_port=port, implied_port=port is None, seed=seed) as search:
+            await search.wait_done()
+            return search.announced
+
+    async def ping(self, endpoint: Endpoint) -> Pong:
+        """Asks whether a node is there. Raises QueryError with the reason where it does not answer."""
+        answer = await self._ask(endpoint, Ping())
+        return Pong(answer.node.id, answer.node.endpoint, answer.rtt_s, answer.version, answer.own_address)
+
+    async def find_node(self, target: bytes, endpoint: Endpoint | None = None) -> list[Contact]:
+        """The nodes closest to `target`, closest first: as one node says, or, without `endpoint`, by a lookup.
+
+        Raises MisuseError for a target that is not 20 bytes, and QueryError where the one node does not answer.
+        """
+        if endpoint is not None:
+            return list((await self._ask(endpoint, AskNodes(target))).nodes)
+        async with self._search(FindNode(target)) as search:
+            await search.wait_done()
+            return list(search.closest)
+
+    def add_node(self, endpoint: Endpoint) -> None:
+        """Names a node, from a PORT message or a torrent: pinged first, kept if it answers."""
+        self._dht.add_node(endpoint, trio.current_time())
+        self._settle()
+
+    def stats(self) -> DhtStats:
+        """A snapshot of the counts."""
+        return self._dht.stats()
+
+
+@asynccontextmanager
+async def _background() -> AsyncIterator[trio.Nursery]:
+    async with trio.open_nursery() as nursery:
+        yield nursery
+        nursery.cancel_scope.cancel()
+
+
+async def _bind_everywhere(network: Network) -> list[Datagrams]:
+    """The wildcards of both families, on one port where that can be had; of one where the other does not exist."""
+    failure: NetworkError | None = None
+    bound: list[Datagrams] = []
+    for _ in range(_SAME_PORT_TRIES):
+        for datagrams in bound:
+            datagrams.close()
+        bound = []
+        failures = 0
+        for family in (IPV4, IPV6):
+            try:
+                bound.append(await network.udp(Endpoint(family.any_host, bound[0].endpoint.port if bound else 0)))
+            except NetworkError as error:
+                failure = error
+                failures += 1
+        if not failures:
+            break
+    if not bound and failure is not None:
+        raise failure
+    return bound
