@@ -26,6 +26,8 @@ from typing import Any
 import pytest
 
 __all__ = [
+    "AWKWARD",
+    "PIECE",
     "REPOSITORY",
     "Program",
     "assert_same_tree",
@@ -37,11 +39,25 @@ __all__ = [
     "make_tree",
     "need_client",
     "need_libtorrent",
+    "seeder",
+    "torrent_of",
 ]
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 _ENDING_S = 10.0
 """How long a child may take to end when told to, before it is killed."""
+
+PIECE = 65_536
+AWKWARD = {
+    "ends inside.bin": 100_000,
+    "empty": 0,
+    "deep/er/spans.bin": 900_001,
+    "deep/one byte": 1,
+    "deep/also empty.txt": 0,
+    "edge.bin": PIECE * 3,
+    "ünïcode/日本.txt": 4_321,
+}
+"""Files that end inside a piece or on a piece's edge, that span several, that hold nothing or one byte."""
 
 
 class Program:
@@ -301,6 +317,21 @@ def make_torrent(
     lt.set_piece_hashes(creator, str(path.parent))
     torrent.write_bytes(lt.bencode(creator.generate()))
     return str(lt.torrent_info(str(torrent)).info_hashes().v1)
+
+
+def torrent_of(
+    tmp_path: Path, files: Mapping[str, int], *, seed: int = 1, piece_bytes: int = PIECE
+) -> tuple[Path, Path, str]:
+    """A folder to seed from (its parent is the seeder's directory), its .torrent and its info-hash."""
+    root = make_tree(tmp_path / "seeds" / "things", files, seed=seed)
+    torrent = tmp_path / "things.torrent"
+    return root, torrent, make_torrent(root, torrent, piece_bytes=piece_bytes)
+
+
+def seeder(torrent: Path, root: Path, *options: str, host: str = "127.0.0.1") -> tuple[Program, str]:
+    """A libtorrent seeder of `root`, and where it listens."""
+    listen = f"{host}:{free_port(host)}"
+    return libtorrent("seed", torrent, root.parent, "--listen", listen, *options), listen
 
 
 def assert_same_tree(one: Path, other: Path) -> None:

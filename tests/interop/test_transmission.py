@@ -1,0 +1,134 @@
+"""transmission-daemon as a seeder and as a leecher. It refuses loopback peers, so each side gets a namespace."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.interop.harness import (
+    AWKWARD,
+    Program,
+    assert_same_tree,
+    free_port,
+    kademlia_bt,
+    magnet,
+    need_client,
+    need_libtorrent,
+    torrent_of,
+)
+from tests.interop.namespaces import Machine, two_machines
+
+pytestmark = pytest.mark.interop
+
+DHT_NODES = 12
+"""transmission holds a DHT of eight nodes or fewer for broken."""
+
+
+@contextmanager
+def transmission(machine: Machine, folder: Path, data: Path, *, dht: tuple[str, int] | None = None) -> Iterator[Daemon]:
+    """A transmission-daemon in `machine`, in the foreground, with its files in `folder`."""
+    daemon = need_client("transmission-daemon")
+    need_client("transmission-remote")
+    folder.mkdir(parents=True)
+    settings = {
+        "dht-enabled": dht is not None,
+        "lpd-enabled": False,
+        "pex-enabled": False,
+        "utp-enabled": False,
+        "port-forwarding-enabled": False,
+        "bind-address-ipv4": machine.address,
+        "peer-port": 51413,
+        "rpc-port": 9091,
+        "rpc-whitelist-enabled": False,
+        "download-dir": str(data),
+        "incomplete-dir-enabled": False,
+        "encryption": 0,
+        "cache-size-mb": 1,
+    }
+    (folder / "settings.json").write_text(json.dumps(settings))
+    if dht is not None:
+        (folder / "dht.bootstrap").write_text(f"{dht[0]} {dht[1]}\n")
+    command = [*machine.prefix, daemon, "--foreground", "--config-dir", str(folder), "--log-info"]
+    with Program(command) as program:
+        yield Daemon(machine, program)
+
+
+class Daemon:
+    """What a test asks of a running daemon, through its own remote."""
+
+    def __init__(self, machine: Machine, program: Program) -> None:
+        self.machine = machine
+        self.program = program
+        self._until(lambda: "VERSION" in self.remote("-si", check=False))
+
+    def remote(self, *arguments: str, check: bool = True) -> str:
+        command = [*self.machine.prefix, "transmission-remote", f"{self.machine.address}:9091", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
+        assert not check or done.returncode == 0, done.stderr
+        return done.stdout
+
+    def wait_says(self, line: str, *, timeout_s: float) -> None:
+        """Waits until `transmission-remote -t 1 -i` has this line."""
+        self._until(lambda: line in self.remote("-t", "1", "-i"), timeout_s=timeout_s)
+
+    def _until(self, true: object, *, timeout_s: float = 15.0) -> None:
+        until = time.monotonic() + timeout_s
+        while not true():  # type: ignore[operator]
+            shown = self.remote("-t", "1", "-i", "-ip", check=False)
+            assert time.monotonic() < until, f"{shown}\n{self.program.story()}"
+            time.sleep(0.1)  # its remote can only be asked, it never calls
+
+
+def test_we_download_from_transmission(tmp_path: Path) -> None:
+    need_client("transmission-daemon")
+    need_libtorrent()
+    root, torrent, info_hash = torrent_of(tmp_path, AWKWARD)
+    with two_machines() as (here, there), transmission(there, tmp_path / "daemon", root.parent) as daemon:
+        daemon.remote("--add", str(torrent))
+        daemon.wait_says("Percent Done: 100%", timeout_s=20)
+        options = ("--no-dht", "--peer", f"{there.address}:51413", "--listen", f"{here.address}:{free_port()}")
+        link = f"magnet:?xt=urn:btih:{info_hash}"
+        with magnet(
+            "get", link, "-o", tmp_path / "got", *options, "--timeout", "20", "--json",
+            state=tmp_path / "state", prefix=here.prefix,
+        ) as get:  # fmt: skip
+            get.finish(0)
+    assert_same_tree(root, tmp_path / "got" / "things")
+
+
+def test_transmission_downloads_from_us_through_our_dht(tmp_path: Path) -> None:
+    need_client("transmission-daemon")
+    need_libtorrent()
+    root, torrent, info_hash = torrent_of(tmp_path, AWKWARD)
+    with two_machines(DHT_NODES) as (here, there), ExitStack() as stack:
+        port = free_port()
+        bootstrap = f"{here.address}:{port}"
+        common = ("--bootstrap", bootstrap, "--json")
+        nodes = [
+            stack.enter_context(
+                kademlia_bt("run", "--listen", f"{address}:{port}", *common, "--per-ip-limit", "0", prefix=here.prefix)
+            )
+            for address in here.addresses
+        ]
+        for node in nodes[1:]:
+            node.wait_event("joined")
+        seed = stack.enter_context(
+            magnet(
+                "seed", torrent, "--data", root.parent, *common, "--listen", f"{here.address}:{free_port()}",
+                state=tmp_path / "state", prefix=here.prefix,
+            )
+        )  # fmt: skip
+        seed.wait_event("seeding")
+        daemon = stack.enter_context(
+            transmission(there, tmp_path / "daemon", tmp_path / "got", dht=(here.address, port))
+        )
+        daemon.remote("--add", f"magnet:?xt=urn:btih:{info_hash}")
+        daemon.wait_says("Percent Done: 100%", timeout_s=100)
+        assert "Traceback" not in "\n".join(line for node in [*nodes, seed] for line in node.err)
+    assert_same_tree(root, tmp_path / "got" / "things")
