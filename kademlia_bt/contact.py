@@ -1,4 +1,4 @@
-"""A DHT node as a value: its id and where it answers (BEP 5, BEP 32). What the table knows of one stands in table.py."""
+"""A DHT node as a value: its id and where it answers (BEP 5, BEP 32). What a table adds to it stands in table.py."""
 
 from __future__ import annotations
 

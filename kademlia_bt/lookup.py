@@ -1,20 +1,293 @@
-"""The lookup engine: walks towards a target, a few questions at a time (Kademlia, BEP 5)."""
+"""The lookup engine: walks towards a target, a few questions at a time (Kademlia, BEP 5). Decides; sends nothing.
+
+A `Lookup` is what its user holds; it has one `Walk` a face. A walk keeps candidates in order of distance and
+asks those among the closest that are still open, until the closest have all answered. "The closest" are the 8
+closest of all together with the 8 closest whose id fits their address (BEP 42): sybils that crowd around a
+target with ids of their choice delay a walk but do not end it. A question that is slow gives its slot to
+another and is repeated while its node still matters; a node is given up after three tries.
+
+Starters (routers, bootstrap nodes) have no known id. They are asked while too little else is known.
+
+    FRESH -> ASKED -> ANSWERED
+               |  ^
+               v  |  (asked again)
+              SLOW -> FAILED        a late answer still leads to ANSWERED
+"""
 
 from __future__ import annotations
 
-from kademlia_bt.lookups import LookupKind
+from bisect import insort
+from collections.abc import Iterable, Iterator
+from enum import Enum, auto
 
-__all__ = ["Lookup"]
+from kademlia_bt.contact import Contact
+from kademlia_bt.lookups import LookupKind
+from kademlia_bt.node_id import is_secure, number
+from kademlia_bt.table import K
+from kademlia_bt.votes import network_of
+from wire.compact import Endpoint, reach
+
+__all__ = ["Candidate", "Lookup", "State", "Walk"]
+
+_MAX_TRIES = 3
+"""With a third of all datagrams lost, half of all exchanges fail: three tries miss one live node in eight."""
+_PARALLEL = 4
+_MAX_PARALLEL = 10
+"""A walk that meets silence asks more at once, up to this."""
+_MAX_STARTERS_AT_ONCE = 6
+_MAX_CANDIDATES = 160
+_MAX_PEERS = 10_000
+"""Of one lookup; a swarm keeps fewer."""
+
+
+class State(Enum):
+    """Of one candidate, for the question or for the store that follows it."""
+
+    FRESH = auto()
+    ASKED = auto()
+    SLOW = auto()
+    ANSWERED = auto()
+    FAILED = auto()
+
+
+class Candidate:
+    """A node that a walk may ask."""
+
+    __slots__ = ("distance", "endpoint", "id", "secure", "state", "store_state", "store_tries", "token", "tries")
+
+    def __init__(self, endpoint: Endpoint, node_id: bytes | None, target: int) -> None:
+        self.endpoint = endpoint
+        self.id = node_id
+        self.distance = -1 if node_id is None else number(node_id) ^ target
+        self.secure = node_id is not None and is_secure(node_id, endpoint)
+        self.state = State.FRESH
+        self.tries = 0
+        self.token: bytes | None = None
+        self.store_state = State.FRESH
+        self.store_tries = 0
 
 
 class Lookup:
     """A lookup under way: the handle that its events carry. Equal only to itself."""
 
-    def __init__(self, kind: LookupKind) -> None:
+    def __init__(self, kind: LookupKind, started_at: float, *, internal: bool = False) -> None:
         self.kind = kind
+        self.started_at = started_at
+        self.internal = internal
+        """Ours, for the table: nobody hears of it."""
         self.asked = 0
         """Nodes asked, each once however often the question was repeated."""
         self.answered = 0
-        self.found = 0
-        """Distinct peers named so far."""
+        self.stored = 0
+        """Nodes that took the announce."""
         self.done = False
+        self._peers: set[Endpoint] = set()
+
+    @property
+    def found(self) -> int:
+        """Distinct peers named so far."""
+        return len(self._peers)
+
+    def new_peers(self, peers: Iterable[Endpoint]) -> tuple[Endpoint, ...]:
+        """Those not named before, in order; they count as named now. None beyond 10,000."""
+        new = tuple(dict.fromkeys(peer for peer in peers if peer not in self._peers))
+        new = new[: _MAX_PEERS - len(self._peers)]
+        self._peers.update(new)
+        return new
+
+
+class Walk:
+    """One face's share of a lookup."""
+
+    def __init__(self, lookup: Lookup, own_id: bytes) -> None:
+        self.lookup = lookup
+        self.done = False
+        """Set by the face once nothing is left to do."""
+        self._own_id = own_id
+        self._target = number(lookup.kind.target)
+        self._candidates: list[Candidate] = []
+        self._starters: dict[Endpoint, Candidate] = {}
+        self._known: set[Endpoint] = set()
+        self._networks: set[bytes] = set()
+        self._silences = 0
+        self._writers: list[Candidate] | None = None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it has, and had, nobody to ask."""
+        return not self._candidates and not self._starters
+
+    @property
+    def is_thin(self) -> bool:
+        """Whether fewer than 8 live candidates are known."""
+        return sum(candidate.state is not State.FAILED for candidate in self._candidates) < K
+
+    @property
+    def closest(self) -> list[Contact]:
+        """The up to 8 closest nodes that answered, closest first."""
+        answered = [c for c in self._candidates if c.state is State.ANSWERED][:K]
+        return [Contact(c.id, c.endpoint) for c in answered if c.id is not None]
+
+    def add(self, contacts: Iterable[Contact]) -> None:
+        """Takes up nodes; those known already, our own, and a second one of a network are passed over."""
+        for contact in contacts:
+            self._add(contact)
+
+    def add_starter(self, endpoint: Endpoint) -> None:
+        """Takes up a node without a known id, to be asked while too little else is known."""
+        if endpoint not in self._starters:
+            self._starters[endpoint] = Candidate(endpoint, None, 0)
+
+    def to_ask(self) -> list[Candidate]:
+        """Whom to ask now, or again; they count as asked."""
+        if self._writers is not None:
+            return []
+        slots = min(_PARALLEL + self._silences, _MAX_PARALLEL)
+        slots -= sum(candidate.state is State.ASKED for candidate in self._candidates)
+        chosen = []
+        for candidate in self._closest_open():
+            if len(chosen) >= slots:
+                break
+            if _is_askable(candidate):
+                chosen.append(candidate)
+        if self._needs_starters():
+            free = _MAX_STARTERS_AT_ONCE - sum(c.state is State.ASKED for c in self._starters.values())
+            chosen += [c for c in self._starters.values() if _is_askable(c)][: max(free, 0)]
+        for candidate in chosen:
+            candidate.state = State.ASKED
+            candidate.tries += 1
+        return chosen
+
+    def answered(self, candidate: Candidate, node_id: bytes, token: bytes | None, *, counts: bool) -> None:
+        """A node answered; its id may be news. `counts` is false for a router, which is no result."""
+        if candidate.id == node_id:
+            candidate.state = State.ANSWERED
+            candidate.token = token
+            return
+        # A starter, or a node that has another id now: it takes its place by the id that it gives itself.
+        candidate.state = State.ANSWERED if candidate.id is None else State.FAILED
+        if not counts or node_id == self._own_id:
+            return
+        self._known.discard(candidate.endpoint)
+        if candidate in self._candidates:
+            self._candidates.remove(candidate)
+        elif not self._is_new_network(candidate.endpoint):
+            return
+        twin = Candidate(candidate.endpoint, node_id, self._target)
+        twin.state = State.ANSWERED
+        twin.token = token
+        self._known.add(candidate.endpoint)
+        insort(self._candidates, twin, key=_distance)
+
+    def slow(self, candidate: Candidate) -> bool:
+        """An answer takes long: the slot is free again. True where that was the last try, and the node is given up."""
+        if candidate.state is not State.ASKED:
+            return False
+        self._silences += 1
+        candidate.state = State.FAILED if candidate.tries >= _MAX_TRIES else State.SLOW
+        return candidate.state is State.FAILED
+
+    def refused(self, candidate: Candidate) -> None:
+        """A node answered with an error."""
+        candidate.state = State.FAILED
+
+    @property
+    def settled(self) -> bool:
+        """Whether the closest have all answered, and nobody is left who could know closer ones."""
+        if any(candidate.state is not State.ANSWERED for candidate in self._closest_open()):
+            return False
+        return not self._needs_starters() or all(
+            c.state in (State.ANSWERED, State.FAILED) for c in self._starters.values()
+        )
+
+    def begin_store(self) -> None:
+        """Picks the 8 closest that gave a token, those first whose id fits their address (BEP 42)."""
+        if self._writers is None:
+            able = [c for c in self._candidates if c.state is State.ANSWERED and c.token is not None]
+            self._writers = sorted(able, key=lambda c: not c.secure)[:K]
+
+    def to_store(self) -> list[Candidate]:
+        """With whom to store now, or again; they count as asked."""
+        chosen = [
+            c
+            for c in self._writers or ()
+            if c.store_state is State.FRESH or (c.store_state is State.SLOW and c.store_tries < _MAX_TRIES)
+        ]
+        for candidate in chosen:
+            candidate.store_state = State.ASKED
+            candidate.store_tries += 1
+        return chosen
+
+    def stored(self, candidate: Candidate, *, taken: bool) -> bool:
+        """A node answered the store, or refused it. True where that is news and it was taken."""
+        news = candidate.store_state is not State.ANSWERED and taken
+        candidate.store_state = State.ANSWERED if taken else State.FAILED
+        return news
+
+    def store_slow(self, candidate: Candidate) -> None:
+        """The answer to a store takes long."""
+        if candidate.store_state is State.ASKED:
+            candidate.store_state = State.FAILED if candidate.store_tries >= _MAX_TRIES else State.SLOW
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether every store has ended, one way or the other."""
+        return all(c.store_state in (State.ANSWERED, State.FAILED) for c in self._writers or ())
+
+    def _add(self, contact: Contact) -> None:
+        endpoint = contact.endpoint
+        if contact.id == self._own_id or endpoint in self._known:
+            return
+        candidate = Candidate(endpoint, contact.id, self._target)
+        if len(self._candidates) >= _MAX_CANDIDATES:
+            last = self._candidates[-1]
+            if last.distance <= candidate.distance or last.state is not State.FRESH:
+                return
+            del self._candidates[-1]
+        if not self._is_new_network(endpoint):
+            return
+        starter = self._starters.get(endpoint)
+        if starter is not None and starter.state is not State.FRESH:
+            return  # its answer will tell its id itself
+        self._known.add(endpoint)
+        insort(self._candidates, candidate, key=_distance)
+
+    def _is_new_network(self, endpoint: Endpoint) -> bool:
+        if reach(endpoint.host) != "global":
+            return True
+        network = network_of(endpoint)
+        if network in self._networks:
+            return False
+        self._networks.add(network)
+        return True
+
+    def _closest_open(self) -> Iterator[Candidate]:
+        """The closest that did not fail, 8 of all and 8 of those with a fitting id, in order of distance."""
+        any_left = secure_left = K
+        for candidate in self._candidates:
+            if candidate.state is State.FAILED:
+                continue
+            if any_left > 0 or (candidate.secure and secure_left > 0):
+                any_left -= 1
+                secure_left -= candidate.secure
+                yield candidate
+            if any_left <= 0 and secure_left <= 0:
+                return
+
+    def _needs_starters(self) -> bool:
+        if not self._starters:
+            return False
+        live = silent = answered = 0
+        for candidate in self._candidates:
+            live += candidate.state is not State.FAILED
+            answered += candidate.state is State.ANSWERED
+            silent += candidate.state in (State.SLOW, State.FAILED)
+        return live < K or (silent > 0 and not answered)
+
+
+def _distance(candidate: Candidate) -> int:
+    return candidate.distance
+
+
+def _is_askable(candidate: Candidate) -> bool:
+    return candidate.state is State.FRESH or (candidate.state is State.SLOW and candidate.tries < _MAX_TRIES)

@@ -1,0 +1,71 @@
+"""Node ids: making them, checking them against an address (BEP 42), measuring between them (BEP 5). Pure functions.
+
+Ids travel as 20 bytes and are measured as integers: the distance of two is their exclusive or.
+"""
+
+from __future__ import annotations
+
+import random
+
+from crc32c import crc32c
+
+from wire.compact import Endpoint, reach
+from wire.ids import ID_BYTES
+
+__all__ = ["ID_BITS", "fits", "is_secure", "make_node_id", "number", "random_id", "random_id_sharing", "shared_bits"]
+
+ID_BITS = ID_BYTES * 8
+
+_MASK_V4 = bytes.fromhex("030f3fff")
+_MASK_V6 = bytes.fromhex("0103070f1f3f7fff")
+"""Which bits of an address its node ids depend on (BEP 42): the low ones of each byte, as few hold the high ones."""
+
+
+def random_id(rng: random.Random) -> bytes:
+    """Twenty random bytes."""
+    return rng.randbytes(ID_BYTES)
+
+
+def number(node_id: bytes) -> int:
+    """The id as the integer that distances are measured with."""
+    return int.from_bytes(node_id, "big")
+
+
+def shared_bits(a: int, b: int) -> int:
+    """How many leading bits two ids have in common: 0..160."""
+    return ID_BITS - (a ^ b).bit_length()
+
+
+def random_id_sharing(own: bytes, bits: int, rng: random.Random) -> bytes:
+    """A random id that shares exactly its first `bits` (0..159) bits with `own`."""
+    below = ID_BITS - 1 - bits
+    prefix = (number(own) >> below) ^ 1
+    return ((prefix << below) | rng.getrandbits(below + 1) >> 1).to_bytes(ID_BYTES, "big")
+
+
+def _crc(ip: bytes, r: int) -> int:
+    mask = _MASK_V4 if len(ip) == 4 else _MASK_V6
+    masked = bytearray(a & b for a, b in zip(ip, mask, strict=False))  # of an IPv6 address, the first 8 bytes count
+    masked[0] |= r << 5
+    return crc32c(bytes(masked))
+
+
+def make_node_id(ip: bytes, rng: random.Random) -> bytes:
+    """A random id that fits the packed address (4 or 16 bytes), as BEP 42 asks for."""
+    random_part = bytearray(rng.randbytes(ID_BYTES))
+    crc = _crc(ip, random_part[-1] & 7)
+    random_part[0] = crc >> 24
+    random_part[1] = crc >> 16 & 0xFF
+    random_part[2] = crc >> 8 & 0xF8 | random_part[2] & 7
+    return bytes(random_part)
+
+
+def fits(node_id: bytes, ip: bytes) -> bool:
+    """Whether the id's first 21 bits are those that BEP 42 derives from the packed address."""
+    crc = _crc(ip, node_id[-1] & 7)
+    return (int.from_bytes(node_id[:3], "big") ^ crc >> 8) & 0xFFFFF8 == 0
+
+
+def is_secure(node_id: bytes, endpoint: Endpoint) -> bool:
+    """Whether the id fits its endpoint (BEP 42). Addresses that are not global are exempt, so always secure."""
+    return reach(endpoint.host) != "global" or fits(node_id, endpoint.ip)
