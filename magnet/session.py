@@ -7,23 +7,41 @@ TCP and UDP use one port number. Whoever connects says in the handshake which to
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import trio
+
+from kademlia_bt.node import Node
 from magnet.config import Config
-from magnet.link import MagnetLink
-from magnet.torrent import TorrentHandle
-from wire.compact import Endpoint
+from magnet.inputs import read_source, read_torrent
+from magnet.link import LinkError, MagnetLink
+from magnet.nursery import open_plain_nursery
+from magnet.torrent import CACHE, FILE, Shared, StoreFactory, Task, TorrentHandle
+from magnet.vault import Vault
+from wire.compact import IPV4, IPV6, Endpoint, reach
+from wire.errors import MisuseError, NetworkError, ProtocolError
+from wire.ids import make_peer_id
+from wire.limits import TokenBucket
 from wire.metainfo import Info, Torrent
-from wire.net import Network
+from wire.net import Listener, Network, Stream, TrioNetwork
+from wire.peer.connection import PeerConnection
+from wire.peer.extended import ExtendedHandshake
+from wire.peer.messages import HandshakeReceived
 from wire.storage.store import Store
 
-__all__ = ["Session", "StoreFactory"]
+__all__ = ["Session"]
 
-StoreFactory = Callable[[Info, Path, Path | None, Sequence[bool] | None], Awaitable[Store]]
-"""Opens the store of a torrent: info, folder, resume file (None: keep none), wanted files (None: all)."""
+_GREETING_S = 10.0
+"""Who connects and does not say what he wants within this is sent away."""
+_MAX_GREETINGS = 128
+"""Connections that have not said yet what they want; each costs a task and a small buffer."""
+_PORT_TRIES = 20
+"""A port that is free for TCP may be taken for UDP; a third one soon is not."""
 
 
 class Session:
@@ -32,7 +50,7 @@ class Session:
     `config` is what the command line gives; the default is a dual-stack listener on a free port and
     the built-in DHT routers. `network`, `rng` and `store_factory` are for simulations.
 
-    Raises NetworkError when it cannot listen, MisuseError for a config that cannot be.
+    Raises NetworkError when it cannot listen.
     """
 
     def __init__(
@@ -43,25 +61,49 @@ class Session:
         rng: random.Random | None = None,
         store_factory: StoreFactory | None = None,
     ) -> None:
-        raise NotImplementedError
+        self._config = config or Config()
+        self._network: Network = network or TrioNetwork()
+        self._rng = rng or random.SystemRandom()
+        self._store_factory = store_factory or _disk_store
+        self._stack = AsyncExitStack()
+        self._listeners: list[Listener] = []
+        self._torrents: list[TorrentHandle] = []
+        self._greetings = 0
+        self._node: Node | None = None
+        self._nursery: trio.Nursery | None = None
+        self._shared: Shared | None = None
 
     async def __aenter__(self) -> Self:
-        raise NotImplementedError
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._listening())
+            self._shared = self._share()
+            # Innermost: the torrents end while the node and the listeners are still there.
+            self._nursery = await stack.enter_async_context(open_plain_nursery())
+            for listener in self._listeners:
+                self._nursery.start_soon(self._accept, listener)
+            self._stack = stack.pop_all()
+        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
-        raise NotImplementedError
+        self._shared = None
+        return await self._stack.__aexit__(kind, error, trace)
 
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
         """Where it listens, TCP and UDP alike."""
-        raise NotImplementedError
+        return tuple(listener.endpoint for listener in self._listeners)
+
+    @property
+    def node(self) -> Node | None:
+        """Its DHT node; None without DHT."""
+        return self._node
 
     @property
     def torrents(self) -> tuple[TorrentHandle, ...]:
         """What was added and not removed, in order."""
-        raise NotImplementedError
+        return tuple(self._torrents)
 
     async def add(
         self,
@@ -74,13 +116,188 @@ class Session:
     ) -> TorrentHandle:
         """Takes in a torrent and starts on it; returns at once.
 
-        `source`: a magnet link, a bare info-hash (hex or base32), a Torrent, or the path of a .torrent
-        file. `only`: shell patterns of the files to download (matched against the path inside the torrent and
-        against the file name, any case); none: what the link selects (BEP 53), or all.
-        `metadata_only`: stop at the metadata, write no file. `seed`: share what `directory` holds and
-        download nothing (checked first, as `finished` waits for).
+        Args:
+            source: A magnet link, a bare info-hash (hex or base32), a Torrent, or a .torrent file (a Path or its text).
+            directory: Where the files lie or will lie; made where it is missing.
+            only: Shell patterns of the files to download, matched against the path inside the torrent and
+                against the file name, in any case; none: what the link selects (BEP 53), or all.
+            metadata_only: Stop at the metadata, write no file.
+            seed: Share what `directory` holds and download nothing; it is checked first (`finished` waits for that).
 
-        Raises ProtocolError for a broken link or .torrent, DiskError where a file cannot be read, MisuseError where
-        the torrent is in the session already or cannot be downloaded.
+        Raises ProtocolError for a broken link or .torrent, MisuseError where a file cannot be read, the torrent is in
+        the session already, or the session is not open.
         """
-        raise NotImplementedError
+        if self._shared is None or self._nursery is None:
+            raise MisuseError("the session is not open: use 'async with Session() as session'")
+        task = replace(
+            await self._task(source, self._shared.vault),
+            directory=Path(directory),
+            only=tuple(only),
+            metadata_only=metadata_only,
+            seed=seed,
+        )
+        if any(task.link.info_hash.matches(handle.info_hash) for handle in self._torrents):
+            raise MisuseError(f"the torrent {task.link.info_hash} is in this session already")
+        handle = TorrentHandle(task, self._shared)
+        self._torrents.append(handle)
+        self._nursery.start_soon(self._run, handle)
+        return handle
+
+    async def _task(self, source: str | MagnetLink | Torrent | Path, vault: Vault) -> Task:
+        if isinstance(source, Path):
+            source = await trio.to_thread.run_sync(read_torrent, source)
+        elif isinstance(source, str):
+            try:
+                source = MagnetLink.parse(source)
+            except LinkError:
+                if source.lstrip().lower().startswith("magnet:"):
+                    raise
+                source = await trio.to_thread.run_sync(read_source, source)
+        if isinstance(source, Torrent):
+            return Task(link=MagnetLink.of(source), torrent=source, via=FILE)
+        return Task(link=source, torrent=await vault.load(source.info_hash), via=CACHE)
+
+    async def _run(self, handle: TorrentHandle) -> None:
+        try:
+            await handle.run()
+        finally:
+            self._torrents.remove(handle)
+
+    # how it listens
+
+    @asynccontextmanager
+    async def _listening(self) -> AsyncIterator[None]:
+        """Holds the sockets, TCP and UDP, of one port number."""
+        free = all(endpoint.port == 0 for endpoint in self._config.listen)
+        for tries_left in reversed(range(_PORT_TRIES if free else 1)):
+            try:
+                async with AsyncExitStack() as stack:
+                    stack.callback(self._close_listeners)
+                    await self._listen()
+                    if self._config.dht:
+                        self._node = await stack.enter_async_context(self._new_node())
+                    held = stack.pop_all()
+                break
+            except NetworkError:
+                if not tries_left:
+                    raise
+        async with held:
+            yield
+
+    async def _listen(self) -> None:
+        port = 0
+        for wanted in self._config.listen or (Endpoint(IPV4.any_host, 0), Endpoint(IPV6.any_host, 0)):
+            at = Endpoint(wanted.host, wanted.port or port)
+            try:
+                listener = await self._network.listen(at)
+            except NetworkError:
+                if not self._config.listen and self._listeners:
+                    continue  # a machine without IPv6 does without
+                raise
+            self._listeners.append(listener)
+            port = port or listener.endpoint.port
+
+    def _new_node(self) -> Node:
+        config = self._config
+        return Node(
+            listen=self.endpoints,
+            bootstrap=config.bootstrap,
+            state=Vault(config.state_dir).dht_state,
+            network=self._network,
+            rng=self._rng,
+            allow_local=self._is_local(),
+        )
+
+    def _is_local(self) -> bool:
+        """Whether addresses of this machine and its private network are believed when strangers name them."""
+        config = self._config
+        if config.allow_local is not None:
+            return config.allow_local
+        hosts = [endpoint.host for endpoint in config.listen] + [host for host, _ in config.bootstrap or ()]
+        return any(reach(host) in ("loopback", "private") for host in hosts)
+
+    def _close_listeners(self) -> None:
+        for listener in self._listeners:
+            listener.close()
+        self._listeners.clear()
+
+    def _share(self) -> Shared:
+        config, now = self._config, trio.current_time()
+        return Shared(
+            config=config,
+            network=self._network,
+            rng=self._rng,
+            node=self._node,
+            peer_id=make_peer_id(self._rng),
+            port=self.endpoints[0].port if self._listeners else 0,
+            local=self._is_local(),
+            down=_bucket(config.down_limit, now),
+            up=_bucket(config.up_limit, now),
+            store_factory=self._store_factory,
+            vault=Vault(config.state_dir),
+        )
+
+    # whom it lets in
+
+    async def _accept(self, listener: Listener) -> None:
+        assert self._nursery is not None
+        while True:
+            stream = await listener.accept()
+            if self._greetings >= _MAX_GREETINGS or not self._torrents:
+                stream.close()
+            else:
+                self._greetings += 1
+                self._nursery.start_soon(self._greet, stream)
+
+    async def _greet(self, stream: Stream) -> None:
+        """Waits for the handshake, then hands the connection to its torrent; closes it where there is none."""
+        adopted = False
+        try:
+            with trio.move_on_after(_GREETING_S):
+                adopted = await self._introduce(stream)
+        except (NetworkError, ProtocolError):
+            pass  # he left, or spoke something else
+        finally:
+            self._greetings -= 1
+            if not adopted:
+                stream.close()
+
+    async def _introduce(self, stream: Stream) -> bool:
+        shared = self._shared
+        if shared is None:
+            return False
+        connection = PeerConnection(
+            peer_id=shared.peer_id,
+            info_hash=None,
+            extended=ExtendedHandshake(),
+            now=trio.current_time(),
+            dht=shared.node is not None,
+        )
+        while count := await stream.receive_into(connection.buffer()):
+            events = connection.received(count, trio.current_time())
+            for at, event in enumerate(events):
+                if isinstance(event, HandshakeReceived):
+                    handle = self._named(event.info_hash)
+                    if handle is None:
+                        return False
+                    handle.runner.adopt(stream, connection, events[at + 1 :])
+                    return True
+        return False
+
+    def _named(self, swarm_id: bytes) -> TorrentHandle | None:
+        for handle in self._torrents:
+            if swarm_id in handle.info_hash.swarm_ids:
+                return handle
+        return None
+
+
+def _bucket(rate_bytes_s: int, now: float) -> TokenBucket | None:
+    return TokenBucket(rate_bytes_s, rate_bytes_s, now) if rate_bytes_s else None
+
+
+def _disk_store(
+    info: Info, directory: Path, resume: Path | None, wanted: Sequence[bool] | None, read_only: bool
+) -> Store:
+    from wire.storage.disk import DiskStore  # not needed to resolve
+
+    return DiskStore(info, directory, resume=resume, wanted=wanted, read_only=read_only)

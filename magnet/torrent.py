@@ -1,22 +1,57 @@
 """One torrent from its link to its finished files, as its user holds it: the handle, and what it tells.
 
-The work is done by tasks of the session; a handle waits for them, asks them and ends them. The
-connections that brought the metadata (BEP 9) go on to bring the pieces (BEP 3).
+The work is done by one task of the session; a handle waits for it, asks it and ends it. The connections
+that brought the metadata (BEP 9) go on to bring the pieces (BEP 3). Which peer is asked for what, is
+decided in `wire.swarm`; where peers come from, in `magnet.sources`.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+import fnmatch
+import random
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from magnet.link import MagnetLink
-from magnet.status import TorrentStatus
-from magnet.verdict import DownloadError, ResolveError
-from wire.ids import InfoHash
-from wire.metainfo import Torrent
+import trio
 
-__all__ = ["Checked", "Failed", "Finished", "MetadataReady", "TorrentEvent", "TorrentHandle"]
+from kademlia_bt.node import Node
+from magnet.config import Config
+from magnet.link import MagnetLink
+from magnet.nursery import open_plain_nursery
+from magnet.sources import PEER, Sources
+from magnet.status import TorrentStatus
+from magnet.vault import Vault
+from magnet.verdict import Counts, DownloadError, Phase, ResolveError, Verdict, decide
+from wire.errors import DiskError, MetainfoError, MisuseError, WireError
+from wire.ids import InfoHash
+from wire.limits import TokenBucket
+from wire.metainfo import Info, Torrent
+from wire.net import Network
+from wire.storage.store import Store
+from wire.swarm.rules import Settings, Swarm
+from wire.swarm.run import SwarmRunner
+
+__all__ = [
+    "Checked",
+    "Failed",
+    "Finished",
+    "MetadataReady",
+    "Shared",
+    "StoreFactory",
+    "Task",
+    "TorrentEvent",
+    "TorrentHandle",
+]
+
+CACHE = "cache"
+FILE = "file"
+
+_WATCH_S = 1.0
+"""How often news are looked for: patience is exact to this."""
+
+StoreFactory = Callable[[Info, Path, Path | None, Sequence[bool] | None, bool], Store]
+"""Makes the store of a torrent: info, folder, resume file (None: keep none), wanted files (None: all), read only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +70,7 @@ class Checked:
     """What was on disk already is verified; the download goes on from there."""
 
     have_bytes: int
+    """Of the wanted files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,49 +95,380 @@ class Failed:
 TorrentEvent = MetadataReady | Checked | Finished | Failed
 
 
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What is to be done with a torrent."""
+
+    link: MagnetLink
+    torrent: Torrent | None = None
+    """Where the metadata is known at the start."""
+    via: str = ""
+    """And where it came from."""
+    directory: Path = field(default_factory=Path)
+    only: tuple[str, ...] = ()
+    metadata_only: bool = False
+    seed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What all torrents of a session share."""
+
+    config: Config
+    network: Network
+    rng: random.Random
+    node: Node | None
+    peer_id: bytes
+    port: int
+    """Where the session listens; 0 where it does not."""
+    local: bool
+    """Whether addresses of this machine and its private network are believed when strangers name them."""
+    down: TokenBucket | None
+    up: TokenBucket | None
+    store_factory: StoreFactory
+    vault: Vault
+
+
+class _GaveUp(Exception):  # noqa: N818 - not an error of anybody: the decision that waiting longer is no use
+    pass
+
+
 class TorrentHandle:
     """A torrent in a session. Made by `Session.add`; all its methods are for trio tasks of the same run."""
+
+    def __init__(self, task: Task, shared: Shared) -> None:
+        self._task = task
+        self._shared = shared
+        self._link = task.link
+        self._torrent: Torrent | None = None
+        self._metadata_s: float | None = None
+        self._metadata_via: str | None = None
+        self._wanted: Sequence[bool] | None = None
+        self._size: int | None = None
+        self._shared_bytes = 0
+        """What there is to share, where nothing is downloaded."""
+        self._phase = Phase.METADATA
+        self._checked = 0.0
+        self._error: ResolveError | DownloadError | None = None
+        self._complete = False
+        self._store: Store | None = None
+        self._began = self._news_at = trio.current_time()
+        self._ended_at: float | None = None
+        self._scope = trio.CancelScope()
+        self._events: list[TorrentEvent] = []
+        self._changed = trio.Event()
+        self._gone = trio.Event()
+        info = task.torrent.info if task.torrent is not None else None
+        config, node = shared.config, shared.node
+        self._swarm = Swarm(
+            task.link.info_hash,
+            peer_id=shared.peer_id,
+            rng=shared.rng,
+            now=self._began,
+            settings=Settings(
+                listen_port=shared.port, dht=node is not None, pex=config.pex, metadata_only=task.metadata_only
+            ),
+            info=info,
+        )
+        self.runner = SwarmRunner(self._swarm, shared.network, down=shared.down, up=shared.up)
+        """The swarm, for the session to hand it the connections that it accepts."""
+        self._sources = Sources(
+            swarm_ids=task.link.info_hash.swarm_ids,
+            given=(*task.link.peers, *config.peers),
+            node=None if info is not None and info.private else node,
+            network=shared.network,
+            rng=shared.rng,
+            # Who only wants the metadata is gone before anybody could ask it for a piece.
+            announce_port=None if task.metadata_only else shared.port or None,
+            local=shared.local,
+        )
+
+    # what its user sees
 
     @property
     def info_hash(self) -> InfoHash:
         """Names the torrent; a link's hash gains its other version once the metadata is known."""
-        raise NotImplementedError
+        return self._link.info_hash if self._torrent is None else self._torrent.info.info_hash
 
     @property
     def link(self) -> MagnetLink:
         """The link that leads here: the given one, or one made of the metadata (BEP 9)."""
-        raise NotImplementedError
+        return self._link
 
     @property
     def path(self) -> Path:
-        """The file or folder that is written: below the directory given to `add`; the directory itself
-        until the metadata is known."""
-        raise NotImplementedError
+        """The file or folder that is written, below the directory given to `add`.
+
+        It is that directory itself until the metadata is known.
+        """
+        return self._task.directory if self._torrent is None else self._task.directory / self._torrent.info.name
 
     @property
     def metadata_via(self) -> str | None:
         """Where the peer that gave the metadata was found ("dht", "peer", ...), or "cache" or "file"; None before."""
-        raise NotImplementedError
+        return self._metadata_via
 
     async def metadata(self) -> Torrent:
         """Waits for the verified metadata. Raises ResolveError."""
-        raise NotImplementedError
+        while self._torrent is None:
+            if self._gone.is_set():
+                raise self._why(ResolveError)
+            await self._changed.wait()
+        await trio.lowlevel.checkpoint()
+        return self._torrent
 
     async def finished(self) -> None:
         """Waits until all that is wanted is verified and on disk; the torrent goes on seeding until removed.
 
+        With `metadata_only`: until the metadata is there. With `seed`: until what is there is checked.
         Raises ResolveError where the metadata never came, DownloadError for what failed later.
         """
-        raise NotImplementedError
+        await self.metadata()
+        while not self._complete:
+            if self._gone.is_set():
+                raise self._why(DownloadError)
+            await self._changed.wait()
 
     def status(self) -> TorrentStatus:
         """A snapshot of now."""
-        raise NotImplementedError
+        now = trio.current_time() if self._ended_at is None else self._ended_at
+        stats = self.runner.stats()
+        info = None if self._torrent is None else self._torrent.info
+        return TorrentStatus(
+            info_hash=self.info_hash,
+            phase=self._phase,
+            elapsed_s=now - self._began,
+            name=self._link.name if info is None else info.name,
+            size=self._size,
+            done=self._done_bytes(),
+            files=None if info is None else sum(file.on_disk for file in info.files),
+            pieces_done=stats.pieces_done,
+            pieces_total=stats.pieces_total,
+            checked=self._checked,
+            down_rate=stats.down_rate,
+            up_rate=stats.up_rate,
+            downloaded=stats.downloaded_bytes,
+            uploaded=stats.uploaded_bytes,
+            wasted=stats.wasted_bytes,
+            peers=stats.peers,
+            seeds=stats.seeds,
+            metadata_s=self._metadata_s,
+            metadata_source=self._metadata_via,
+            quiet_s=now - self._news_at,
+            counts=self._counts(),
+            verdict=None if self._error is None else self._error.verdict,
+            reason=None if self._error is None else str(self._error),
+        )
 
-    def events(self) -> AsyncIterator[TorrentEvent]:
-        """What happens, from the beginning, each event once for each caller; ends after `Failed` or `remove`."""
-        raise NotImplementedError
+    async def events(self) -> AsyncIterator[TorrentEvent]:
+        """What happens, from the beginning, each event once for each caller; ends when the torrent has ended."""
+        told = 0
+        while True:
+            while told < len(self._events):
+                told += 1
+                yield self._events[told - 1]
+            if self._gone.is_set():
+                return
+            await self._changed.wait()
 
     async def remove(self) -> None:
         """Stops it: connections closed, resume data saved; files stay. Returns when nothing of it is left running."""
-        raise NotImplementedError
+        self._scope.cancel()
+        await self._gone.wait()
+
+    # the work, in a task of the session
+
+    async def run(self) -> None:
+        """Does the work until it is removed or has failed. For the session alone, once."""
+        try:
+            with self._scope:
+                try:
+                    await self._work()
+                except _GaveUp:
+                    self._fail(None)
+                except WireError as error:
+                    self._fail(error)
+        finally:
+            await self._close_store()
+            if self._error is None and not (self._complete and self._task.metadata_only):
+                self._phase = Phase.CANCELLED
+            self._ended_at = trio.current_time()
+            self._gone.set()
+            self._tell()
+
+    async def _close_store(self) -> None:
+        if self._store is None:
+            return
+        try:
+            with trio.CancelScope(shield=True):  # a cancelled torrent must still save what it has
+                await self._store.aclose()
+        except DiskError as error:
+            if self._error is None:
+                self._fail(error)
+
+    async def _work(self) -> None:
+        known = self._task.torrent
+        async with open_plain_nursery() as nursery:
+            if known is None or not self._task.metadata_only:
+                nursery.start_soon(self._watch)
+                nursery.start_soon(self._feed)
+                nursery.start_soon(self._sources.run)
+                nursery.start_soon(self.runner.run)
+            if known is None:
+                known = self._torrent_of(await self.runner.metadata())
+                self._know(known, self._likely_source())
+                await self._shared.vault.save(known)
+            else:
+                self._know(known, self._task.via)
+            if not self._task.metadata_only:
+                await self._download(known.info)
+            self._complete = True
+            self._tell()
+
+    async def _download(self, info: Info) -> None:
+        if not info.downloadable:
+            raise MetainfoError("the torrent has only v2 hashes (BEP 52): its metadata can be read, not yet its files")
+        self._wanted = self._selected(info)
+        self._size = sum(file.size for file, wanted in zip(info.files, self._wanted, strict=True) if wanted)
+        self._phase = Phase.CHECKING
+        self._store = self._shared.store_factory(
+            info,
+            self._task.directory,
+            await self._shared.vault.resume_path(info.info_hash, self._task.directory),
+            None if self._size == info.content_size else self._wanted,
+            self._task.seed,
+        )
+        have = await self._store.load(self._on_checked)
+        if self._task.seed:
+            self._shared_bytes = min(self._size, sum(info.piece_size(index) for index in have.indices()))
+        self.runner.begin(self._store, have, [False] * len(info.files) if self._task.seed else self._wanted)
+        self._phase = Phase.DOWNLOADING
+        self._news_at = trio.current_time()
+        self._tell(Checked(self._done_bytes()))
+        await self.runner.finished()
+        self._complete = True
+        self._phase = Phase.SEEDING
+        self._sources.satisfy()
+        self._tell(Finished(trio.current_time() - self._began, self._size, self.path))
+        await trio.sleep_forever()
+
+    async def _feed(self) -> None:
+        async for found in self._sources.found:
+            self.runner.found([found.endpoint], found.via)
+
+    async def _watch(self) -> None:
+        """Gives up when nothing new comes any more, or when the time for the whole is over."""
+        config = self._shared.config
+        deadline = float("inf") if config.deadline_s is None else self._began + config.deadline_s
+        patience_s = config.patience_s or float("inf")
+        seen: tuple[int, ...] = ()
+        while not self._complete:
+            now = trio.current_time()
+            if (news := self._news()) != seen:
+                seen, self._news_at = news, now
+            give_up_at = min(deadline, self._news_at + patience_s)
+            if now >= give_up_at:
+                raise _GaveUp
+            await trio.sleep(min(_WATCH_S, give_up_at - now))
+
+    def _news(self) -> tuple[int, ...]:
+        """Changes when something new came: a peer, metadata, a byte; not when an old peer came back."""
+        stats = self.runner.stats()
+        known = sum(stats.found.values())
+        return known, min(stats.connected, known), stats.downloaded_bytes - stats.wasted_bytes, stats.pieces_done
+
+    def _on_checked(self, checked_bytes: int, all_bytes: int) -> None:
+        self._checked = checked_bytes / all_bytes if all_bytes else 1.0
+        self._news_at = trio.current_time()
+
+    # what it knows
+
+    def _torrent_of(self, info: Info) -> Torrent:
+        return Torrent.of(info, trackers=[[url] for url in self._link.trackers], web_seeds=self._link.web_seeds)
+
+    def _likely_source(self) -> str:
+        found = self.runner.stats().found
+        return max(found, key=lambda via: found[via], default=PEER)
+
+    def _know(self, torrent: Torrent, via: str) -> None:
+        if torrent.info.private:
+            self._sources.forbid_strangers()
+        self._torrent, self._metadata_via = torrent, via
+        self._metadata_s = trio.current_time() - self._began
+        self._news_at = trio.current_time()
+        self._size = torrent.size
+        self._tell(MetadataReady(torrent, self._metadata_s, via))
+
+    def _selected(self, info: Info) -> Sequence[bool]:
+        files, patterns = info.files, [pattern.casefold() for pattern in self._task.only]
+        if not patterns:
+            linked = self._link.wanted(len(files))
+            return [wanted and file.on_disk for file, wanted in zip(files, linked, strict=True)]
+        chosen = [
+            file.on_disk
+            and any(
+                fnmatch.fnmatchcase(name.casefold(), pattern)
+                for pattern in patterns
+                for name in ("/".join(file.path), "/".join(file.path[1:]), file.path[-1])
+            )
+            for file in files
+        ]
+        if not any(chosen):
+            raise MisuseError(f"no file of {info.name!r} matches {' or '.join(self._task.only)}")
+        return chosen
+
+    def _done_bytes(self) -> int:
+        if self._size is None or self._phase in (Phase.METADATA, Phase.CHECKING):
+            return 0
+        if self._task.seed:
+            return self._shared_bytes
+        return max(0, self._size - self.runner.stats().wanted_left_bytes)
+
+    def _counts(self) -> Counts:
+        stats, dht = self.runner.stats(), self._sources.dht_counts
+        node = None if self._shared.node is None else self._shared.node.stats()
+        # Before the first node of a search is known, joining is what there is to tell of.
+        asked, answered = dht.asked, dht.answered
+        if not asked and node is not None:
+            asked, answered = node.nodes_asked, node.nodes_answered
+        return Counts(
+            dht=self._sources.asks_dht or dht.asked > 0,
+            routers_tried=0 if node is None else node.routers_tried,
+            routers_answered=0 if node is None else node.routers_answered,
+            nodes_asked=asked,
+            nodes_answered=answered,
+            found=dict(stats.found),
+            dialled=stats.dialled,
+            connected=stats.connected,
+            refused=stats.refused,
+            timed_out=stats.timed_out,
+            handshake_failed=stats.handshake_failed,
+            without_metadata=stats.without_metadata,
+            metadata_rejected=stats.metadata_rejected,
+            metadata_hash_failures=stats.metadata_hash_failures,
+            piece_hash_failures=stats.piece_hash_failures,
+            banned=stats.banned,
+        )
+
+    # how it ends
+
+    def _fail(self, error: WireError | None) -> None:
+        counts = self._counts()
+        verdict = decide(counts, self._phase, error)
+        kind = ResolveError if self._torrent is None else DownloadError
+        self._error = kind(verdict, counts, self.info_hash, None if error is None else str(error))
+        self._phase = Phase.FAILED
+        self._tell(Failed(self._error))
+
+    def _why(self, kind: type[ResolveError | DownloadError]) -> ResolveError | DownloadError:
+        """The error for somebody who waits; a fresh one each time, as a traceback hangs on it."""
+        if self._error is None:
+            return kind(Verdict.CANCELLED, self._counts(), self.info_hash)
+        error = self._error
+        return type(error)(error.verdict, error.counts, error.info_hash, str(error))
+
+    def _tell(self, event: TorrentEvent | None = None) -> None:
+        if event is not None:
+            self._events.append(event)
+        self._changed.set()
+        self._changed = trio.Event()

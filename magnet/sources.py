@@ -1,0 +1,203 @@
+"""Where peers come from: every source as one stream of addresses, and the law for private torrents (BEP 27).
+
+Here are the addresses that a link or the user names (`x.pe`, `--peer`) and the DHT (BEP 5), asked again
+and again with growing pauses; the DHT is also told, before it forgets, that we share the torrent.
+What an address leads to is not judged here: `wire.swarm` dials, fails, retries and bans.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import trio
+
+from kademlia_bt.node import Node, PeerSearch
+from wire.compact import Endpoint, reach
+from wire.errors import NetworkError
+from wire.net import Network
+
+__all__ = ["DHT", "PEER", "DhtCounts", "Found", "Sources"]
+
+DHT = "dht"
+PEER = "peer"
+"""The link or the user named it."""
+
+ANNOUNCE_S = 15 * 60.0
+"""Nodes forget a peer after 30 to 60 minutes: with this, one lost announce is made good in time."""
+
+_SEARCH_PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 120.0, 300.0)
+"""Between the searches of one swarm. The first are short: the node may be joining, or the seeder announcing."""
+
+_GIVEN_PAUSES_S = (5.0, 10.0, 30.0, 60.0)
+"""Between the times that given addresses are named anew: the peer may come up later, a name may resolve later."""
+
+_JITTER = 0.2
+"""Pauses vary by so much, so that many torrents do not search at one moment."""
+
+_BUFFERED = 256
+"""Addresses between a source and the swarm: a lookup gives up to some hundred in one burst."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An address of a peer, and the source that named it."""
+
+    endpoint: Endpoint
+    via: str
+    """`DHT`, `PEER`; trackers, PEX and LSD have names of their own."""
+
+
+@dataclass(frozen=True, slots=True)
+class DhtCounts:
+    """What searching the DHT for one torrent came to, all searches together."""
+
+    searches: int = 0
+    asked: int = 0
+    """Nodes asked, and how many of them answered."""
+    answered: int = 0
+    announced: int = 0
+    """Announces that a node took."""
+
+    def plus(self, search: PeerSearch) -> DhtCounts:
+        """With one more search in it."""
+        return DhtCounts(
+            self.searches + 1,
+            self.asked + search.asked,
+            self.answered + search.answered,
+            self.announced + search.announced,
+        )
+
+
+class Sources:
+    """All sources of one torrent, merged. `run` works until cancelled; what it finds comes out of `found`.
+
+    `swarm_ids`: the 20-byte names of its swarms. `given`: hosts and ports that a person named. `node`: None for no DHT.
+    `announce_port`: the TCP port to tell the DHT; None: do not announce. `local`: whether the DHT is believed
+    when it names loopback and private addresses.
+    """
+
+    def __init__(
+        self,
+        *,
+        swarm_ids: Iterable[bytes],
+        given: Iterable[tuple[str, int]],
+        node: Node | None,
+        network: Network,
+        rng: random.Random,
+        announce_port: int | None,
+        local: bool,
+    ) -> None:
+        self._swarm_ids = tuple(swarm_ids)
+        self._given = tuple(dict.fromkeys(given))
+        self._node = node
+        self._network = network
+        self._rng = rng
+        self._announce_port = announce_port
+        self._local = local
+        self._strangers = trio.CancelScope()
+        """Around what a private torrent must not use."""
+        self._is_satisfied = trio.Event()
+        self._searching: list[PeerSearch] = []
+        self._past = DhtCounts()
+        self._send, self.found = trio.open_memory_channel[Found](_BUFFERED)
+
+    @property
+    def asks_dht(self) -> bool:
+        """Whether the DHT is among the sources still."""
+        return self._node is not None and not self._strangers.cancel_called
+
+    def forbid_strangers(self) -> None:
+        """The torrent is private: from now on only given addresses (and its trackers) are used (BEP 27).
+
+        Before the metadata nobody can know that; what was found until then is in the swarm already.
+        """
+        self._strangers.cancel()
+
+    def satisfy(self) -> None:
+        """Nothing is missing any more: only announces go on."""
+        self._is_satisfied.set()
+
+    @property
+    def _satisfied(self) -> bool:
+        return self._is_satisfied.is_set()
+
+    @property
+    def dht_counts(self) -> DhtCounts:
+        """What the DHT was asked and said until now."""
+        counts = self._past
+        for search in self._searching:
+            counts = counts.plus(search)
+        return counts
+
+    async def run(self) -> None:
+        """Searches, pauses and searches again, until cancelled. Then `found` ends."""
+        async with self._send, trio.open_nursery() as nursery:
+            for host, port in self._given:
+                nursery.start_soon(self._name_again, host, port)
+            if self._node is not None:
+                nursery.start_soon(self._ask_dht, self._node)
+            await trio.sleep_forever()
+
+    async def _name_again(self, host: str, port: int) -> None:
+        pauses = _Pauses(_GIVEN_PAUSES_S, self._rng)
+        while True:
+            try:
+                endpoints = await self._network.resolve(host, port)
+            except NetworkError:
+                endpoints = []  # the name may resolve later: the network may be coming up
+            for endpoint in endpoints:
+                await self._send.send(Found(endpoint, PEER))
+            await trio.sleep(pauses.next())
+
+    async def _ask_dht(self, node: Node) -> None:
+        with self._strangers:
+            async with trio.open_nursery() as nursery:
+                for swarm_id in self._swarm_ids:
+                    nursery.start_soon(self._search, node, swarm_id)
+
+    async def _search(self, node: Node, swarm_id: bytes) -> None:
+        pauses = _Pauses(_SEARCH_PAUSES_S, self._rng)
+        announce_at = trio.current_time() if self._announce_port is not None else float("inf")
+        while True:
+            announcing = trio.current_time() >= announce_at
+            if announcing or not self._satisfied:
+                search = node.get_peers(
+                    swarm_id, announce_port=self._announce_port if announcing else None, seed=self._satisfied
+                )
+                await self._follow(search)
+                # A node that is just joining tells nobody or few: then the next search is soon, and tells again.
+                if search.announced:
+                    announce_at = trio.current_time() + ANNOUNCE_S
+            with trio.move_on_after(pauses.next()):
+                await self._is_satisfied.wait()
+                await trio.sleep_until(announce_at)
+
+    async def _follow(self, search: PeerSearch) -> None:
+        self._searching.append(search)
+        try:
+            async with search:
+                async for endpoint in search:
+                    if self._may_lead_somewhere(endpoint):
+                        await self._send.send(Found(endpoint, DHT))
+        finally:
+            self._searching.remove(search)
+            self._past = self._past.plus(search)
+
+    def _may_lead_somewhere(self, endpoint: Endpoint) -> bool:
+        """Whether it makes sense, and is not somebody's trick to have us dial our own network."""
+        place = reach(endpoint.host)
+        return endpoint.port > 0 and (place == "global" or (self._local and place in ("loopback", "private")))
+
+
+class _Pauses:
+    def __init__(self, steps_s: tuple[float, ...], rng: random.Random) -> None:
+        self._steps_s = steps_s
+        self._rng = rng
+        self._at = 0
+
+    def next(self) -> float:
+        step_s = self._steps_s[min(self._at, len(self._steps_s) - 1)]
+        self._at += 1
+        return step_s * self._rng.uniform(1 - _JITTER, 1 + _JITTER)
