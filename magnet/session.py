@@ -18,8 +18,7 @@ import trio
 
 from kademlia_bt.node import Node
 from magnet.config import Config
-from magnet.inputs import read_source, read_torrent
-from magnet.link import LinkError, MagnetLink
+from magnet.link import MagnetLink
 from magnet.nursery import open_plain_nursery
 from magnet.torrent import CACHE, FILE, Shared, StoreFactory, Task, TorrentHandle
 from magnet.vault import Vault
@@ -144,18 +143,10 @@ class Session:
         return handle
 
     async def _task(self, source: str | MagnetLink | Torrent | Path, vault: Vault) -> Task:
-        if isinstance(source, Path):
-            source = await trio.to_thread.run_sync(read_torrent, source)
-        elif isinstance(source, str):
-            try:
-                source = MagnetLink.parse(source)
-            except LinkError:
-                if source.lstrip().lower().startswith("magnet:"):
-                    raise
-                source = await trio.to_thread.run_sync(read_source, source)
-        if isinstance(source, Torrent):
-            return Task(link=MagnetLink.of(source), torrent=source, via=FILE)
-        return Task(link=source, torrent=await vault.load(source.info_hash), via=CACHE)
+        parsed = source if isinstance(source, MagnetLink | Torrent) else await _read(source)
+        if isinstance(parsed, Torrent):
+            return Task(link=MagnetLink.of(parsed), torrent=parsed, via=FILE)
+        return Task(link=parsed, torrent=await vault.load(parsed.info_hash), via=CACHE)
 
     async def _run(self, handle: TorrentHandle) -> None:
         try:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import fnmatch
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import trio
@@ -397,6 +397,7 @@ class TorrentHandle:
         self._metadata_s = trio.current_time() - self._began
         self._news_at = trio.current_time()
         self._size = torrent.size
+        self._link = replace(MagnetLink.of(torrent), select=self._link.select)
         self._tell(MetadataReady(torrent, self._metadata_s, via))
 
     def _selected(self, info: Info) -> Sequence[bool]:
