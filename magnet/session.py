@@ -18,7 +18,8 @@ import trio
 
 from kademlia_bt.node import Node
 from magnet.config import Config
-from magnet.link import MagnetLink
+from magnet.inputs import read_source, read_torrent
+from magnet.link import LinkError, MagnetLink
 from magnet.nursery import open_plain_nursery
 from magnet.torrent import CACHE, FILE, Shared, StoreFactory, Task, TorrentHandle
 from magnet.vault import Vault
@@ -284,6 +285,17 @@ class Session:
 
 def _bucket(rate_bytes_s: int, now: float) -> TokenBucket | None:
     return TokenBucket(rate_bytes_s, rate_bytes_s, now) if rate_bytes_s else None
+
+
+async def _read(source: str | Path) -> MagnetLink | Torrent:
+    if isinstance(source, Path):
+        return await trio.to_thread.run_sync(read_torrent, source)
+    try:
+        return MagnetLink.parse(source)
+    except LinkError:
+        if source.lstrip().lower().startswith("magnet:"):
+            raise
+        return await trio.to_thread.run_sync(read_source, source)  # perhaps the path of a file
 
 
 def _disk_store(
