@@ -10,7 +10,7 @@ Not done here: the handshake, the payloads of extended messages, any rule about 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -333,8 +333,8 @@ _BARE: dict[int, Message] = {
     HAVE_ALL: HaveAll(),
     HAVE_NONE: HaveNone(),
 }
-_WITH_INDEX = {HAVE: Have, SUGGEST: Suggest, ALLOWED_FAST: AllowedFast}
-_WITH_THREE = {REQUEST: Request, CANCEL: Cancel, REJECT: Reject}
+_WITH_INDEX: dict[int, Callable[[int], Message]] = {HAVE: Have, SUGGEST: Suggest, ALLOWED_FAST: AllowedFast}
+_WITH_THREE: dict[int, Callable[[int, int, int], Message]] = {REQUEST: Request, CANCEL: Cancel, REJECT: Reject}
 
 
 def check_length(kind: int, length: int, bitfield_bytes: int | None) -> None:
