@@ -1,0 +1,21 @@
+"""`magnet` and `python -m magnet`."""
+
+from __future__ import annotations
+
+import sys
+
+from kademlia_bt.console import hide_tracebacks, run_app
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Runs the command and ends the process with its exit code."""
+    hide_tracebacks("magnet")
+    from magnet.cli import app
+
+    sys.exit(run_app(app, "magnet"))
+
+
+if __name__ == "__main__":
+    main()

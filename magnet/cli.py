@@ -1,0 +1,339 @@
+"""The command `magnet`: its words, options and help. What they do stands in `magnet.commands` and `magnet.files`.
+
+Only what is needed to read the command line is imported here, so that help and errors come at once.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from kademlia_bt.console import endpoint, host_port, size
+from magnet.config import DEFAULT_PATIENCE_S, Config, default_state_dir
+from wire.errors import MisuseError
+
+__all__ = ["app"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+app = typer.Typer(
+    name="magnet",
+    help="From a magnet link to the files, without a tracker.",
+    epilog="SOURCE is a magnet link, a bare info-hash, a .torrent file, or an http(s) URL of one. "
+    "'magnet COMMAND --help' tells more.",
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,
+)
+
+
+class Encryption(StrEnum):
+    prefer = "prefer"
+    require = "require"
+    off = "off"
+
+
+class Transport(StrEnum):
+    both = "both"
+    tcp = "tcp"
+    utp = "utp"
+
+
+class Version(StrEnum):
+    v1 = "1"
+    v2 = "2"
+    hybrid = "hybrid"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What every command that talks to others is told."""
+
+    config: Config
+    json: bool
+    quiet: bool
+    verbose: bool
+
+
+def _seconds(text: str | float) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1e9:
+        raise typer.BadParameter(f"{text!r} is no number of seconds")
+    return value
+
+
+_HOST_PORT = "HOST:PORT"  # such lists are typed Any: typer takes no lists of tuples, their parsers give the types
+Source = Annotated[
+    str, typer.Argument(metavar="SOURCE", help="A magnet link, a bare info-hash, a .torrent file, or a URL of one.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Machine-readable: JSON on stdout.")]
+
+
+def _settings(
+    listen: Annotated[
+        list[Any] | None,
+        typer.Option(
+            parser=endpoint, metavar=_HOST_PORT, help="Address for TCP and UDP alike. Default: all, on a free port."
+        ),
+    ] = None,
+    bootstrap: Annotated[
+        list[Any] | None,
+        typer.Option(parser=host_port, metavar=_HOST_PORT, help="DHT node to join by, instead of the public routers."),
+    ] = None,
+    peer: Annotated[
+        list[Any] | None, typer.Option(parser=host_port, metavar=_HOST_PORT, help="A peer to connect to.")
+    ] = None,
+    tracker: Annotated[list[str] | None, typer.Option(metavar="URL", help="Not built yet.", hidden=True)] = None,
+    no_dht: Annotated[bool, typer.Option("--no-dht", help="Do not use the DHT.")] = False,
+    no_pex: Annotated[bool, typer.Option("--no-pex", help="Do not exchange peers with peers.")] = False,
+    no_lsd: Annotated[bool, typer.Option("--no-lsd", help="Do not look for peers in the local network.")] = False,
+    no_trackers: Annotated[bool, typer.Option("--no-trackers", help="Do not ask trackers.")] = False,
+    no_web_seeds: Annotated[bool, typer.Option("--no-web-seeds", help="Do not fetch from web seeds.")] = False,
+    encryption: Annotated[Encryption, typer.Option(help="Of connections to peers.", hidden=True)] = Encryption.prefer,
+    transport: Annotated[Transport, typer.Option(help="To peers.", hidden=True)] = Transport.both,
+    down_limit: Annotated[
+        int,
+        typer.Option(
+            parser=size, metavar="N", help="Bytes a second, such as 500K or 2M. 0: no limit.", show_default=False
+        ),
+    ] = 0,
+    up_limit: Annotated[
+        int,
+        typer.Option(
+            parser=size, metavar="N", help="Bytes a second, such as 500K or 2M. 0: no limit.", show_default=False
+        ),
+    ] = 0,
+    timeout: Annotated[
+        float,
+        typer.Option(
+            parser=_seconds,
+            metavar="SECONDS",
+            help="Give up when nothing new has come for so long: no peer, no metadata, no byte. 0: never. "
+            f"Default: {DEFAULT_PATIENCE_S:.0f}.",
+            show_default=False,
+        ),
+    ] = DEFAULT_PATIENCE_S,
+    deadline: Annotated[
+        float | None, typer.Option(parser=_seconds, metavar="SECONDS", help="Give up after so long, whatever came.")
+    ] = None,
+    state: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Keeps DHT nodes, metadata and progress between runs. Default: a user folder."
+        ),
+    ] = None,
+    json: Json = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only results and errors.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="More lines, with all counts.")] = False,
+) -> Settings:
+    """The options that every command shares which talks to others; gives their values as one."""
+    for used, what in (
+        (tracker, "--tracker (asking trackers)"),
+        (encryption is Encryption.require, "--encryption require"),
+        (transport is Transport.utp, "--transport utp"),
+    ):
+        if used:
+            raise MisuseError(f"{what} is not built yet; leave it out")
+    if deadline == 0:
+        raise MisuseError("--deadline 0 leaves no time at all; leave it out for no deadline")
+    config = Config(
+        listen=tuple(listen or ()),
+        bootstrap=None if bootstrap is None else tuple(bootstrap),
+        peers=tuple(peer or ()),
+        dht=not no_dht,
+        pex=not no_pex,
+        lsd=not no_lsd,
+        use_trackers=not no_trackers,
+        web_seeds=not no_web_seeds,
+        encryption=encryption.value,
+        transport=transport.value,
+        down_limit=down_limit,
+        up_limit=up_limit,
+        patience_s=timeout,
+        deadline_s=deadline,
+        state_dir=default_state_dir() if state is None else state,
+    )
+    return Settings(config, json, quiet, verbose)
+
+
+def _networked(command: F) -> F:
+    """Adds the options of `_settings` to a command, which gets their values as its argument `settings`."""
+    shared = inspect.signature(_settings, eval_str=True).parameters
+    own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "settings"]
+
+    @functools.wraps(command)
+    def run(**values: Any) -> Any:
+        settings = _settings(**{name: values.pop(name) for name in shared})
+        return command(**values, settings=settings)
+
+    parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in (*own, *shared.values())]
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in parameters}
+    return run  # type: ignore[return-value]
+
+
+@app.callback(invoke_without_command=True)
+def _top(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Show the version and leave.", is_eager=True)] = False,
+) -> int:
+    if version:
+        from importlib.metadata import PackageNotFoundError
+        from importlib.metadata import version as version_of
+
+        try:
+            number = version_of("kademlia-bt")
+        except PackageNotFoundError:
+            number = "(not installed, run from its source)"
+        typer.echo(f"magnet {number}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit(2)
+    return 0
+
+
+@app.command()
+@_networked
+def get(
+    source: Source,
+    *,
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Where the files go.")] = Path(),
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="GLOB", help="Only files that match, such as '*.mkv'; repeatable.")
+    ] = None,
+    seed: Annotated[bool, typer.Option("--seed", help="Go on sharing when it is done, until Ctrl-C.")] = False,
+    settings: Settings,
+) -> int:
+    """Download the files. Run it again to go on where it stopped."""
+    from magnet import commands
+
+    return commands.get(source, out, only or [], seed, settings)
+
+
+@app.command()
+@_networked
+def resolve(
+    sources: Annotated[
+        list[str] | None, typer.Argument(metavar="SOURCE...", help="Magnet links or info-hashes.")
+    ] = None,
+    *,
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Where the .torrent files go.")] = Path(),
+    links_from: Annotated[
+        Path | None, typer.Option("--from", metavar="FILE", help="Links, one a line; '-' reads stdin.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="Links to resolve at a time.")] = 16,
+    settings: Settings,
+) -> int:
+    """Get only the metadata: writes INFO-HASH.torrent files."""
+    from magnet import commands
+
+    return commands.resolve(sources or [], links_from, out, jobs, settings)
+
+
+@app.command()
+@_networked
+def info(source: Source, *, settings: Settings) -> int:
+    """Show what a torrent or link holds."""
+    from magnet import commands
+
+    return commands.info(source, settings)
+
+
+@app.command()
+@_networked
+def seed(
+    source: Source,
+    *,
+    data: Annotated[Path, typer.Option(metavar="DIR", help="The folder in which the file or folder lies.")],
+    settings: Settings,
+) -> int:
+    """Share what is there, until Ctrl-C."""
+    from magnet import commands
+
+    return commands.seed(source, data, settings)
+
+
+@app.command()
+def check(
+    torrent: Annotated[str, typer.Argument(metavar="TORRENT", help="A .torrent file.")],
+    *,
+    data: Annotated[Path, typer.Option(metavar="DIR", help="The folder in which the file or folder lies.")],
+    json: Json = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the exit code.")] = False,
+) -> int:
+    """Recheck files against their torrent.
+
+    Exit code 1 if any is not whole.
+    """
+    from magnet import files
+
+    return files.check(torrent, data, json=json, quiet=quiet)
+
+
+@app.command()
+def create(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="A file or a folder.")],
+    *,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", metavar="FILE", help="The .torrent. Default: NAME.torrent here.")
+    ] = None,
+    version: Annotated[Version, typer.Option(help="Of the format; only 1 is built yet.")] = Version.v1,
+    tracker: Annotated[list[str] | None, typer.Option(metavar="URL", help="Written into it; repeatable.")] = None,
+    web_seed: Annotated[list[str] | None, typer.Option(metavar="URL", help="Written into it; repeatable.")] = None,
+    private: Annotated[bool, typer.Option("--private", help="Peers from trackers only: no DHT, no PEX.")] = False,
+    piece_size: Annotated[
+        int | None, typer.Option(parser=size, metavar="N", help="A power of two, such as 1M. Default: by the size.")
+    ] = None,
+    json: Json = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the link and errors.")] = False,
+) -> int:
+    """Make a .torrent and print its magnet link."""
+    from magnet import files
+
+    if version is not Version.v1:
+        raise MisuseError(f"--version {version.value} is not built yet; only 1 is")
+    return files.create(path, out, piece_size, tracker or [], web_seed or [], private, json=json, quiet=quiet)
+
+
+@app.command()
+def lint(
+    link: Annotated[str, typer.Argument(metavar="LINK", help="A magnet link or a bare info-hash.")],
+    *,
+    json: Json = False,
+) -> int:
+    """Explain a link and print its clean form.
+
+    Exit code 1 if something is wrong with it.
+    """
+    from magnet import files
+
+    return files.lint(link, json=json)
+
+
+@app.command()
+def demo(
+    *,
+    nodes: Annotated[int, typer.Option(min=2, max=200, metavar="N", help="DHT nodes to start.")] = 32,
+    size: Annotated[
+        int, typer.Option("--size", parser=size, metavar="N", help="Bytes to share.", show_default="64M")
+    ] = 64 << 20,
+    json: Json = False,
+) -> int:
+    """See it work without internet.
+
+    Starts a small real DHT, a seeder and a downloader on this machine and shows each stage with its time.
+    """
+    from magnet import demo as stage
+
+    return stage.run(nodes, size, json=json)

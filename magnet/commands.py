@@ -1,0 +1,222 @@
+"""What the commands of `magnet` do: input to session to reporter, and the exit code. No protocol here.
+
+Every function runs to the end of its command and returns an exit code; input that cannot be used raises
+ProtocolError or MisuseError, which the console shows as one line with exit 2. Commands that need no
+session are in `magnet.files`, the queue of many links is in `magnet.batch`.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import trio
+
+from kademlia_bt.console import ExitCode, emit, run_async
+from magnet.batch import Batch, exit_code
+from magnet.files import show_info
+from magnet.inputs import fetch_torrent, is_url, read_source
+from magnet.link import MagnetLink
+from magnet.render import Reporter, failed_event, make_reporter
+from magnet.ticking import ticking
+from magnet.verdict import Counts, MagnetError, Verdict
+from wire.errors import MisuseError, NetworkError, ProtocolError, WireError
+from wire.ids import InfoHash
+from wire.metainfo import Torrent
+
+if TYPE_CHECKING:
+    from magnet.cli import Settings
+    from magnet.session import Session
+    from magnet.torrent import TorrentHandle
+
+__all__ = ["get", "info", "resolve", "seed"]
+
+
+def get(source: str, out: Path, only: Sequence[str], seed: bool, settings: Settings) -> int:
+    """`magnet get`."""
+
+    async def work(session: Session, reporter: Reporter, run: _Run) -> int:
+        handle = run.handle = await session.add(parsed, directory=out, only=only)
+        reporter.started(handle.info_hash, handle.status().name)
+        async with _shown(handle, reporter):
+            torrent = await handle.metadata()
+            _tell_metadata(handle, torrent, reporter, "url" if is_url(source) else None)
+            await handle.finished()
+        reporter.done(handle.status(), handle.path)
+        run.finished = True
+        if seed:
+            await _seed_on(session, handle, reporter)
+        return ExitCode.DONE
+
+    with _input(settings):
+        parsed = _read(source)
+        _usable_folder(out)
+    return _run(work, settings)
+
+
+def seed(source: str, data: Path, settings: Settings) -> int:
+    """`magnet seed`."""
+
+    async def work(session: Session, reporter: Reporter, run: _Run) -> int:
+        handle = run.handle = await session.add(parsed, directory=data, seed=True)
+        reporter.started(handle.info_hash, handle.status().name)
+        async with _shown(handle, reporter):
+            torrent = await handle.metadata()
+            if isinstance(parsed, MagnetLink):
+                _tell_metadata(handle, torrent, reporter, None)
+            await handle.finished()
+        status = handle.status()
+        if status.done == 0 and status.size:
+            raise MisuseError(f"nothing of {torrent.name!r} is in {data}: --data takes the folder in which it lies")
+        run.finished = True
+        await _seed_on(session, handle, reporter)
+        return ExitCode.DONE
+
+    with _input(settings):
+        parsed = _read(source)
+        _data_folder(data)
+    return _run(work, settings)
+
+
+def resolve(sources: Sequence[str], links_from: Path | None, out: Path, jobs: int, settings: Settings) -> int:
+    """`magnet resolve`."""
+    found: list[MagnetLink | Torrent] = []
+    broken: list[tuple[str, WireError]] = []
+    with _input(settings):
+        found += [_read(source) for source in sources]
+        for where, line in _lines(links_from):
+            try:
+                found.append(_read(line))
+            except (ProtocolError, MisuseError) as error:
+                broken.append((where, error))
+        if not found and not broken:
+            raise MisuseError("nothing to resolve: give links, or --from FILE with one a line")
+        _usable_folder(out)
+    unique = {str(_hash_of(item)): item for item in found}
+    return _run(lambda session, reporter, _: Batch(session, reporter, out, jobs).run(unique.values(), broken), settings)
+
+
+def info(source: str, settings: Settings) -> int:
+    """`magnet info`."""
+
+    async def work(session: Session, reporter: Reporter, run: _Run) -> int:
+        assert isinstance(parsed, MagnetLink)
+        handle = run.handle = await session.add(parsed, metadata_only=True)
+        async with _shown(handle, reporter):
+            torrent = await handle.metadata()
+        reporter.close()
+        show_info(torrent, parsed, json=settings.json)
+        return ExitCode.DONE
+
+    with _input(settings):
+        parsed = _read(source)
+    if isinstance(parsed, MagnetLink):
+        return _run(work, settings)
+    show_info(parsed, None, json=settings.json)
+    return ExitCode.DONE
+
+
+class _Run:
+    """What the end of a command needs to know of its middle."""
+
+    handle: TorrentHandle | None = None
+    finished: bool = False
+    """What was asked for is done; Ctrl-C from here on merely ends the seeding."""
+
+
+def _run(work: Callable[[Session, Reporter, _Run], Awaitable[int]], settings: Settings) -> int:
+    """Runs `work` in a session with the reporter that the settings ask for."""
+    from magnet.session import Session
+
+    reporter = make_reporter(json=settings.json, quiet=settings.quiet, verbose=settings.verbose)
+    run = _Run()
+
+    async def main() -> int:
+        async with Session(settings.config) as session:
+            reporter.detail(f"listening on {', '.join(map(str, session.endpoints))}")
+            reporter.detail(f"state in {settings.config.state_dir}")
+            try:
+                return await work(session, reporter, run)
+            except MagnetError as error:
+                reporter.failed(error)
+                return exit_code(error)
+            except trio.Cancelled:
+                reporter.close()
+                reporter.interrupted(run.handle.status() if run.handle is not None else None)
+                raise
+
+    with reporter, _input(settings):
+        code = run_async(main)
+    return ExitCode.DONE if run.finished and code == ExitCode.INTERRUPTED else code
+
+
+async def _seed_on(session: Session, handle: TorrentHandle, reporter: Reporter) -> None:
+    reporter.seeding([str(endpoint) for endpoint in session.endpoints], handle.link, handle.status())
+    async with _shown(handle, reporter):
+        await trio.sleep_forever()
+
+
+def _shown(handle: TorrentHandle, reporter: Reporter) -> AbstractAsyncContextManager[None]:
+    return ticking(lambda: reporter.progress(handle.status()))
+
+
+def _tell_metadata(handle: TorrentHandle, torrent: Torrent, reporter: Reporter, source: str | None) -> None:
+    reporter.metadata(
+        torrent, handle.status().metadata_s or 0.0, source or handle.metadata_via or "peer", handle.status().size
+    )
+
+
+@contextmanager
+def _input(settings: Settings) -> Iterator[None]:
+    """With `--json`, bad input is an event too, beside the line on stderr that the console writes."""
+    try:
+        yield
+    except (ProtocolError, MisuseError, NetworkError) as error:
+        if settings.json:
+            emit(failed_event(MagnetError(Verdict.BAD_INPUT, Counts(dht=settings.config.dht), None, str(error)), None))
+        raise
+
+
+def _read(source: str) -> MagnetLink | Torrent:
+    return trio.run(fetch_torrent, source.strip()) if is_url(source) else read_source(source)
+
+
+def _hash_of(item: MagnetLink | Torrent) -> InfoHash:
+    return item.info_hash if isinstance(item, MagnetLink) else item.info.info_hash
+
+
+def _usable_folder(folder: Path) -> None:
+    """Makes sure that files can be put there, before anything is fetched."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise MisuseError(f"cannot write to the folder {folder}: {reason}") from None
+
+
+def _data_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        raise MisuseError(f"{folder} is no folder: --data takes the folder in which the torrent's file or folder lies")
+
+
+def _lines(path: Path | None) -> Iterator[tuple[str, str]]:
+    """The lines of a list of links with where each stands; empty lines and comments are passed over."""
+    if path is None:
+        return
+    if str(path) == "-":
+        name, lines = "stdin", sys.stdin.read().splitlines()
+    else:
+        name = str(path)
+        try:
+            lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+        except OSError as error:
+            raise MisuseError(f"cannot read {path}: {error.strerror}") from None
+    for number, line in enumerate(lines, 1):
+        if line.strip() and not line.lstrip().startswith("#"):
+            yield f"{name}:{number}", line.strip()

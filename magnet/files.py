@@ -1,0 +1,253 @@
+"""The commands that ask nobody: `check`, `create`, `lint`, and showing what a torrent holds.
+
+They read and write files and print; what a torrent or a link is, `wire.metainfo` and `magnet.link` know.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kademlia_bt.console import ExitCode, complain, emit, one_line, run_async
+from magnet.inputs import read_torrent
+from magnet.link import LinkError, MagnetLink, examine
+from magnet.render import Reporter, format_size, make_reporter
+from magnet.status import TorrentStatus
+from magnet.verdict import Phase
+from wire.errors import DiskError, MisuseError
+
+if TYPE_CHECKING:
+    from wire.bitfield import Bitfield
+    from wire.ids import InfoHash
+    from wire.metainfo import Info, Torrent
+
+__all__ = ["check", "create", "file_states", "lint", "show_info", "write_atomically"]
+
+
+def check(source: str, data: Path, *, json: bool, quiet: bool) -> int:
+    """`magnet check`."""
+    from wire.storage.disk import DiskStore
+
+    torrent = read_torrent(Path(source))
+    info = torrent.info
+    if not data.is_dir():
+        raise MisuseError(f"{data} is no folder: --data takes the folder in which the torrent's file or folder lies")
+    if not info.downloadable:
+        raise MisuseError(f"{source} has only v2 hashes (BEP 52): files cannot be checked against these yet")
+    reporter = make_reporter(json=False, quiet=quiet or json, verbose=False)
+
+    def show(checked: int, total: int) -> None:
+        part = checked / total if total else 1.0
+        reporter.progress(TorrentStatus(info.info_hash, Phase.CHECKING, name=info.name, size=total, checked=part))
+
+    async def work() -> int:
+        store = DiskStore(info, data, read_only=True)
+        try:
+            have = await store.load(show)
+        finally:
+            await store.aclose()
+        reporter.close()
+        states = file_states(info, have, data)
+        whole = sum(state == "whole" for _, _, state in states)
+        for path, size, state in states:
+            if json:
+                emit({"event": "file", "path": path, "size": size, "state": state})
+            elif not quiet:
+                reporter.result(f"{state}\t{path}")
+        if json:
+            emit({"event": "checked", "files": len(states), "whole": whole})
+        reporter.note(f"{whole} of {len(states)} files are whole")
+        return ExitCode.DONE if whole == len(states) else ExitCode.CHECK_FAILED
+
+    with reporter:
+        return run_async(work)
+
+
+def file_states(info: Info, have: Bitfield, root: Path) -> list[tuple[str, int, str]]:
+    """(path, size, state) of each file but pads. The states:
+
+    `whole`; `missing`; `wrong size`; `damaged`; and `unproved` where the only pieces that are wrong are shared with
+    a file that is missing or has the wrong size, so that nothing is known of this file's part in them.
+    """
+    sizes: dict[int, int | None] = {}
+    for index, entry in enumerate(info.files):
+        if entry.on_disk:
+            try:
+                sizes[index] = root.joinpath(*entry.path).lstat().st_size
+            except OSError:
+                sizes[index] = None
+    doubtful = {
+        piece
+        for index, size in sizes.items()
+        if size != info.files[index].size
+        for piece in info.layout.pieces_of(index)
+    }
+    rows = []
+    for index, size in sizes.items():
+        entry = info.files[index]
+        bad = [piece for piece in info.layout.pieces_of(index) if not have[piece]]
+        if size is None:
+            state = "missing"
+        elif size != entry.size:
+            state = "wrong size"
+        elif not bad:
+            state = "whole"
+        else:
+            state = "unproved" if doubtful.issuperset(bad) else "damaged"
+        rows.append((entry.shown_path, entry.size, state))
+    return rows
+
+
+def create(
+    path: Path,
+    out: Path | None,
+    piece_size: int | None,
+    trackers: Sequence[str],
+    web_seeds: Sequence[str],
+    private: bool,
+    *,
+    json: bool,
+    quiet: bool,
+) -> int:
+    """`magnet create`."""
+    from wire.metainfo.create import create as make
+
+    reporter = make_reporter(json=False, quiet=quiet or json, verbose=False)
+    try:
+        torrent = make(
+            path, piece_length=piece_size, trackers=[[url] for url in trackers], web_seeds=web_seeds, private=private
+        )
+    except (DiskError, OSError) as error:
+        raise MisuseError(
+            str(error) if isinstance(error, DiskError) else f"cannot read {path}: {error.strerror}"
+        ) from None
+    target = out if out is not None else Path(f"{torrent.name}.torrent")
+    if target.is_dir():
+        raise MisuseError(f"{target} is a folder: -o takes the name of the .torrent to write")
+    write_atomically(target, torrent.to_bytes())
+    link = MagnetLink.of(torrent)
+    if json:
+        emit({"event": "created", "torrent": str(target), **info_object(torrent, link)})
+    else:
+        reporter.note(f"{target}: {format_size(torrent.size)}, {torrent.info.piece_count} pieces")
+        reporter.result(str(link))
+    return ExitCode.DONE
+
+
+def lint(text: str, *, json: bool) -> int:
+    """`magnet lint`."""
+    try:
+        link, remarks = examine(text)
+    except LinkError as error:
+        if json:
+            emit({"usable": False, "link": None, "remarks": [{"text": str(error), "fault": True}]})
+        complain("magnet", error)
+        return ExitCode.CHECK_FAILED
+    fault = any(remark.fault for remark in remarks)
+    if json:
+        emit(
+            {
+                "usable": True,
+                "link": str(link),
+                **_hashes(link.info_hash),
+                "name": link.name,
+                "size": link.size,
+                "trackers": link.trackers,
+                "web_seeds": link.web_seeds,
+                "sources": link.sources,
+                "peers": [f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in link.peers],
+                "select": link.select,
+                "remarks": [remark._asdict() for remark in remarks],
+            }
+        )
+        return ExitCode.CHECK_FAILED if fault else ExitCode.DONE
+    rows: list[tuple[str, str]] = []
+    if link.info_hash.v1 is not None:
+        rows.append(("info-hash", f"{link.info_hash.v1.hex()} (v1)"))
+    if link.info_hash.v2 is not None:
+        rows.append(("info-hash", f"{link.info_hash.v2.hex()} (v2)"))
+    rows.append(("name", link.name or "none: it comes with the metadata"))
+    if link.size is not None:
+        rows.append(("size", f"{format_size(link.size)}, as the link claims"))
+    rows += [("tracker", url) for url in link.trackers] or [("trackers", "none: peers come from the DHT")]
+    rows += [("web seed", url) for url in link.web_seeds]
+    rows += [("source", url) for url in link.sources]
+    rows += [("peer", f"{host} port {port}") for host, port in link.peers]
+    if link.select:
+        rows.append(("files", "only number " + ", ".join(str(a) if a == b else f"{a} to {b}" for a, b in link.select)))
+    rows += [("wrong" if remark.fault else "note", remark.text) for remark in remarks]
+    for label, text in rows:
+        sys.stderr.write(f"{label:>10}  {one_line(text)}\n")
+    sys.stderr.flush()
+    Reporter().result(str(link))
+    return ExitCode.CHECK_FAILED if fault else ExitCode.DONE
+
+
+def show_info(torrent: Torrent, link: MagnetLink | None, *, json: bool) -> None:
+    """Prints what a torrent holds: for people, or as the contract's one object. `link`: where it came from."""
+    shown = MagnetLink.of(torrent, peers=() if link is None else link.peers)
+    if json:
+        emit(info_object(torrent, shown))
+        return
+    info = torrent.info
+    rows = [("name", torrent.name)]
+    if torrent.info_hash_v1 is not None:
+        rows.append(("info-hash", f"{torrent.info_hash_v1.hex()} (v1)"))
+    if torrent.info_hash_v2 is not None:
+        rows.append(("info-hash", f"{torrent.info_hash_v2.hex()} (v2)"))
+    rows.append(("size", f"{format_size(torrent.size)} ({torrent.size} bytes)"))
+    rows.append(("pieces", f"{info.piece_count} of {format_size(info.piece_length)}"))
+    if info.private:
+        rows.append(("private", "yes: peers come from its trackers only"))
+    rows += [("tracker", url) for tier in torrent.trackers for url in tier]
+    rows += [("web seed", url) for url in torrent.web_seeds]
+    if torrent.comment:
+        rows.append(("comment", torrent.comment))
+    if torrent.created_by:
+        rows.append(("made by", torrent.created_by))
+    rows.append(("magnet", str(shown)))
+    out = Reporter()
+    for label, text in rows:
+        out.result(f"{label:>10}  {text}")
+    files = [entry for entry in info.files if not entry.pad]
+    out.result(f"{'files':>10}  {len(files)}")
+    for entry in files:
+        out.result(f"{format_size(entry.size):>10}  {entry.shown_path}")
+
+
+def info_object(torrent: Torrent, link: MagnetLink) -> Mapping[str, object]:
+    """What `magnet info --json` prints (contract)."""
+    info = torrent.info
+    return {
+        "name": torrent.name,
+        **_hashes(info.info_hash),
+        "piece_length": info.piece_length,
+        "pieces": info.piece_count,
+        "size": torrent.size,
+        "private": info.private,
+        "files": [{"path": entry.shown_path, "size": entry.size} for entry in info.files if not entry.pad],
+        "trackers": torrent.trackers,
+        "web_seeds": torrent.web_seeds,
+        "magnet": str(link),
+    }
+
+
+def _hashes(info_hash: InfoHash) -> Mapping[str, str | None]:
+    return {
+        "info_hash_v1": None if info_hash.v1 is None else info_hash.v1.hex(),
+        "info_hash_v2": None if info_hash.v2 is None else info_hash.v2.hex(),
+    }
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Writes a file whole or not at all. Raises DiskError."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        beside.write_bytes(data)
+        os.replace(beside, path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise DiskError(f"cannot write {path}: {error.strerror}") from error
