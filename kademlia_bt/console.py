@@ -136,17 +136,16 @@ def run_app(app: typer.Typer, name: str, args: Sequence[str] | None = None) -> i
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         return ExitCode.INTERRUPTED
-    except BrokenPipeError:
-        # The reader of our output left (`| head`). Nothing may be written at exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitCode.INTERRUPTED
     except (WireError, OSError, BaseExceptionGroup) as error:
-        known = [leaf for leaf in _leaves(error) if isinstance(leaf, (WireError, OSError))]
-        if len(known) < len(list(_leaves(error))):
+        leaves = list(_leaves(error))
+        if any(isinstance(leaf, BrokenPipeError) for leaf in leaves):
+            # The reader of our output left (`| head`). Nothing may be written at exit either.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return ExitCode.INTERRUPTED
+        if not all(isinstance(leaf, (WireError, OSError)) for leaf in leaves):
             raise
-        complain(name, known[0])
-        on_disk = isinstance(known[0], (DiskError, OSError))
-        return ExitCode.DISK if on_disk else ExitCode.BAD_INPUT
+        complain(name, leaves[0])
+        return ExitCode.DISK if isinstance(leaves[0], (DiskError, OSError)) else ExitCode.BAD_INPUT
     return result if isinstance(result, int) else ExitCode.DONE
 
 

@@ -174,3 +174,17 @@ def test_a_crash_is_one_line() -> None:
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert "RuntimeError: why" in done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX pipes")
+def test_a_reader_that_leaves_is_no_error() -> None:
+    program = PROGRAM.replace('print("ready", flush=True)', "[print('x' * 100, flush=True) for _ in range(10**5)]")
+    with subprocess.Popen(
+        [sys.executable, "-c", program, "wait", "0"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait(10) == 130

@@ -1,0 +1,281 @@
+"""What the commands of `kademlia-bt` do: a node that stays, and single questions. Their options stand in cli.py.
+
+Results go to stdout (a line a node or peer, or JSON events), everything else to stderr.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+
+from kademlia_bt.console import ExitCode, complain, emit, one_line, run_async
+from kademlia_bt.events import DhtStats
+from kademlia_bt.node import Node, QueryError
+from wire.compact import Endpoint, reach
+from wire.errors import MisuseError
+from wire.net import TrioNetwork
+
+__all__ = ["Options", "announce", "find_node", "get_peers", "ping", "run"]
+
+NAME = "kademlia-bt"
+
+_WAITING_SAID_S = 5.0
+"""Between the lines that say what is waited for."""
+_STATUS_SAID_S = 60.0
+"""Between the lines that `run -v` writes of itself."""
+_LOCAL = ("loopback", "private")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What every command is told."""
+
+    listen: tuple[Endpoint, ...] | None
+    bootstrap: tuple[tuple[str, int], ...] | None
+    allow_local: bool | None
+    state_dir: Path | None
+    json: bool
+    verbose: bool
+    timeout_s: float
+    """0: waits for ever."""
+
+
+def run(options: Options, *, per_ip_limit: float | None, upload_limit: int | None) -> int:
+    """Runs a node until interrupted."""
+    _log_to_stderr(options.verbose)
+    only_loopback = options.listen is not None and all(reach(at.host) == "loopback" for at in options.listen)
+    folder = options.state_dir
+    if folder is None and options.bootstrap is None and not only_loopback:
+        import platformdirs  # not needed by those who name a folder
+
+        folder = Path(platformdirs.user_state_dir(NAME, appauthor=False))
+    strangers = [host for host, _ in options.bootstrap or () if reach(host) in _LOCAL]
+    wide = options.listen is None or any(reach(at.host) not in _LOCAL for at in options.listen)
+    if strangers and wide and not options.allow_local:
+        complain(NAME, f"{strangers[0]} is a local address and will not be talked to: add --allow-local")
+
+    async def main() -> int:
+        async with Node(
+            listen=options.listen,
+            bootstrap=() if only_loopback and options.bootstrap is None else options.bootstrap,
+            state=None if folder is None else folder / "dht.state",
+            allow_local=options.allow_local,
+            per_ip_limit=per_ip_limit,
+            upload_limit=upload_limit,
+        ) as node:
+            addresses = [str(endpoint) for endpoint in node.endpoints]
+            if options.json:
+                emit({"event": "listening", "addresses": addresses, "node_id": node.node_id.hex()})
+            else:
+                complain(NAME, f"listening on {', '.join(addresses)}, node id {node.node_id.hex()}")
+            start = trio.current_time()
+            async with _saying(lambda: _joining(node.stats())):
+                await node.wait_joined()
+            seconds = trio.current_time() - start
+            if options.json:
+                emit({"event": "joined", "nodes": node.stats().nodes, "seconds": round(seconds, 3)})
+            else:
+                complain(NAME, f"joined: {node.stats().nodes} nodes after {seconds:.1f} s")
+            while True:
+                await trio.sleep(_STATUS_SAID_S)
+                if options.verbose:
+                    complain(NAME, _status(node.stats()))
+
+    code = run_async(main, on_interrupt=ExitCode.DONE)
+    if options.json:
+        emit({"event": "stopped"})
+    else:
+        complain(NAME, "stopped" if folder is None else f"stopped; state saved in {folder}")
+    return code
+
+
+def ping(options: Options, host: str, port: int) -> int:
+    """Asks one node whether it is there."""
+
+    async def main() -> int:
+        endpoint = (await TrioNetwork().resolve(host, port))[0]
+        async with _node(options, [endpoint], alone=True) as node:
+            try:
+                with trio.fail_after(options.timeout_s or float("inf")):
+                    pong = await node.ping(endpoint)
+            except QueryError as error:
+                return _failed(options, "dht_unreachable", str(error))
+            except trio.TooSlowError:
+                return _failed(options, "dht_unreachable", f"{endpoint} did not answer in {options.timeout_s:g} s")
+        version = one_line((pong.version or b"").decode("latin-1"))
+        if options.json:
+            emit(
+                {
+                    "event": "pong",
+                    "address": str(pong.endpoint),
+                    "node_id": pong.node_id.hex(),
+                    "seconds": round(pong.rtt_s, 6),
+                    "version": None if pong.version is None else pong.version.hex(),
+                    "own_address": None if pong.own_address is None else str(pong.own_address),
+                }
+            )
+        else:
+            seen = f", sees us as {pong.own_address}" if pong.own_address else ""
+            print_line(f"{pong.node_id.hex()} {pong.endpoint} {pong.rtt_s * 1000:.1f} ms {version}{seen}")
+        return ExitCode.DONE
+
+    return run_async(main)
+
+
+def find_node(options: Options, target: bytes) -> int:
+    """Finds the nodes closest to an id."""
+
+    async def ask(node: Node) -> int:
+        async with _saying(lambda: _joining(node.stats())):
+            closest = await node.find_node(target)
+        for contact in closest:
+            if options.json:
+                emit({"event": "node", "node_id": contact.id.hex(), "address": str(contact.endpoint)})
+            else:
+                print_line(str(contact))
+        return len(closest)
+
+    return _lookup(options, ask, verdict="dht_unreachable", nothing="no node answered")
+
+
+def get_peers(options: Options, info_hash: bytes) -> int:
+    """Finds the peers of a torrent."""
+
+    async def ask(node: Node) -> int:
+        search = node.get_peers(info_hash)
+        async with _saying(lambda: f"{_joining(node.stats())}; {search.found} peers"), search:
+            async for endpoint in search:
+                if options.json:
+                    emit({"event": "peer", "address": str(endpoint)})
+                else:
+                    print_line(str(endpoint))
+        return search.found
+
+    return _lookup(options, ask, verdict="no_peers", nothing="no node knows a peer of this torrent")
+
+
+def announce(options: Options, info_hash: bytes, port: int) -> int:
+    """Announces this machine as a peer of a torrent."""
+
+    async def ask(node: Node) -> int:
+        async with _saying(lambda: _joining(node.stats())):
+            stored = await node.announce(info_hash, port)
+        if stored and not options.json:
+            print_line(f"{stored} nodes took the announce")
+        return stored
+
+    return _lookup(options, ask, verdict="dht_unreachable", nothing="no node took the announce")
+
+
+def print_line(text: str) -> None:
+    """A result for people, on stdout, at once."""
+    sys.stdout.write(one_line(text) + "\n")
+    sys.stdout.flush()
+
+
+def _lookup(options: Options, ask: Callable[[Node], Awaitable[int]], *, verdict: str, nothing: str) -> int:
+    """Runs one lookup in a node of its own; `ask` prints what it finds and returns how much that was."""
+
+    async def main() -> int:
+        start = trio.current_time()
+        async with _node(options, _literals(options.bootstrap)) as node:
+            found = 0
+            with trio.move_on_after(options.timeout_s or float("inf")) as waiting:
+                found = await ask(node)
+            stats = node.stats()
+        if found:
+            if options.json:
+                seconds = round(trio.current_time() - start, 3)
+                counts = {"asked": stats.nodes_asked, "answered": stats.nodes_answered}
+                emit({"event": "done", "found": found, "seconds": seconds, **counts})
+            return ExitCode.DONE
+        if not stats.nodes_answered:
+            return _failed(options, "dht_unreachable", f"no DHT node answered ({_joining(stats)})", stats)
+        late = f" within {options.timeout_s:g} s" if waiting.cancelled_caught else ""
+        return _failed(options, verdict, f"{nothing}{late} ({_joining(stats)})", stats)
+
+    return run_async(main)
+
+
+def _failed(options: Options, verdict: str, reason: str, stats: DhtStats | None = None) -> int:
+    complain(NAME, reason)
+    if options.json:
+        counts = {}
+        if stats is not None:
+            counts = {
+                "routers_tried": stats.routers_tried,
+                "routers_answered": stats.routers_answered,
+                "nodes_asked": stats.nodes_asked,
+                "nodes_answered": stats.nodes_answered,
+            }
+        emit({"event": "failed", "verdict": verdict, "reason": reason, **counts})
+    return ExitCode.NOT_FOUND
+
+
+@asynccontextmanager
+async def _node(options: Options, named: Sequence[Endpoint], *, alone: bool = False) -> AsyncIterator[Node]:
+    """A node for one question. It answers nobody (BEP 43): it will be gone before it is asked again.
+
+    Local addresses that the user `named` are permission enough to talk to such. `alone`: it joins no DHT.
+    """
+    _log_to_stderr(options.verbose)
+    allow_local = options.allow_local
+    if allow_local is None and any(reach(endpoint.host) in _LOCAL for endpoint in named):
+        allow_local = True
+    async with Node(
+        listen=options.listen,
+        bootstrap=() if alone else options.bootstrap,
+        state=None if options.state_dir is None else options.state_dir / "dht.state",
+        allow_local=allow_local,
+        read_only=True,
+    ) as node:
+        yield node
+
+
+def _literals(hosts: Sequence[tuple[str, int]] | None) -> list[Endpoint]:
+    endpoints = []
+    for host, port in hosts or ():
+        try:
+            endpoints.append(Endpoint.of(host, port))
+        except MisuseError:
+            continue  # a name: the node resolves it
+    return endpoints
+
+
+@asynccontextmanager
+async def _saying(text: Callable[[], str]) -> AsyncIterator[None]:
+    """Says on stderr what is being waited for, for as long as the body takes."""
+
+    async def say() -> None:
+        while True:
+            await trio.sleep(_WAITING_SAID_S)
+            complain(NAME, f"waiting: {text()}")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(say)
+        yield
+        nursery.cancel_scope.cancel()
+
+
+def _joining(stats: DhtStats) -> str:
+    return (
+        f"{stats.routers_answered} of {stats.routers_tried} first nodes answered, "
+        f"{stats.nodes_answered} of {stats.nodes_asked} questions in all"
+    )
+
+
+def _status(stats: DhtStats) -> str:
+    return (
+        f"{stats.good} good of {stats.nodes} nodes; {stats.queries} queries, {stats.answers} answers, "
+        f"{stats.limited} over the limit, {stats.dropped} dropped; {stats.peers} peers of {stats.torrents} torrents"
+    )
+
+
+def _log_to_stderr(verbose: bool) -> None:
+    logging.basicConfig(format=f"{NAME}: %(message)s", level=logging.INFO if verbose else logging.WARNING)
