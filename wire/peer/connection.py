@@ -5,8 +5,7 @@ The shell reads the socket straight into `buffer()` and says how much came with 
 and how long a peer may be silent. It does not know what was asked for, what is wanted, or whom to trust:
 that is `wire.swarm`.
 
-Blocks are the hot path: they are parsed where the kernel put them and handed on as views. Only a frame that
-the end of a read cuts in two is moved, to the front of the buffer.
+Blocks are the hot path: they are read where the kernel put them and handed on as views.
 """
 
 from __future__ import annotations
@@ -28,6 +27,8 @@ from wire.peer.extended import (
 from wire.peer.handshake import HANDSHAKE_BYTES, Handshake, SelfConnectionError, check_start, client_of
 from wire.peer.messages import Buffer, Event
 from wire.peer.pex import PexMessage
+from wire.peer.pieces import RemotePieces
+from wire.peer.receive_buffer import ReceiveBuffer
 
 __all__ = ["Event", "PeerConnection", "TimedOut"]
 
@@ -39,13 +40,8 @@ KEEP_ALIVE_CHECK_S = 50.0
 PEX_INTERVAL_S = 45.0
 """Peer exchanges that come faster are ignored: one a minute is the rule (BEP 11), clocks and queues shift it."""
 
-SMALL_BUFFER_BYTES = 4096
-"""Enough for a handshake and small talk: 500 such connections cost 2 MiB."""
-LARGE_BUFFER_BYTES = 1 << 20
-"""One read of a fast peer: some 60 blocks."""
-_GROWTH = 4
-_SHRINK_AFTER_S = 30.0
-"""A large buffer goes when no block has come for so long."""
+SHRINK_AFTER_S = 30.0
+"""A large receive buffer goes when no block has come for so long."""
 
 _BLOCK_FRAME_HEADER_BYTES = m.BLOCK_HEADER.size
 _MAX_PIECE_LENGTH = m.BLOCK_OVERHEAD + m.BLOCK_BYTES
@@ -69,13 +65,7 @@ class PeerConnection:
 
     __slots__ = (
         "_buffer",
-        "_declared",
-        "_early_all",
-        "_early_bits",
-        "_early_haves",
-        "_end",
         "_extended_spoken",
-        "_grow",
         "_heard_at",
         "_keep_alive_at",
         "_last_block_at",
@@ -85,11 +75,9 @@ class PeerConnection:
         "_ours",
         "_out",
         "_pex_ignored_until",
-        "_piece_count",
+        "_pieces",
         "_spoke",
-        "_start",
         "_tail",
-        "_view",
         "am_choking",
         "am_interested",
         "dht",
@@ -98,7 +86,6 @@ class PeerConnection:
         "open",
         "outgoing_bytes",
         "peer_choking",
-        "peer_has",
         "peer_id",
         "peer_interested",
         "remote",
@@ -121,8 +108,6 @@ class PeerConnection:
         self.am_interested = False
         self.peer_choking = True
         self.peer_interested = False
-        self.peer_has: Bitfield | None = None if piece_count is None else Bitfield(piece_count)
-        """None until the piece count is known."""
         self.remote = ExtendedHandshake()
         """Everything that the peer has said in extended handshakes so far."""
         self.fast = False
@@ -141,18 +126,8 @@ class PeerConnection:
         self._our_dht = dht
         self._ours = extended
         self._extended_spoken = False  # the peer speaks BEP 10
-        self._piece_count = piece_count
-        self._declared = False  # its one bitfield, "have all" or "have none" has come
-        # What it said of its pieces while their count was unknown, as bitfields of open length.
-        self._early_all = False
-        self._early_bits: bytes | None = None
-        self._early_haves = bytearray()
-
-        self._buffer = bytearray(SMALL_BUFFER_BYTES)
-        self._view = memoryview(self._buffer)
-        self._start = 0  # of what was not parsed yet
-        self._end = 0
-        self._grow = False
+        self._pieces = RemotePieces(piece_count)
+        self._buffer = ReceiveBuffer()
         self._heard_at = now
         self._last_block_at = now
         self._opening_ends_at = now + HANDSHAKE_TIMEOUT_S
@@ -173,48 +148,31 @@ class PeerConnection:
     @property
     def is_seed(self) -> bool:
         """The peer is known to have every piece."""
-        return self._early_all if self.peer_has is None else self.peer_has.all
+        return self._pieces.is_all
+
+    @property
+    def peer_has(self) -> Bitfield | None:
+        """What the peer has, kept up to date; None until the piece count is known."""
+        return self._pieces.has
 
     # In
 
     def buffer(self) -> memoryview:
         """Free space to receive into, never empty. Makes the data of earlier Block events invalid."""
-        start, end = self._start, self._end
-        pending = end - start
-        capacity = len(self._buffer)
-        if self._grow:
-            self._grow = False
-            capacity = min(capacity * _GROWTH, LARGE_BUFFER_BYTES)
-        elif (
-            capacity > SMALL_BUFFER_BYTES
-            and pending < SMALL_BUFFER_BYTES
-            and self._heard_at - self._last_block_at > _SHRINK_AFTER_S
-        ):
-            capacity = SMALL_BUFFER_BYTES
-        if capacity != len(self._buffer):
-            # A new one, as a bytearray cannot change its size while views of it live.
-            old = self._view
-            self._buffer = bytearray(capacity)
-            self._view = memoryview(self._buffer)
-            self._view[:pending] = old[start:end]
-        elif start and pending:
-            self._view[:pending] = self._view[start:end]
-        self._start, self._end = 0, pending
-        return self._view[pending:]
+        return self._buffer.space(shrink=self._heard_at - self._last_block_at > SHRINK_AFTER_S)
 
     def received(self, count: int, now: float) -> list[Event]:
         """Takes the `count` bytes that were put into `buffer()`. Raises ProtocolError on a breach."""
-        if not 0 <= count <= len(self._buffer) - self._end:
+        buffer = self._buffer
+        if not 0 <= count <= len(buffer.data) - buffer.end:
             raise MisuseError(f"{count} bytes were not received into the buffer")
-        self._end += count
+        buffer.end += count
         self._heard_at = now
         events: list[Event] = []
         if not self.open:
             self._read_handshake(events)
         if self.open:
             self._read_frames(events)
-        elif self._end == len(self._buffer):  # cannot happen before 4 KiB wait for `accept`
-            self._grow = True
         return events
 
     def accept(self, info_hash: bytes, extended: ExtendedHandshake | None = None) -> list[Event]:
@@ -238,35 +196,18 @@ class PeerConnection:
 
         Raises ProtocolError where that does not fit `count`.
         """
-        if self._piece_count is not None or not 0 <= count <= m.MAX_PIECES:
-            raise MisuseError(f"the piece count cannot be set to {count} now")
-        if self._early_all:
-            has = Bitfield.full(count)
-        elif self._early_bits is not None:
-            has = Bitfield.from_bytes(self._early_bits, count)
-        else:
-            has = Bitfield(count)
-        if self._early_haves:
-            width = (count + 7) // 8
-            if len(self._early_haves) > width:
-                raise ProtocolError("the peer has a piece that the torrent does not")
-            has |= Bitfield.from_bytes(self._early_haves.ljust(width, b"\0"), count)
-        told = self._declared or bool(self._early_haves)
-        self._piece_count = count
-        self.peer_has = has
-        self._early_bits = None
-        self._early_haves = bytearray()
-        return [m.HasPieces(has.copy())] if told else []
+        told = self._pieces.set_count(count)
+        return [] if told is None else [m.HasPieces(told)]
 
     def _read_handshake(self, events: list[Event]) -> None:
         if self.peer_id is not None:
             return  # it waits for `accept`
-        start, end = self._start, self._end
-        if end - start < HANDSHAKE_BYTES:
-            check_start(self._view[start:end])
+        came = self._buffer.view[self._buffer.start : self._buffer.end]
+        if len(came) < HANDSHAKE_BYTES:
+            check_start(came)
             return
-        theirs = Handshake.parse(self._view[start : start + HANDSHAKE_BYTES])
-        self._start = start + HANDSHAKE_BYTES
+        theirs = Handshake.parse(came[:HANDSHAKE_BYTES])
+        self._buffer.start += HANDSHAKE_BYTES
         if theirs.peer_id == self._our_id:
             raise SelfConnectionError("the peer has our own id: this is a connection to ourselves")
         if self.info_hash is not None and theirs.info_hash != self.info_hash:
@@ -287,12 +228,13 @@ class PeerConnection:
             self.extended(self._ours)
 
     def _read_frames(self, events: list[Event]) -> None:
-        buffer, view = self._buffer, self._view
-        at, end = self._start, self._end
+        received = self._buffer
+        buffer, view = received.data, received.view
+        at, end = received.start, received.end
         unpack_block = m.BLOCK_HEADER.unpack_from
         block = m.Block
         append = events.append
-        piece_count = self._piece_count or 0  # unknown: nothing was asked for, no block can be right
+        piece_count = self._pieces.count or 0  # unknown: nothing was asked for, no block can be right
         blocks_seen = False
         while end - at >= 4:
             if end - at >= _BLOCK_FRAME_HEADER_BYTES:
@@ -317,7 +259,7 @@ class PeerConnection:
             if end - at < 5:
                 break
             kind = buffer[at + 4]
-            m.check_length(kind, length, None if self._piece_count is None else (piece_count + 7) // 8)
+            m.check_length(kind, length, None if self._pieces.count is None else (piece_count + 7) // 8)
             after = at + 4 + length
             if after > end:
                 break
@@ -325,15 +267,16 @@ class PeerConnection:
             at = after
             if message is not None:
                 self._take(message, events)
-        self._start = at
+        received.start = at
         if blocks_seen:
             self._last_block_at = self._heard_at
         # The buffer grows only as data fill it: a mere promise of a long frame takes no memory.
-        self._grow = end == len(buffer) < LARGE_BUFFER_BYTES and (blocks_seen or at == 0)
+        if received.is_full and (blocks_seen or at == 0):
+            received.grow()
 
     def _take(self, message: m.Message, events: list[Event]) -> None:
         """Changes the state by any message but a block, and adds what the swarm is to know."""
-        count = self._piece_count
+        count = self._pieces.count
         match message:
             case m.Request() | m.Cancel() | m.Reject():
                 if isinstance(message, m.Reject) and not self.fast:
@@ -346,7 +289,8 @@ class PeerConnection:
                 else:
                     events.append(message)
             case m.Have(index):
-                self._take_have(message, index, events)
+                if self._pieces.have(index):
+                    events.append(message)
             case m.Choked() | m.Unchoked():
                 choking = isinstance(message, m.Choked)
                 if choking != self.peer_choking:
@@ -358,10 +302,11 @@ class PeerConnection:
                     self.peer_interested = interested
                     events.append(message)
             case m.RawBitfield(bits):
-                self._declare(bits, False, events)
+                self._declared(self._pieces.declare(bits), events)
             case m.HaveAll() | m.HaveNone():
                 if self.fast:
-                    self._declare(None, isinstance(message, m.HaveAll), events)
+                    everything = isinstance(message, m.HaveAll)
+                    self._declared(self._pieces.declare(None, everything=everything), events)
             case m.Extended(kind, payload):
                 self._take_extended(kind, payload, events)
             case m.Port(port):
@@ -372,36 +317,9 @@ class PeerConnection:
                 if self.fast and count is not None and index < count:
                     events.append(message)
 
-    def _take_have(self, message: m.Have, index: int, events: list[Event]) -> None:
-        if index >= (m.MAX_PIECES if self._piece_count is None else self._piece_count):
-            raise ProtocolError(f"the peer says that it has piece {index}, which cannot be")
-        if self.peer_has is not None:
-            if self.peer_has.set(index):
-                events.append(message)
-            return
-        haves = self._early_haves
-        byte = index >> 3
-        if byte >= len(haves):
-            haves.extend(bytes(byte + 1 - len(haves)))
-        haves[byte] |= 0x80 >> (index & 7)
-
-    def _declare(self, bits: bytes | None, everything: bool, events: list[Event]) -> None:
-        if self._declared:
-            raise ProtocolError("the peer says a second time what it has")
-        self._declared = True
-        count = self._piece_count
-        if count is None or self.peer_has is None:
-            self._early_all = everything
-            self._early_bits = bits
-            return
-        if bits is not None:
-            now_has = Bitfield.from_bytes(bits, count)
-        else:
-            now_has = Bitfield.full(count) if everything else Bitfield(count)
-        # Some announce a piece first: those are known already and must not count twice.
-        gained = now_has - self.peer_has
-        self.peer_has |= now_has
-        events.append(m.HasPieces(gained))
+    def _declared(self, gained: Bitfield | None, events: list[Event]) -> None:
+        if gained is not None:
+            events.append(m.HasPieces(gained))
 
     def _take_extended(self, kind: int, payload: bytes, events: list[Event]) -> None:
         if kind == 0:

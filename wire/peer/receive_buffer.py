@@ -1,0 +1,62 @@
+"""The memory that a connection receives into: small while little comes, large while blocks flow. No parsing here.
+
+Bytes are never copied from it by this file, but for the frame that the end of a read cut in two: it moves to the
+front, or into a new memory of another size.
+"""
+
+from __future__ import annotations
+
+__all__ = ["LARGE_BYTES", "SMALL_BYTES", "ReceiveBuffer"]
+
+SMALL_BYTES = 4096
+"""Enough for a handshake and small talk: 500 such connections cost 2 MiB."""
+LARGE_BYTES = 1 << 20
+"""One read of a fast peer: some 60 blocks."""
+_GROWTH = 4
+
+
+class ReceiveBuffer:
+    """`data[start:end]` is what came and was not read yet. The reader moves `start`, the receiver `end`."""
+
+    __slots__ = ("_grow", "data", "end", "start", "view")
+
+    def __init__(self) -> None:
+        self.data = bytearray(SMALL_BYTES)
+        self.view = memoryview(self.data)
+        """All of `data`; both are other objects after `space`."""
+        self.start = 0
+        self.end = 0
+        self._grow = False
+
+    @property
+    def is_full(self) -> bool:
+        """The last read filled it to the brim: more was probably waiting."""
+        return self.end == len(self.data)
+
+    def grow(self) -> None:
+        """From the next `space` on it is four times as large, up to `LARGE_BYTES`."""
+        self._grow = True
+
+    def space(self, shrink: bool) -> memoryview:
+        """Free space, never empty unless it is full and may not grow. What it gave before becomes invalid.
+
+        `shrink`: it may become small again.
+        """
+        start, end = self.start, self.end
+        pending = end - start
+        capacity = len(self.data)
+        if self._grow:
+            capacity = min(capacity * _GROWTH, LARGE_BYTES)
+            self._grow = False
+        elif shrink and pending < SMALL_BYTES:
+            capacity = SMALL_BYTES
+        if capacity != len(self.data):
+            # A new one, as a bytearray cannot change its size while views of it live.
+            old = self.view
+            self.data = bytearray(capacity)
+            self.view = memoryview(self.data)
+            self.view[:pending] = old[start:end]
+        elif start and pending:
+            self.view[:pending] = self.view[start:end]
+        self.start, self.end = 0, pending
+        return self.view[pending:]
