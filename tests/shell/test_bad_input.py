@@ -79,11 +79,9 @@ BROKEN_TORRENTS = {
 
 
 @pytest.mark.parametrize("what", BROKEN_TORRENTS)
-@pytest.mark.parametrize("command", ["info", "get"])
-def test_a_broken_torrent(tmp_path: Path, what: str, command: str) -> None:
+def test_a_broken_torrent(tmp_path: Path, what: str) -> None:
     (tmp_path / "broken.torrent").write_bytes(BROKEN_TORRENTS[what])
-    options = [] if command == "info" else ["--no-dht", "--peer", "127.0.0.1:9", "--state", tmp_path / "state"]
-    assert_one_line(run("magnet", [command, "broken.torrent", *options], tmp_path))
+    assert_one_line(run("magnet", ["info", "broken.torrent"], tmp_path))
 
 
 NETWORK = ["--no-dht", "--peer", "127.0.0.1:9", "--timeout", "1", "--state", "state"]
@@ -100,6 +98,7 @@ MAGNET_CASES: dict[str, list[str]] = {
     "an info-hash that is no hex": ["get", "g" * 40, *NETWORK],
     "an empty source": ["get", "", *NETWORK],
     "a file that is not there": ["get", "nowhere.torrent", *NETWORK],
+    "a broken torrent": ["get", "broken.torrent", *NETWORK],
     "a folder as a torrent": ["info", "folder"],
     "DIR is a file": ["get", LINK, "-o", "file", *NETWORK],
     "DIR cannot be made": ["get", LINK, "-o", "/proc/nowhere/x", *NETWORK],
@@ -132,6 +131,7 @@ MAGNET_CASES: dict[str, list[str]] = {
 def test_magnet(tmp_path: Path, case: str) -> None:
     (tmp_path / "file").write_bytes(b"not a folder, not a torrent")
     (tmp_path / "folder").mkdir()
+    (tmp_path / "broken.torrent").write_bytes(torrent_bytes()[:-7])
     (tmp_path / "good.torrent").write_bytes(torrent_bytes())
     (tmp_path / "links.txt").write_text(f"{LINK}\nmagnet:?xt=urn:btih:nonsense\n")
     assert_one_line(run("magnet", MAGNET_CASES[case], tmp_path))
