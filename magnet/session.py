@@ -293,9 +293,13 @@ async def _read(source: str | Path) -> MagnetLink | Torrent:
     try:
         return MagnetLink.parse(source)
     except LinkError:
-        if source.lstrip().lower().startswith("magnet:"):
+        if _is_meant_as_link(source):
             raise
         return await trio.to_thread.run_sync(read_source, source)  # perhaps the path of a file
+
+
+def _is_meant_as_link(text: str) -> bool:
+    return text.lstrip().lower().startswith("magnet:")
 
 
 def _disk_store(
