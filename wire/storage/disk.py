@@ -1,20 +1,42 @@
 """A torrent's pieces in files: written whole and verified, read in batches, remembered between runs (BEP 3, BEP 47).
 
 Each call is one hop into a thread of a small pool of its own, where hashing, reading and writing let go
-of the interpreter's lock. What is remembered, and how far it is believed, is `resume`'s business; how
-files are opened without ever leaving the folder is `pool`'s.
+of the interpreter's lock. Where bytes lie is in `places`, how files are opened without ever leaving the
+folder in `pool`, what is remembered in `resume`, how pieces are rechecked in `check`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import os
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
+
+import trio
 
 from wire.bitfield import Bitfield
+from wire.errors import DiskError, MisuseError
 from wire.metainfo import Info
-from wire.storage.store import Progress
+from wire.storage.check import Checker, check_pieces
+from wire.storage.places import Places
+from wire.storage.pool import disk_error, write_all
+from wire.storage.resume import PARTS, Remembered, Stamp, piece_record, replay, snapshot
+from wire.storage.store import Progress, check_request
 
 __all__ = ["DiskStore"]
+
+_THREADS = max(2, min(4, os.cpu_count() or 1))
+"""Hops at a time: hashing wants a core each, a disk wants few that wait for it."""
+
+_MAX_RESUME_BYTES = 256 << 20
+"""Of a resume file that is read: two million pieces of the largest torrent, each with its record, fit."""
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+_Result = TypeVar("_Result")
 
 
 class DiskStore:
@@ -35,32 +57,194 @@ class DiskStore:
             info: The torrent; one with a v1 side.
             root: The folder of the download; the torrent's own folder or file comes to lie in it.
             resume: Where to remember what was verified; None rechecks everything each time.
-            wanted: For each file entry, whether it is to be written; None wants all. What a wanted piece holds of
-                another file goes to a file beside `resume`.
-            read_only: Nothing is made, changed or remembered, as for seeding and checking; `put` is misuse then.
+            wanted: For each file entry, whether it is to be written; None wants all. A wanted piece that holds
+                bytes of another file is kept whole in a file beside `resume` (or, hidden, in `root`).
+            read_only: Nothing is made, changed or remembered, as for checking; `put` is misuse then.
 
         Raises:
             MisuseError: The torrent is v2-only, or `wanted` is not as long as the list of files.
         """
-        raise NotImplementedError
-
-    @property
-    def info(self) -> Info:
-        """The torrent."""
-        raise NotImplementedError
+        if not info.downloadable:
+            raise MisuseError("pieces of a v2-only torrent cannot be checked")
+        files = len(info.files)
+        if wanted is not None and len(wanted) != files:
+            raise MisuseError(f"the torrent has {files} files, not {len(wanted)}")
+        self.info = info
+        self._read_only = read_only
+        self._root = Path(os.path.abspath(root))
+        self._resume = None if resume is None else Path(os.path.abspath(resume))
+        if self._resume is None:
+            parts = self._root / f".{info.info_hash}.parts"
+        else:
+            parts = self._resume.with_name(self._resume.name + ".parts")
+        if wanted is None:
+            self._wanted = Bitfield.full(files)
+        else:
+            self._wanted = Bitfield.of(files, [index for index, is_wanted in enumerate(wanted) if is_wanted])
+        self._places = Places(info, self._root, parts, self._wanted)
+        self._have = Bitfield(info.piece_count)
+        self._stamps: dict[int, Stamp] = {}
+        self._lock = threading.Lock()  # threads share the stamps and the journal
+        self._journal: int | None = None
+        self._journal_end = 0
+        self._limiter = trio.CapacityLimiter(_THREADS)
+        self._closed = False
 
     async def load(self, progress: Progress | None = None) -> Bitfield:
         """See `Store.load`: believes what is remembered and unchanged, rechecks the rest on all cores."""
-        raise NotImplementedError
+        believed, suspects = await self._hop(self._survey)
+        checker = Checker(self.info, self._places, self._usable_sizes())
+        found = await check_pieces(
+            list(suspects.indices()), suspects.size, self.info.piece_length, checker.is_right, progress
+        )
+        self._have = believed | found
+        if not self._read_only:
+            await self._hop(self._begin)
+        return self._have.copy()
 
     async def put(self, index: int, data: memoryview | bytearray | bytes) -> bool:
         """See `Store.put`: hashed, written and remembered in one thread hop."""
-        raise NotImplementedError
+        if self._read_only or self._closed:
+            raise MisuseError("this store is not open for writing")
+        if len(data) != self.info.piece_size(index):
+            return False
+        right = await self._hop(self._put, index, memoryview(data))
+        if right:
+            self._have.set(index)
+        return right
 
     async def read_many(self, requests: Sequence[tuple[int, int, int]]) -> list[bytes]:
         """See `Store.read_many`: one thread hop for all."""
-        raise NotImplementedError
+        for request in requests:
+            check_request(self.info, self._have, *request)
+        return await self._hop(lambda: [self._places.read_block(*request) for request in requests])
 
     async def aclose(self) -> None:
-        """See `Store.aclose`."""
-        raise NotImplementedError
+        """See `Store.aclose`. Runs to its end even when cancelled."""
+        if not self._closed:
+            self._closed = True
+            with trio.CancelScope(shield=True):
+                await self._hop(self._close)
+
+    async def _hop(self, work: Callable[..., _Result], *args: object) -> _Result:
+        return await trio.to_thread.run_sync(work, *args, limiter=self._limiter)
+
+    # What follows runs in threads.
+
+    def _survey(self) -> tuple[Bitfield, Bitfield]:
+        """Looks at the files: which pieces may be believed, and which must be hashed."""
+        self._stamps = self._places.stamps()
+        remembered = self._recall()
+        if remembered is None:
+            return Bitfield(self.info.piece_count), Bitfield.full(self.info.piece_count)
+        suspects = Bitfield(self.info.piece_count)
+        for index in range(len(self.info.files)):
+            if self._stamps.get(index) != remembered.stamps.get(index):
+                for piece in self.info.layout.pieces_of(index):
+                    suspects.set(piece)
+        if self._stamps.get(PARTS) != remembered.stamps.get(PARTS) or self._wanted != remembered.wanted:
+            suspects |= self._places.mixed(self._wanted) | self._places.mixed(remembered.wanted)
+        return remembered.have - suspects, suspects
+
+    def _usable_sizes(self) -> dict[int, int]:
+        """Bytes of each file; of one longer than it should be, the last is not counted, so that its end is written
+        again, and the rest cut off."""
+        return {
+            key: stamp.size if key == PARTS or stamp.size <= (size := self.info.files[key].size) else size - 1
+            for key, stamp in self._stamps.items()
+        }
+
+    def _recall(self) -> Remembered | None:
+        """What is remembered, if it is about this folder and nothing can have been lost since."""
+        if self._resume is None:
+            return None
+        try:
+            with self._resume.open("rb") as file:
+                data = file.read(_MAX_RESUME_BYTES)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise disk_error("read", self._resume, error) from error
+        remembered = replay(data, self.info)
+        if remembered is None or remembered.root != str(self._root):
+            return None
+        # Killed, but the machine ran on: every write arrived. After a crash of the machine some may not have.
+        if not remembered.clean and (not remembered.boot or remembered.boot != _boot()):
+            return None
+        return remembered
+
+    def _begin(self) -> None:
+        """Makes what must be there before the first piece: the folder, empty files, the journal."""
+        try:
+            self._root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise disk_error("make the folder", self._root, error) from error
+        for index, entry in enumerate(self.info.files):
+            if entry.on_disk and not entry.size and self._wanted[index]:
+                self._places.write(index, memoryview(b""), 0)
+        if self._resume is not None:
+            self._remember(self._resume, clean=False)
+            flags = os.O_WRONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+            try:
+                self._journal = os.open(self._resume, flags)
+            except OSError as error:
+                raise disk_error("write", self._resume, error) from error
+        # Kept whole when a file of theirs was not wanted; now it is, or a file is gone.
+        for piece in self._places.kept_whole:
+            data = None if self._have[piece] else self._places.read_kept(piece)
+            if data is not None and self._put(piece, memoryview(data)):
+                self._have.set(piece)
+
+    def _put(self, index: int, data: memoryview) -> bool:
+        if hashlib.sha1(data, usedforsecurity=False).digest() != self.info.piece_hash(index):
+            return False
+        if self._have[index]:
+            return True
+        touched = self._places.write_piece(index, data)
+        with self._lock:  # so that of two records of one file the later one has the later stamp
+            stamps = [(key, stamp) for key in touched if (stamp := self._places.stamp(key)) is not None]
+            self._stamps.update(stamps)
+            self._append(piece_record(index, stamps))
+        return True
+
+    def _append(self, record: bytes) -> None:
+        """Adds to the journal; a record that a full disk tore is written over by the next."""
+        if self._journal is not None and self._resume is not None:
+            try:
+                write_all(self._journal, memoryview(record), self._journal_end)
+            except OSError as error:
+                raise disk_error("write", self._resume, error) from error
+            self._journal_end += len(record)
+
+    def _remember(self, resume: Path, *, clean: bool) -> None:
+        """Replaces the resume file by a snapshot, so that at every moment one or the other is whole."""
+        data = snapshot(self.info, Remembered(str(self._root), _boot(), clean, self._have, self._wanted, self._stamps))
+        aside = resume.with_name(f"{resume.name}.{os.getpid()}.new")
+        try:
+            resume.parent.mkdir(parents=True, exist_ok=True)
+            aside.write_bytes(data)
+            os.replace(aside, resume)
+        except OSError as error:
+            with suppress(OSError):
+                aside.unlink(missing_ok=True)
+            raise disk_error("write", resume, error) from error
+        self._journal_end = len(data)
+
+    def _close(self) -> None:
+        if self._journal is not None and self._resume is not None:
+            os.close(self._journal)
+            self._journal = None
+            with suppress(DiskError):  # a full disk, say: the journal says the same, if less shortly
+                self._remember(self._resume, clean=True)
+        self._places.close()
+        if self._have.all and self._wanted.all and not self._read_only:
+            with suppress(OSError):
+                self._places.path(PARTS).unlink(missing_ok=True)
+
+
+def _boot() -> str:
+    """Names this run of the machine; empty where the system has no name for it."""
+    try:
+        return _BOOT_ID.read_text(encoding="ascii").strip()
+    except OSError:
+        return ""

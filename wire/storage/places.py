@@ -1,0 +1,186 @@
+"""Where each byte of each piece lies on disk: in a wanted file, in the parts file, or, for a pad, nowhere.
+
+A piece that holds bytes of a file that is not wanted is also kept whole in the parts file, in a slot
+that names its piece, so that nothing else must be remembered to find it. Blocking; for many threads.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from wire.bitfield import Bitfield
+from wire.errors import DiskError
+from wire.metainfo import Info
+from wire.storage.check import Source
+from wire.storage.pool import FilePool, Place, data_ranges, disk_error, read_into, write_all
+from wire.storage.resume import PARTS, Stamp
+
+__all__ = ["Places"]
+
+_SLOT = struct.Struct(">4sI")  # before each piece in the parts file: a mark, and the piece's index
+_SLOT_MARK = b"part"
+
+
+class Places:
+    """The files of one torrent, by the index of their entry; `PARTS` is the key of the parts file."""
+
+    def __init__(self, info: Info, root: Path, parts: Path, wanted: Bitfield) -> None:
+        self.info = info
+        self._wanted = wanted
+        self._files = FilePool(root)
+        self._file_places = [Place(entry.path, entry.size) for entry in info.files]
+        self._parts = FilePool(parts.parent)
+        self._parts_place = Place((parts.name,), 1 << 62)
+        self._slots: dict[int, int] = {}
+        self._next_slot = 0
+        self._lock = threading.Lock()
+
+    @property
+    def kept_whole(self) -> list[int]:
+        """The pieces in the parts file, ascending."""
+        return sorted(self._slots)
+
+    def path(self, key: int) -> Path:
+        """Where the file is."""
+        pool, place = self._place(key)
+        return pool.path(place)
+
+    def mixed(self, wanted: Bitfield) -> Bitfield:
+        """The pieces that hold bytes of a file outside `wanted`."""
+        pieces = Bitfield(self.info.piece_count)
+        for file_index, entry in enumerate(self.info.files):
+            if entry.on_disk and not wanted[file_index]:
+                for piece in self.info.layout.pieces_of(file_index):
+                    pieces.set(piece)
+        return pieces
+
+    def stamps(self) -> dict[int, Stamp]:
+        """What each file that is there looks like; finds the slots of the parts file too. Raises DiskError."""
+        found: dict[int, Stamp] = {}
+        keys = [index for index, entry in enumerate(self.info.files) if entry.on_disk and entry.size]
+        for key in (*keys, PARTS):
+            stamp = self.stamp(key)
+            if stamp is not None:
+                found[key] = stamp
+        if PARTS in found:
+            self._find_slots(found[PARTS].size)
+        return found
+
+    def stamp(self, key: int) -> Stamp | None:
+        """What a file looks like now; None where it is not there. Raises DiskError."""
+        pool, place = self._place(key)
+        try:
+            with pool.use(place) as fd:
+                return Stamp.of(os.fstat(fd))
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise disk_error("read", pool.path(place), error) from error
+
+    def sources(self, index: int, begin: int, length: int) -> Iterator[Source]:
+        """Where bytes of a piece are to be read, in order."""
+        at = begin
+        for file_index, offset, taken in self.info.spans(index * self.info.piece_length + begin, length):
+            if self.info.files[file_index].pad:
+                yield Source(None, 0, taken)
+            elif not self._wanted[file_index] and index in self._slots:
+                yield Source(PARTS, self._slot_start(index) + at, taken)
+            else:
+                yield Source(file_index, offset, taken)
+            at += taken
+
+    def read(self, key: int, view: memoryview, offset: int) -> bool:
+        """Fills `view`; False where the file is not there or ends before. Raises DiskError."""
+        pool, place = self._place(key)
+        try:
+            with pool.use(place) as fd:
+                return read_into(fd, view, offset) == len(view)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise disk_error("read", pool.path(place), error) from error
+
+    def read_block(self, index: int, begin: int, length: int) -> bytes:
+        """A part of a piece that is there. Raises DiskError, also where the files have changed meanwhile."""
+        buffer = bytearray(length)
+        view = memoryview(buffer)
+        at = 0
+        for key, offset, taken in self.sources(index, begin, length):
+            if key is not None and not self.read(key, view[at : at + taken], offset):
+                raise DiskError(f"{self.path(key)} became shorter, or was removed, while it was shared")
+            at += taken
+        return bytes(buffer)
+
+    def read_kept(self, index: int) -> bytearray | None:
+        """A whole piece from the parts file, unverified; None where it is not there."""
+        data = bytearray(self.info.piece_size(index))
+        return data if self.read(PARTS, memoryview(data), self._slot_start(index)) else None
+
+    def write_piece(self, index: int, data: memoryview) -> list[int]:
+        """Writes a verified piece to where its bytes belong; the keys of the files touched. Raises DiskError."""
+        touched: list[int] = []
+        keep_whole = False
+        at = 0
+        for file_index, offset, length in self.info.spans(index * self.info.piece_length, len(data)):
+            if not self.info.files[file_index].pad:
+                if self._wanted[file_index]:
+                    self.write(file_index, data[at : at + length], offset)
+                    touched.append(file_index)
+                else:
+                    keep_whole = True
+            at += length
+        if keep_whole:
+            with self._lock:
+                if index not in self._slots:
+                    self._slots[index] = self._next_slot
+                    self._next_slot += 1
+            start = self._slot_start(index)
+            self.write(PARTS, memoryview(_SLOT.pack(_SLOT_MARK, index)), start - _SLOT.size)
+            self.write(PARTS, data, start)
+            touched.append(PARTS)
+        return touched
+
+    def write(self, key: int, data: memoryview, offset: int) -> None:
+        """Writes to one file, which is made where it is not there. Raises DiskError."""
+        pool, place = self._place(key)
+        try:
+            with pool.use(place, write=True) as fd:
+                write_all(fd, data, offset)
+        except OSError as error:
+            raise disk_error("write", pool.path(place), error) from error
+
+    def data_ranges(self, key: int) -> list[tuple[int, int]]:
+        """Where a file holds data, as (start, end), ascending; nowhere where it is not there."""
+        pool, place = self._place(key)
+        try:
+            with pool.use(place) as fd:
+                return data_ranges(fd, os.fstat(fd).st_size)
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise disk_error("read", pool.path(place), error) from error
+
+    def close(self) -> None:
+        """Closes all files."""
+        self._files.close()
+        self._parts.close()
+
+    def _place(self, key: int) -> tuple[FilePool, Place]:
+        return (self._parts, self._parts_place) if key == PARTS else (self._files, self._file_places[key])
+
+    def _slot_start(self, piece: int) -> int:
+        return self._slots[piece] * (_SLOT.size + self.info.piece_length) + _SLOT.size
+
+    def _find_slots(self, size: int) -> None:
+        header = bytearray(_SLOT.size)
+        width = _SLOT.size + self.info.piece_length
+        self._next_slot = -(-size // width)
+        for slot in range(self._next_slot):
+            if self.read(PARTS, memoryview(header), slot * width):
+                mark, piece = _SLOT.unpack(header)
+                if mark == _SLOT_MARK and piece < self.info.piece_count:
+                    self._slots[piece] = slot

@@ -1,0 +1,148 @@
+"""What a download remembers between runs: a snapshot, and a journal of the pieces since (no BEP; our own format).
+
+The file is a magic line, then records: length, checksum, payload. The first record is a snapshot; each
+verified and written piece adds one that names the files it lies in and what they looked like right after
+(size and times). A piece is believed only while all its files still look like their last record. The
+file is treated as hostile: reading stops at the first record that is torn or damaged, and what is
+believed too little is hashed again. Files are not touched here.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from wire.bencode import Encodable, decode, encode, get_bytes, get_int, get_list
+from wire.bitfield import Bitfield
+from wire.errors import ProtocolError
+from wire.metainfo import Info
+
+__all__ = ["PARTS", "Remembered", "Stamp", "piece_record", "replay", "snapshot"]
+
+MAGIC = b"kademlia-bt resume 1\n"
+
+PARTS = 0xFFFFFFFF
+"""Stands for the parts file among the file indices."""
+
+_FRAME = struct.Struct(">II")  # bytes of the payload, its CRC-32
+_PIECE = struct.Struct(">cI")  # kind, piece index
+_STAMP = struct.Struct(">IQqq")  # file index, size, mtime, ctime
+_SNAPSHOT_KIND = b"S"
+_PIECE_KIND = b"P"
+
+
+class Stamp(NamedTuple):
+    """What a file looks like from outside: bytes, and nanoseconds of its last change of content and of anything."""
+
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+    @classmethod
+    def of(cls, found: os.stat_result) -> Stamp:
+        """From a stat result."""
+        return cls(found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+@dataclass(slots=True)
+class Remembered:
+    """What a resume file says."""
+
+    root: str
+    """The folder it is about."""
+    boot: str
+    """The run of the machine in which it was written; empty where the system does not name it."""
+    clean: bool
+    """Whether the last run ended in order, so that what was written before has long reached the disk."""
+    have: Bitfield
+    wanted: Bitfield
+    """Which file entries were to be written; of the others, bytes lie in the parts file."""
+    stamps: dict[int, Stamp]
+    """By file index, `PARTS` being the parts file."""
+
+
+def snapshot(info: Info, remembered: Remembered) -> bytes:
+    """A whole resume file without a journal yet."""
+    files: list[Encodable] = [[index, *stamp] for index, stamp in sorted(remembered.stamps.items())]
+    items: Mapping[str, Encodable] = {
+        "boot": remembered.boot,
+        "clean": int(remembered.clean),
+        "files": files,
+        "have": remembered.have.to_bytes(),
+        "info hash": info.info_hash.v1 or b"",
+        "root": os.fsencode(remembered.root),
+        "wanted": remembered.wanted.to_bytes(),
+    }
+    return MAGIC + _framed(_SNAPSHOT_KIND + encode(items))
+
+
+def piece_record(index: int, stamps: Iterable[tuple[int, Stamp]]) -> bytes:
+    """A journal's record: this piece was verified and written, and its files look so."""
+    packed = [_STAMP.pack(file_index, *stamp) for file_index, stamp in stamps]
+    return _framed(_PIECE.pack(_PIECE_KIND, index) + b"".join(packed))
+
+
+def replay(data: bytes, info: Info) -> Remembered | None:
+    """What a resume file says; None where it is none, damaged at its head, or about another torrent."""
+    at = len(MAGIC)
+    payload, at = _unframed(data, at) if data.startswith(MAGIC) else (b"", at)
+    if payload[:1] != _SNAPSHOT_KIND:
+        return None
+    try:
+        remembered = _read_snapshot(payload[1:], info)
+    except ProtocolError:
+        return None
+    while remembered is not None:
+        payload, at = _unframed(data, at)
+        if payload[:1] != _PIECE_KIND or (len(payload) - _PIECE.size) % _STAMP.size:
+            break
+        _, index = _PIECE.unpack_from(payload)
+        if index >= info.piece_count:
+            break
+        for file_index, size, mtime_ns, ctime_ns in _STAMP.iter_unpack(payload[_PIECE.size :]):
+            remembered.stamps[file_index] = Stamp(size, mtime_ns, ctime_ns)
+        remembered.have.set(index)
+        remembered.clean = False
+    return remembered
+
+
+def _read_snapshot(data: bytes, info: Info) -> Remembered | None:
+    items = decode(data)
+    if not isinstance(items, dict) or get_bytes(items, b"info hash") != info.info_hash.v1:
+        return None
+    have = Bitfield.from_bytes(get_bytes(items, b"have") or b"", info.piece_count)
+    wanted = Bitfield.from_bytes(get_bytes(items, b"wanted") or b"", len(info.files))
+    stamps: dict[int, Stamp] = {}
+    for row in get_list(items, b"files") or []:
+        numbers = [number for number in row if isinstance(number, int)] if isinstance(row, list) else []
+        if len(numbers) != 4:
+            return None
+        stamps[numbers[0]] = Stamp(*numbers[1:])
+    return Remembered(
+        root=os.fsdecode(get_bytes(items, b"root") or b""),
+        boot=(get_bytes(items, b"boot") or b"").decode("ascii", "replace"),
+        clean=get_int(items, b"clean") == 1,
+        have=have,
+        wanted=wanted,
+        stamps=stamps,
+    )
+
+
+def _framed(payload: bytes) -> bytes:
+    return _FRAME.pack(len(payload), zlib.crc32(payload)) + payload
+
+
+def _unframed(data: bytes, at: int) -> tuple[bytes, int]:
+    """The payload of the record at `at` and where the next starts; empty where it is torn or damaged."""
+    if at + _FRAME.size > len(data):
+        return b"", at
+    length, checksum = _FRAME.unpack_from(data, at)
+    start = at + _FRAME.size
+    payload = data[start : start + length]
+    if len(payload) != length or zlib.crc32(payload) != checksum:
+        return b"", at
+    return payload, start + length
