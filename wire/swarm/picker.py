@@ -55,6 +55,14 @@ class Picker:
         """The set that a bitfield stands for."""
         return int.from_bytes(bitfield.to_bytes(), "big")
 
+    def first(self, pieces: int) -> int:
+        """The lowest piece of a set that is not empty."""
+        return self._width - pieces.bit_length()
+
+    def span(self, pieces: range) -> int:
+        """The set of neighbouring pieces."""
+        return ((1 << len(pieces)) - 1) << (self._width - pieces.stop)
+
     def indices(self, pieces: int) -> list[int]:
         """The pieces of a set, ascending."""
         found = []

@@ -8,17 +8,40 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+import trio
+
 from wire.bitfield import Bitfield
 from wire.compact import Endpoint
+from wire.errors import DiskError, MisuseError, NetworkError, ProtocolError
 from wire.limits import TokenBucket
 from wire.metainfo import Info
 from wire.net import Network, Stream
-from wire.peer.connection import Event, PeerConnection
+from wire.peer.connection import PeerConnection
+from wire.peer.messages import BLOCK_BYTES, Event
 from wire.storage.store import Store
-from wire.swarm.rules import Swarm
+from wire.swarm.peer import Peer
+from wire.swarm.requests import PieceJob
+from wire.swarm.rules import MetadataComplete, Swarm
 from wire.swarm.stats import SwarmStats
 
 __all__ = ["SwarmRunner"]
+
+STORES_AT_ONCE = 4
+"""Pieces hashed and written at once: threads beyond the cores only fight for them."""
+MIN_PAUSE_S = 0.002
+"""Between two looks at the timers, so that a timer in the past cannot make a busy loop."""
+UNLIMITED_BYTES = 1 << 30
+
+
+class _Link:
+    """The stream of one peer, and the bell that wakes its writer."""
+
+    __slots__ = ("bell", "scope", "stream")
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+        self.bell = trio.Event()
+        self.scope = trio.CancelScope()
 
 
 class SwarmRunner:
@@ -28,38 +51,254 @@ class SwarmRunner:
         self, swarm: Swarm, network: Network, *, down: TokenBucket | None = None, up: TokenBucket | None = None
     ) -> None:
         self.swarm = swarm
+        self.metadata_via: str | None = None
+        """The source that named the peer which gave the metadata; None before, and where it was known already."""
+        self._network = network
+        self._down = down
+        self._up = up
+        self._store: Store | None = None
+        self._nursery: trio.Nursery | None = None
+        self._links: dict[Peer, _Link] = {}
+        self._alarm = trio.Event()
+        self._room = trio.Event()
+        self._stores = trio.Semaphore(STORES_AT_ONCE)
+        self._understood = trio.Event()
+        self._done = trio.Event()
+        self._failure: DiskError | None = None
+
+    # --- for its owner
 
     async def run(self) -> None:
-        """Runs until cancelled; returns by itself only after a failed disk write (see `finished`).
+        """Runs until cancelled; returns by itself only after a failed disk write or read (see `finished`).
 
         On the way out every stream is closed. It does not close the store.
         """
-        raise NotImplementedError
+        if self._nursery is not None:
+            raise MisuseError("the swarm runs already")
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                await self._watch_time(nursery)
+        finally:
+            self._nursery = None
 
     def found(self, endpoints: Iterable[Endpoint], via: str) -> None:
         """Takes addresses from a source ("dht", "tracker", "peer", "link", "pex", "lsd"). Any time, any number."""
-        raise NotImplementedError
+        now = trio.current_time()
+        for endpoint in endpoints:
+            self.swarm.found(endpoint, via, now)
+        self._alarm.set()
 
     def adopt(self, stream: Stream, connection: PeerConnection, events: Sequence[Event]) -> None:
         """Takes over an accepted connection whose handshake named this torrent.
 
-        The handshake is answered here (`connection.accept`); `events` are those that came after
-        `HandshakeReceived` in the same read. Closes the stream where there is no room for it.
+        The handshake is answered here (`connection.accept`); `events` are those of the read that brought it,
+        itself included. Closes the stream where there is no room for it.
         """
-        raise NotImplementedError
+        if self._nursery is None:
+            stream.close()
+            return
+        peer = self.swarm.accept(stream.remote, connection, events, trio.current_time())
+        if peer is None:
+            stream.close()
+        else:
+            self._nursery.start_soon(self._converse, peer, stream)
+        self._settle()
 
     async def metadata(self) -> Info:
-        """Waits for the verified info dictionary. Waits for ever: the caller bounds the time."""
-        raise NotImplementedError
+        """Waits for the verified info dictionary. Waits for ever: the caller bounds the time.
+
+        Raises MetainfoError where it came, with the right hash, and cannot be used.
+        """
+        if self.swarm.info is None:
+            await self._understood.wait()
+        if self.swarm.info is None:
+            assert self.swarm.broken is not None
+            raise self.swarm.broken
+        return self.swarm.info
 
     def begin(self, store: Store, have: Bitfield, wanted: Sequence[bool] | None = None) -> None:
-        """Starts fetching and serving pieces. `have`: what `store.load()` found; `wanted`: a flag a file, all if None."""
-        raise NotImplementedError
+        """Starts fetching and serving pieces: `have` is what `store.load()` found, `wanted` a flag a file (None: all).
+
+        Raises MisuseError before the metadata is known, or the second time.
+        """
+        self.swarm.begin(have, wanted, trio.current_time())
+        self._store = store
+        if self.swarm.finished:
+            self._done.set()
+        self._settle()
 
     async def finished(self) -> None:
         """Waits until every wanted piece is stored. Raises DiskError when a write failed: what was stored is kept."""
-        raise NotImplementedError
+        await self._done.wait()
+        if self._failure is not None:
+            raise self._failure
 
     def stats(self) -> SwarmStats:
         """A snapshot of counts and rates."""
-        raise NotImplementedError
+        return self.swarm.stats()
+
+    # --- the clock
+
+    async def _watch_time(self, nursery: trio.Nursery) -> None:
+        swarm = self.swarm
+        while True:
+            self._alarm = trio.Event()
+            now = trio.current_time()
+            swarm.tick(now)
+            while (endpoint := swarm.next_dial(now)) is not None:
+                nursery.start_soon(self._dial, endpoint)
+            self._settle()
+            with trio.move_on_at(max(swarm.next_timer(now), now + MIN_PAUSE_S)):
+                await self._alarm.wait()
+
+    def _settle(self) -> None:
+        """Does what the brain decided: after each call of it that may have decided something."""
+        swarm = self.swarm
+        for event in swarm.events():
+            if isinstance(event, MetadataComplete):
+                self.metadata_via = event.via
+                self._understood.set()
+        if swarm.broken is not None:
+            self._understood.set()
+        if swarm.finished:
+            self._done.set()
+        for job in swarm.piece_jobs():
+            if self._nursery is not None:
+                self._nursery.start_soon(self._put, job)
+        for peer in swarm.outboxes():
+            if (link := self._links.get(peer)) is not None:
+                link.bell.set()
+        dropped = swarm.dropped()
+        for peer in dropped:
+            if (link := self._links.get(peer)) is not None:
+                link.scope.cancel()
+        if dropped:
+            self._alarm.set()  # there is room for another
+        if not swarm.congested and not self._room.is_set():
+            self._room.set()
+
+    # --- streams
+
+    async def _dial(self, endpoint: Endpoint) -> None:
+        stream: Stream | None = None
+        refused = False
+        with trio.move_on_after(self.swarm.candidates.patience_s(endpoint)):
+            try:
+                stream = await self._network.connect(endpoint)
+            except NetworkError:
+                refused = True
+        now = trio.current_time()
+        self._alarm.set()
+        if stream is None:
+            self.swarm.dial_failed(endpoint, now, timed_out=not refused)
+            return
+        peer = self.swarm.dial_opened(endpoint, now)
+        if peer is None:
+            stream.close()
+        else:
+            await self._converse(peer, stream)
+
+    async def _converse(self, peer: Peer, stream: Stream) -> None:
+        link = self._links[peer] = _Link(stream)
+        link.bell.set()
+        try:
+            with link.scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._write, peer, link)
+                    await self._read(peer, link)
+        finally:
+            del self._links[peer]
+            stream.close()
+
+    async def _read(self, peer: Peer, link: _Link) -> None:
+        swarm, connection, stream = self.swarm, peer.connection, link.stream
+        while not peer.gone:
+            if swarm.congested:
+                self._room = trio.Event()
+                await self._room.wait()
+            limit = UNLIMITED_BYTES if self._down is None else await _allowance(self._down)
+            try:
+                count = await stream.receive_into(connection.buffer()[:limit])
+            except NetworkError as error:
+                swarm.lost(peer, str(error), trio.current_time())
+                break
+            now = trio.current_time()
+            if not count:
+                swarm.lost(peer, "the peer closed the connection", now)
+                break
+            if self._down is not None:
+                self._down.take(count, now)
+            try:
+                events = connection.received(count, now)
+            except ProtocolError as error:
+                swarm.breached(peer, error, now)
+                break
+            if events:
+                swarm.receive(peer, events, now)
+                self._settle()
+        self._settle()
+        link.scope.cancel()
+
+    async def _write(self, peer: Peer, link: _Link) -> None:
+        swarm, connection, stream = self.swarm, peer.connection, link.stream
+        while not peer.gone:
+            link.bell = trio.Event()
+            buffers = connection.outgoing()
+            if not buffers and peer.queue:
+                await self._read_for(peer)
+                buffers = connection.outgoing()
+            if not buffers:
+                await link.bell.wait()
+                continue
+            try:
+                await stream.send_all(buffers)
+            except NetworkError as error:
+                swarm.lost(peer, str(error), trio.current_time())
+                self._settle()
+
+    async def _read_for(self, peer: Peer) -> None:
+        """Reads the next blocks that a peer asked for into its outbox."""
+        assert self._store is not None
+        limit = UNLIMITED_BYTES if self._up is None else await _allowance(self._up)
+        batch = self.swarm.uploads(peer, limit)
+        if not batch:
+            return
+        try:
+            data = await self._store.read_many(batch)
+        except DiskError as error:
+            self._fail(error)
+            return
+        self.swarm.uploaded(peer, batch, data)
+        if self._up is not None:
+            self._up.take(sum(length for _, _, length in batch), trio.current_time())
+
+    # --- the disk
+
+    async def _put(self, job: PieceJob) -> None:
+        assert self._store is not None
+        async with self._stores:
+            try:
+                ok = await self._store.put(job.index, job.data)
+            except DiskError as error:
+                self._fail(error)
+                return
+        self.swarm.piece_stored(job.index, ok, trio.current_time())
+        self._settle()
+
+    def _fail(self, error: DiskError) -> None:
+        if self._failure is None:
+            self._failure = error
+            self._done.set()
+        if self._nursery is not None:
+            self._nursery.cancel_scope.cancel()
+
+
+async def _allowance(bucket: TokenBucket) -> int:
+    """Waits until something may pass; returns how many bytes."""
+    while True:
+        now = trio.current_time()
+        available = bucket.available(now)
+        if available > 0.0:
+            return max(BLOCK_BYTES, int(min(available, UNLIMITED_BYTES)))
+        await trio.sleep(bucket.wait_s(now))

@@ -1,0 +1,69 @@
+"""A peer as the swarm's brain sees it: its connection, what it can give, and what it waits for. Values only."""
+
+from __future__ import annotations
+
+from wire.compact import Endpoint
+from wire.peer.connection import PeerConnection
+from wire.peer.pex import PexSender
+from wire.swarm.meter import Meter
+from wire.swarm.requests import BlockId
+from wire.swarm.source import Source
+
+__all__ = ["Peer"]
+
+
+class Peer:
+    """One connection of a swarm, from the open stream on. Compared and hashed by identity."""
+
+    __slots__ = (
+        "choked_at",
+        "connection",
+        "dialled",
+        "endpoint",
+        "gone",
+        "joined_at",
+        "key",
+        "listens_at",
+        "metadata_answers",
+        "metadata_counted",
+        "metadata_rejected",
+        "pex",
+        "queue",
+        "ready",
+        "refused",
+        "source",
+        "unchoked_at",
+        "up",
+        "useful",
+    )
+
+    def __init__(self, key: int, endpoint: Endpoint, connection: PeerConnection, now: float, *, dialled: bool) -> None:
+        self.key = key
+        """Counts up in the order in which peers came."""
+        self.endpoint = endpoint
+        self.connection = connection
+        self.dialled = dialled
+        """We dialled; else the peer did."""
+        self.listens_at: Endpoint | None = endpoint if dialled else None
+        """Where others can dial it, as far as is known."""
+        self.ready = False
+        """The handshake is done."""
+        self.gone = False
+        """Dropped: the shell closes it."""
+        self.useful = False
+        """It gave us something, or took something."""
+        self.source = Source(endpoint, now)
+        self.queue: dict[BlockId, None] = {}
+        """Blocks it asked for, in order, that nobody read yet."""
+        self.refused = 0
+        """Requests that were not taken since it was unchoked."""
+        self.up = Meter(now)
+        """Bytes of piece data sent to it."""
+        self.joined_at = now
+        self.unchoked_at: float | None = None
+        self.choked_at = now
+        self.pex = PexSender(now)
+        self.metadata_answers = 0
+        self.metadata_counted = False
+        """It is among `SwarmStats.without_metadata`."""
+        self.metadata_rejected = False

@@ -1,0 +1,86 @@
+"""What one peer can give, how fast it does, and so how much to ask it for ahead of time. No blocks are chosen here.
+
+The depth of the queue follows bandwidth times delay: doubled each round trip while the rate follows, as TCP
+begins, and then so many seconds of data.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from wire.compact import Endpoint
+from wire.peer.messages import BLOCK_BYTES
+from wire.swarm.meter import Meter
+
+if TYPE_CHECKING:
+    from wire.swarm.requests import OpenPiece
+
+__all__ = ["DEFAULT_REQQ", "MAX_DEPTH", "Source"]
+
+FIRST_DEPTH = 32
+"""Requests to a peer nothing is known of yet: half a megabyte."""
+MIN_DEPTH = 4
+MAX_DEPTH = 2000
+"""Requests outstanding with one peer, whatever it says of itself."""
+DEFAULT_REQQ = 250
+"""What peers that name no `reqq` (BEP 10) are known to keep."""
+QUEUE_S = 2.0
+"""Seconds of data to have asked for: more than any round trip, little enough to be taken back in the end game."""
+
+
+class Source:
+    """What one peer can give and was asked for."""
+
+    __slots__ = (
+        "asked",
+        "depth",
+        "endpoint",
+        "growing",
+        "has",
+        "last_block_at",
+        "late",
+        "limit",
+        "meter",
+        "own",
+        "snubbed",
+        "timeouts",
+        "unasked",
+    )
+
+    def __init__(self, endpoint: Endpoint, now: float) -> None:
+        self.endpoint = endpoint
+        self.has = 0
+        """A set as in `Picker`."""
+        self.asked: dict[int, float] = {}
+        """Outstanding blocks and when they were asked for, oldest first."""
+        self.late: dict[int, None] = {}
+        self.own: list[OpenPiece] = []
+        self.depth = FIRST_DEPTH
+        self.limit = DEFAULT_REQQ
+        """At most so many are outstanding; never over `MAX_DEPTH`."""
+        self.growing = True
+        self.snubbed = False
+        self.last_block_at = now
+        self.meter = Meter(now)
+        """Bytes of piece data from here."""
+        self.unasked = 0
+        self.timeouts = 0
+        """Times in a row that it let its time pass."""
+
+    def measure(self, now: float) -> None:
+        """Once a second: sets how many requests to keep outstanding, by what the peer delivers."""
+        before = self.meter.latest
+        self.meter.measure(now)
+        if self.snubbed:
+            self.depth = 1
+            return
+        if self.growing and self.meter.latest > before * 1.1:
+            return  # `Requests.take` doubles it each round trip while the rate follows
+        self.growing = False
+        wanted = int(max(self.meter.rate, self.meter.latest) * QUEUE_S / BLOCK_BYTES) + MIN_DEPTH
+        self.depth = min(max(wanted, MIN_DEPTH), self.limit)
+
+    def restart(self) -> None:
+        """Unchoked: what it delivers must be found out anew."""
+        self.depth = min(FIRST_DEPTH, self.limit)
+        self.growing = True
