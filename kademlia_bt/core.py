@@ -11,16 +11,25 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain, zip_longest
 
 from kademlia_bt.contact import Contact
-from kademlia_bt.events import DhtEvent, DhtStats
+from kademlia_bt.events import Answered, DhtEvent, DhtStats, LookupDone, Unanswered
+from kademlia_bt.face import Face
 from kademlia_bt.lookup import Lookup
 from kademlia_bt.lookups import LookupKind
+from kademlia_bt.peer_store import PeerStore
 from kademlia_bt.questions import Question, QuestionKind
+from kademlia_bt.tokens import Tokens
 from wire.compact import Endpoint, Family
-from wire.net import Buffer
+from wire.errors import MisuseError
+from wire.ids import ID_BYTES
 
 __all__ = ["Dht", "DhtConfig", "Face"]
+
+_PATIENCE_S = 10.0
+"""How long a lookup waits for somebody to ask, while no node is known at all: names may still be resolving."""
+_MAX_SAVED = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,54 +47,23 @@ class DhtConfig:
     """Client and version: the `v` of each message."""
 
 
-class Face:
-    """One socket's DHT: its id, table and transactions. A `wire.udp.Tenant`. Made by `Dht.add_face`."""
-
-    family: Family
-    node_id: bytes
-    allow_local: bool
-
-    @property
-    def has_outgoing(self) -> bool:
-        """Whether `outgoing` has something to give."""
-        raise NotImplementedError
-
-    @property
-    def external(self) -> Endpoint | None:
-        """Where the others see us, once enough of them agree (BEP 42)."""
-        raise NotImplementedError
-
-    def claims(self, first_byte: int) -> bool:
-        """KRPC datagrams begin with `d`."""
-        raise NotImplementedError
-
-    def receive(self, data: bytes, address: Endpoint, now: float) -> None:
-        """Takes a datagram; never raises for what is in it."""
-        raise NotImplementedError
-
-    def outgoing(self) -> list[tuple[Buffer, Endpoint]]:
-        """What is to be sent, drained."""
-        raise NotImplementedError
-
-    def next_timer(self) -> float | None:
-        """When `tick` is wanted next."""
-        raise NotImplementedError
-
-    def tick(self, now: float) -> None:
-        """Does what time brings: time-outs, refreshes, pings."""
-        raise NotImplementedError
-
-
 class Dht:
     """The DHT. Times are monotonic seconds; `rng` should be unpredictable in life (`random.SystemRandom()`)."""
 
     def __init__(self, config: DhtConfig, rng: random.Random, now: float) -> None:
-        raise NotImplementedError
+        self.config = config
+        self.tokens = Tokens(rng, now)
+        self._rng = rng
+        self._now = now
+        self._faces: list[Face] = []
+        self._stores: dict[Family, PeerStore] = {}
+        self._events: list[DhtEvent] = []
+        self._questions: set[Question] = set()
 
     @property
     def faces(self) -> Sequence[Face]:
         """In the order they were added."""
-        raise NotImplementedError
+        return self._faces
 
     def add_face(self, family: Family, node_id: bytes | None, now: float, *, allow_local: bool = False) -> Face:
         """Adds a socket's DHT.
@@ -97,56 +75,154 @@ class Dht:
             now: Monotonic seconds.
             allow_local: Talks to loopback and private addresses too; else datagrams from there are dropped.
         """
-        raise NotImplementedError
+        if node_id is not None and len(node_id) != ID_BYTES:
+            raise MisuseError(f"a node id is {ID_BYTES} bytes long, not {len(node_id)}")
+        store = self._stores.setdefault(family, PeerStore(family, self._rng))
+        face = Face(self, family, node_id, store, self._rng, now, allow_local=allow_local)
+        self._faces.append(face)
+        for each in self._faces:
+            each.responder.serve([other.table for other in self._faces])
+        return face
 
     def add_bootstrap(self, endpoints: Iterable[Endpoint], now: float, *, routers: bool = False) -> None:
-        """Adds places to start from, each on the face of its family; joins at once where no node is known yet.
+        """Adds places to start from, each on the faces of its family; joins at once where no node is known yet.
 
         They are asked again, with back-off, whenever no live node is known. With `routers` they are the public
         entry points, which hand out nodes for all: they never enter the table and are not announced to.
         Without, they are ordinary nodes. May be called again (names resolved late, the network came back).
         """
-        raise NotImplementedError
+        self._now = now
+        places = list(endpoints)
+        for face in self._faces:
+            face.add_starters(places, now, routers=routers)
 
-    def add_node(self, endpoint: Endpoint, now: float, node_id: bytes | None = None) -> None:
+    def add_node(self, endpoint: Endpoint, now: float) -> None:
         """A node that somebody named (a PORT message, a torrent's `nodes`): pinged first, kept if it answers.
 
         Bounded and silent: too many at once, or an address that is not talked to, and it is forgotten.
         """
-        raise NotImplementedError
+        self._now = now
+        for face in self._faces:
+            face.add_node(endpoint, now)
 
     def import_nodes(self, nodes: Iterable[Contact], now: float) -> None:
-        """Takes up saved nodes: lookups start from them at once, none enters a table before it answers."""
-        raise NotImplementedError
+        """Takes up saved nodes, best first: lookups start from them at once, none enters a table before it answers."""
+        self._now = now
+        saved = list(nodes)[:_MAX_SAVED]
+        for face in self._faces:
+            face.remember(saved[::-1], now)
 
     def export_nodes(self) -> list[Contact]:
         """The nodes worth saving, best first, of all faces; at most 500."""
-        raise NotImplementedError
+        in_turn = chain.from_iterable(zip_longest(*(face.saved for face in self._faces)))
+        return [contact for contact in in_turn if contact is not None][:_MAX_SAVED]
 
     def start(self, kind: LookupKind, now: float) -> Lookup:
-        """Starts a lookup on every face; `PeersFound` and at last one `LookupDone` carry the handle given here.
-
-        Raises MisuseError for a target that is not 20 bytes, or a port outside 1..65535.
-        """
-        raise NotImplementedError
+        """Starts a lookup on every face; `PeersFound` and at last one `LookupDone` carry the handle given here."""
+        self._now = now
+        lookup = Lookup(kind, now)
+        for face in self._faces:
+            face.begin(lookup, now)
+        for face in self._faces:
+            self.advance(lookup, face, now)
+        return lookup
 
     def cancel(self, lookup: Lookup, now: float) -> None:
         """Ends a lookup; its `LookupDone` comes at once. Nothing happens where it is done."""
-        raise NotImplementedError
+        self._now = now
+        self._finish(lookup, now, cancelled=True)
 
     def query(self, endpoint: Endpoint, kind: QuestionKind, now: float) -> Question:
         """Asks one node one thing; `Answered` or `Unanswered` (within 15 s) carries the handle given here."""
-        raise NotImplementedError
+        self._now = now
+        question = Question(endpoint, kind)
+        self._questions.add(question)
+        if not any(face.question(question, now) for face in self._faces):
+            self.close_question(Unanswered(question, "no_route"))
+        return question
 
     @property
     def has_events(self) -> bool:
         """Whether `events` has something to give."""
-        raise NotImplementedError
+        return bool(self._events)
 
     def events(self) -> list[DhtEvent]:
         """What happened, in order, drained."""
-        raise NotImplementedError
+        events, self._events = self._events, []
+        return events
 
     def stats(self) -> DhtStats:
-        """A snapshot of the counts."""
-        raise NotImplementedError
+        """A snapshot of the counts, as of the latest call or tick."""
+        faces = self._faces
+        starters = [face.starters_counted() for face in faces]
+        return DhtStats(
+            routers_tried=sum(tried for tried, _ in starters),
+            routers_answered=sum(answered for _, answered in starters),
+            nodes_asked=sum(face.nodes_asked for face in faces),
+            nodes_answered=sum(face.nodes_answered for face in faces),
+            faces=tuple(face.stats(self._now) for face in faces),
+            torrents=len({info_hash for store in self._stores.values() for info_hash in store.info_hashes}),
+            peers=sum(store.peers for store in self._stores.values()),
+            queries=sum(face.queries for face in faces),
+            answers=sum(face.answers for face in faces),
+            dropped=sum(face.dropped for face in faces),
+            limited=sum(face.limited for face in faces),
+            sent_bytes=sum(face.sent_bytes for face in faces),
+            received_bytes=sum(face.received_bytes for face in faces),
+        )
+
+    # What the faces call
+
+    def tell(self, event: DhtEvent) -> None:
+        """Queues an event."""
+        self._events.append(event)
+
+    def is_open(self, question: Question) -> bool:
+        """Whether a question still waits."""
+        return question in self._questions
+
+    def close_question(self, outcome: Answered | Unanswered) -> None:
+        """Ends a question with its one event."""
+        self._questions.discard(outcome.question)
+        self.tell(outcome)
+
+    def wants_both(self, lookup: Lookup, asking: Face) -> bool:
+        """Whether a lookup asks for nodes of the other family too: only while that knows too few (BEP 32)."""
+        for face in self._faces:
+            if face.family is not asking.family:
+                walk = face.walk_of(lookup)
+                if face.needs_nodes or (walk is not None and walk.is_thin):
+                    return True
+        return False
+
+    def advance(self, lookup: Lookup, face: Face, now: float) -> None:
+        """Lets a lookup take its next steps on one face, and ends it where no face has any left to take."""
+        self._now = now
+        if lookup.done:
+            return
+        face.drive(lookup, now)
+        walks = [walk for each in self._faces if (walk := each.walk_of(lookup)) is not None]
+        if any(not walk.done and not walk.is_idle for walk in walks):
+            return
+        if any(walk.done for walk in walks) or now - lookup.started_at >= _PATIENCE_S:
+            self._finish(lookup, now, cancelled=False)
+
+    def sweep(self, now: float) -> None:
+        """Forgets what is over in the shared stores."""
+        for store in self._stores.values():
+            store.sweep(now)
+
+    def _finish(self, lookup: Lookup, now: float, *, cancelled: bool) -> None:
+        if lookup.done:
+            return
+        lookup.done = True
+        closest: list[Contact] = []
+        for face in self._faces:
+            walk = face.end(lookup)
+            if walk is None:
+                continue
+            closest += walk.closest
+            if lookup.internal:
+                face.own_lookup_ended(lookup, now)
+        if not lookup.internal:
+            self.tell(LookupDone(lookup, tuple(closest), lookup.stored, cancelled))

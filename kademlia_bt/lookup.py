@@ -144,7 +144,7 @@ class Walk:
             return []
         slots = min(_PARALLEL + self._silences, _MAX_PARALLEL)
         slots -= sum(candidate.state is State.ASKED for candidate in self._candidates)
-        chosen = []
+        chosen: list[Candidate] = []
         for candidate in self._closest_open():
             if len(chosen) >= slots:
                 break

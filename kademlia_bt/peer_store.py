@@ -44,9 +44,9 @@ class PeerStore:
         return self._width
 
     @property
-    def torrents(self) -> int:
-        """Info-hashes with peers."""
-        return len(self._swarms)
+    def info_hashes(self) -> list[bytes]:
+        """Those with peers, oldest first."""
+        return list(self._swarms)
 
     @property
     def peers(self) -> int:
