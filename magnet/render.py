@@ -31,6 +31,8 @@ _LINE_EVERY_S = 5.0
 """Between two plain lines: often enough to see that it lives, seldom enough for a log."""
 _SEEDING_LINE_EVERY_S = 60.0
 _JSON_EVERY_S = 1.0
+_BAR_CELLS = 8
+_NAME_MIN_CELLS = 8
 _NAME_CHARS = 32
 """Of a name in the bar; the whole name stands in the line that announces the metadata."""
 
@@ -134,7 +136,12 @@ class Reporter:
 
     def result(self, text: str) -> None:
         """One line on stdout."""
-        sys.stdout.write(_printable(text) + "\n")
+        line = text.replace("\n", " ") + "\n"
+        try:
+            sys.stdout.write(line)
+        except UnicodeEncodeError:  # a name that the terminal's encoding lacks, or that is no text at all
+            encoding = sys.stdout.encoding or "ascii"
+            sys.stdout.write(line.encode(encoding, "backslashreplace").decode(encoding))
         sys.stdout.flush()
 
 
@@ -234,9 +241,8 @@ class BarReporter(PlainReporter):
         self._live.update(what, refresh=True)
 
     def _bar(self, status: TorrentStatus) -> RenderableType:
-        if status.size is None or (status.phase is Phase.DOWNLOADING and status.peers == 0):
-            return self._spun(progress_line(status))
-        if status.phase is Phase.SEEDING:
+        waiting = status.phase is Phase.DOWNLOADING and status.peers == 0
+        if status.size is None or waiting or status.phase is Phase.SEEDING:
             return self._spun(progress_line(status))
         from rich.progress_bar import ProgressBar
         from rich.table import Table
@@ -244,32 +250,36 @@ class BarReporter(PlainReporter):
 
         checking = status.phase is Phase.CHECKING
         part = status.checked if checking else status.progress
-        cells: list[RenderableType] = [
-            Text(_shortened(one_line(status.name or status.info_hash)), overflow="ellipsis", no_wrap=True),
-            ProgressBar(total=1.0, completed=part),
-            Text(f"{int(part * 100):3d}%"),
-        ]
+        cells = [Text(f"{int(part * 100):3d}%")]
         if checking:
             cells.append(Text("checking what is there", style="dim"))
         else:
-            cells.append(Text(f"{format_size(status.done)} / {format_size(status.size)}", style="cyan"))
             cells.append(Text(f"{format_size(status.down_rate)}/s", style="green"))
+            cells.append(Text(f"{format_size(status.done)} / {format_size(status.size)}", style="cyan"))
             cells.append(Text(_n(status.peers, "peer"), style="dim"))
             if status.eta_s is not None:
                 cells.append(Text(f"{format_duration(status.eta_s)} left", style="dim"))
-        table = Table.grid(padding=(0, 1), expand=True)
-        table.add_column(no_wrap=True, max_width=_NAME_CHARS)
-        table.add_column(ratio=1, min_width=8)
-        for _ in cells[2:]:
+        name = Text(one_line(status.name or status.info_hash))
+        room = self._console.width - 1 - _BAR_CELLS - 1
+        while len(cells) > 2 and sum(cell.cell_len + 1 for cell in cells) + _NAME_MIN_CELLS > room:
+            cells.pop()
+        room -= sum(cell.cell_len + 1 for cell in cells)
+        name.truncate(max(1, min(room, _NAME_CHARS)), overflow="ellipsis")
+        table = Table.grid(padding=(0, 1, 0, 0), expand=True)
+        table.add_column(no_wrap=True)
+        table.add_column(ratio=1)
+        for _ in cells:
             table.add_column(no_wrap=True)
-        table.add_row(*cells)
+        table.add_row(name, ProgressBar(total=1.0, completed=part), *cells)
         return table
 
     def _spun(self, text: str) -> RenderableType:
         from rich.text import Text
 
         self._spinner = (self._spinner + 1) % len(_SPINNER)
-        return Text(f"{_SPINNER[self._spinner]} {one_line(text)}", overflow="ellipsis", no_wrap=True)
+        line = Text(f"{_SPINNER[self._spinner]} {one_line(text)}", no_wrap=True)
+        line.truncate(self._console.width - 1, overflow="ellipsis")
+        return line
 
 
 class JsonReporter(PlainReporter):
@@ -459,15 +469,6 @@ def _file_count(torrent: Torrent) -> int:
 
 def _shortened(text: str) -> str:
     return text if len(text) <= _NAME_CHARS else text[: _NAME_CHARS - 1] + "…"
-
-
-def _printable(text: str) -> str:
-    """One line that stdout can take: what its encoding lacks becomes `?`."""
-    line = " ".join(text.splitlines())
-    encoding = sys.stdout.encoding or "utf-8"
-    return line.encode(encoding, "replace" if encoding.lower() != "utf-8" else "surrogateescape").decode(
-        encoding, "replace" if encoding.lower() != "utf-8" else "surrogateescape"
-    )
 
 
 def _n(count: int, one: str) -> str:
