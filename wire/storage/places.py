@@ -16,7 +16,7 @@ from wire.bitfield import Bitfield
 from wire.errors import DiskError
 from wire.metainfo import Info
 from wire.storage.check import Source
-from wire.storage.pool import FilePool, Place, data_ranges, disk_error, read_into, write_all
+from wire.storage.pool import FilePool, Place, data_ranges, disk_error, read_at, read_into, write_all
 from wire.storage.resume import PARTS, Stamp
 
 __all__ = ["Places"]
@@ -106,14 +106,10 @@ class Places:
 
     def read_block(self, index: int, begin: int, length: int) -> bytes:
         """A part of a piece that is there. Raises DiskError, also where the files have changed meanwhile."""
-        buffer = bytearray(length)
-        view = memoryview(buffer)
-        at = 0
+        parts = []
         for key, offset, taken in self.sources(index, begin, length):
-            if key is not None and not self.read(key, view[at : at + taken], offset):
-                raise DiskError(f"{self.path(key)} became shorter, or was removed, while it was shared")
-            at += taken
-        return bytes(buffer)
+            parts.append(bytes(taken) if key is None else self._read_exactly(key, taken, offset))
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def read_kept(self, index: int) -> bytearray | None:
         """A whole piece from the parts file, unverified; None where it is not there."""
@@ -168,6 +164,17 @@ class Places:
         """Closes all files."""
         self._files.close()
         self._parts.close()
+
+    def _read_exactly(self, key: int, length: int, offset: int) -> bytes:
+        pool, place = self._place(key)
+        try:
+            with pool.use(place) as fd:
+                data = read_at(fd, length, offset)
+        except OSError as error:
+            raise disk_error("read", pool.path(place), error) from error
+        if len(data) != length:
+            raise DiskError(f"{pool.path(place)} became shorter while it was shared")
+        return data
 
     def _place(self, key: int) -> tuple[FilePool, Place]:
         return (self._parts, self._parts_place) if key == PARTS else (self._files, self._file_places[key])

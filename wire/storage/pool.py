@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from wire.errors import DiskError
 
-__all__ = ["FilePool", "Place", "data_ranges", "disk_error", "read_into", "write_all"]
+__all__ = ["FilePool", "Place", "data_ranges", "disk_error", "read_at", "read_into", "write_all"]
 
 _OPEN_FILES = 40
 """Kept open for one torrent: as libtorrent's pool; far below the usual limit of 1,024 a process."""
@@ -222,6 +222,16 @@ def read_into(fd: int, view: memoryview, offset: int) -> int:
             break
         done += got
     return done
+
+
+def read_at(fd: int, length: int, offset: int) -> bytes:
+    """`length` bytes from `offset`, fewer at the file's end: without the copy that filling a buffer would cost."""
+    if hasattr(os, "pread"):
+        data = os.pread(fd, length, offset)
+        if len(data) in (0, length):
+            return data
+    buffer = bytearray(length)
+    return bytes(buffer[: read_into(fd, memoryview(buffer), offset)])
 
 
 def write_all(fd: int, view: memoryview, offset: int) -> None:
