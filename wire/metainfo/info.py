@@ -91,14 +91,14 @@ class Info:
             raise MetainfoError("the torrent is larger than any disk")
         if layout.piece_count > MAX_PIECES:
             raise MetainfoError(f"the torrent has {layout.piece_count} pieces; at most {MAX_PIECES} are read")
-        hashes = b""
-        if has_v1:
-            hashes = get_bytes(items, b"pieces") or b""
-            if len(hashes) != layout.piece_count * _V1_HASH_BYTES:
-                raise MetainfoError(
-                    f"the torrent has {len(hashes)} bytes of piece hashes, where its {layout.piece_count} pieces "
-                    f"need {layout.piece_count * _V1_HASH_BYTES}"
-                )
+        hashes = get_bytes(items, b"pieces") if has_v1 else b""
+        if hashes is None:
+            raise MetainfoError("the torrent has no piece hashes")
+        if has_v1 and len(hashes) != layout.piece_count * _V1_HASH_BYTES:
+            raise MetainfoError(
+                f"the torrent has {len(hashes)} bytes of piece hashes, where its {layout.piece_count} pieces "
+                f"need {layout.piece_count * _V1_HASH_BYTES}"
+            )
         return cls(
             raw=raw,
             info_hash=info_hash,
