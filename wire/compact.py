@@ -84,6 +84,8 @@ class Endpoint(NamedTuple):
             raise MisuseError(f"{host!r} is not an IP address") from None
         if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
             address = address.ipv4_mapped
+        if isinstance(address, ipaddress.IPv6Address):  # the module writes some addresses otherwise than the system
+            return cls(socket.inet_ntop(socket.AF_INET6, address.packed), port)
         return cls(str(address), port)
 
     @classmethod

@@ -13,6 +13,7 @@ from typing import Protocol
 import trio
 
 from wire.compact import Endpoint
+from wire.errors import NetworkError
 from wire.net import Buffer, Datagrams
 
 __all__ = ["Tenant", "UdpPump"]
@@ -85,9 +86,16 @@ class UdpPump:
 
     async def run(self) -> None:
         """Reads and ticks. Raises NetworkError once the socket is closed."""
+        failure: NetworkError | None = None
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._tick)
-            await self._read()
+            try:
+                await self._read()
+            except NetworkError as error:  # raised outside the nursery, so that it comes in no group
+                failure = error
+                nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
 
     async def _read(self) -> None:
         owners = self._by_first_byte

@@ -1,0 +1,176 @@
+"""The real network, over loopback sockets: what every implementation of `Network` must do, and its errors."""
+
+from __future__ import annotations
+
+import random
+import socket
+
+import pytest
+import trio
+
+from wire.compact import IPV4, IPV6, Endpoint, Family
+from wire.errors import NetworkError
+from wire.net import TrioNetwork
+
+LOOPBACK = {IPV4: "127.0.0.1", IPV6: "::1"}
+
+
+def _has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+families = pytest.mark.parametrize(
+    "family",
+    [
+        pytest.param(IPV4, id="ipv4"),
+        pytest.param(IPV6, id="ipv6", marks=pytest.mark.skipif(not _has_ipv6(), reason="no IPv6 loopback here")),
+    ],
+)
+
+
+@families
+async def test_datagrams_come_whole_with_a_canonical_source(family: Family) -> None:
+    network = TrioNetwork()
+    a = await network.udp(Endpoint(LOOPBACK[family], 0))
+    b = await network.udp(Endpoint(LOOPBACK[family], 0))
+    try:
+        payloads = [b"", b"x", bytes(1500), random.Random(1).randbytes(60000)]
+        for payload in payloads:
+            assert a.send(memoryview(payload), b.endpoint)
+        got = []
+        with trio.fail_after(5):
+            while len(got) < len(payloads):
+                got += await b.receive()
+        assert [data for data, _ in got] == payloads
+        assert {source for _, source in got} == {a.endpoint}
+        assert all(type(source) is Endpoint for _, source in got)
+        assert a.endpoint == Endpoint.of(*a.endpoint)
+    finally:
+        a.close()
+        b.close()
+
+
+async def test_a_flood_of_datagrams_leaves_the_others_their_turn() -> None:
+    network = TrioNetwork()
+    a, b = await network.udp(Endpoint("127.0.0.1", 0)), await network.udp(Endpoint("127.0.0.1", 0))
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(count)
+        received = 0
+        with trio.fail_after(20):
+            while received < 5000:
+                for _ in range(40):  # more than one batch: the receiver is never dry
+                    a.send(b"flood", b.endpoint)
+                received += len(await b.receive())
+        nursery.cancel_scope.cancel()
+    a.close()
+    b.close()
+    assert turns > 10
+
+
+async def test_an_unsendable_datagram_is_lost_and_no_error() -> None:
+    sock = await TrioNetwork().udp(Endpoint("127.0.0.1", 0))
+    assert not sock.send(bytes(70000), sock.endpoint)
+    assert not sock.send(b"x", Endpoint("::1", 9))
+    assert not sock.send(b"x", Endpoint("127.0.0.1", 0))
+    sock.close()
+    assert not sock.send(b"x", Endpoint("127.0.0.1", 9))
+    with pytest.raises(NetworkError, match="closed"):
+        await sock.receive()
+
+
+async def test_an_unreachable_port_does_not_end_receiving() -> None:
+    network = TrioNetwork()
+    a, b = await network.udp(Endpoint("127.0.0.1", 0)), await network.udp(Endpoint("127.0.0.1", 0))
+    gone = await network.udp(Endpoint("127.0.0.1", 0))
+    gone.close()
+    a.send(b"nobody", gone.endpoint)
+    b.send(b"here", a.endpoint)
+    with trio.fail_after(5):
+        assert await a.receive() == [(b"here", b.endpoint)]
+    a.close()
+    b.close()
+
+
+@pytest.mark.parametrize("what", ["udp", "listen"])
+async def test_closing_wakes_who_waits(what: str) -> None:
+    network = TrioNetwork()
+    with pytest.RaisesGroup(NetworkError):
+        async with trio.open_nursery() as nursery:
+            if what == "udp":
+                datagrams = await network.udp(Endpoint("127.0.0.1", 0))
+                nursery.start_soon(datagrams.receive)
+                close = datagrams.close
+            else:
+                listener = await network.listen(Endpoint("127.0.0.1", 0))
+                nursery.start_soon(listener.accept)
+                close = listener.close
+            await trio.testing.wait_all_tasks_blocked()
+            close()
+            close()
+
+
+@families
+async def test_a_stream_carries_many_buffers_both_ways(family: Family) -> None:
+    network = TrioNetwork()
+    listener = await network.listen(Endpoint(LOOPBACK[family], 0))
+    blob = random.Random(1).randbytes(3_000_000)
+    got = bytearray()
+
+    async def serve() -> None:
+        stream = await listener.accept()
+        view = memoryview(blob)
+        await stream.send_all([view[at : at + 1000] for at in range(0, len(blob), 1000)] + [b""])
+        stream.close()
+        stream.close()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve)
+        stream = await network.connect(listener.endpoint)
+        assert stream.remote == listener.endpoint
+        buffer = memoryview(bytearray(1 << 20))
+        with trio.fail_after(10):
+            while count := await stream.receive_into(buffer):
+                got += buffer[:count]
+    stream.close()
+    listener.close()
+    assert got == blob
+    with pytest.raises(NetworkError, match="closed"):
+        await stream.receive_into(buffer)
+    with pytest.raises(NetworkError, match="closed"):
+        await stream.send_all([b"x"])
+
+
+async def test_errors_say_what_and_where() -> None:
+    network = TrioNetwork()
+    listener = await network.listen(Endpoint("127.0.0.1", 0))
+    with pytest.raises(NetworkError, match=f"{listener.endpoint}.*choose another"):
+        await network.listen(listener.endpoint)
+    listener.close()
+    with pytest.raises(NetworkError, match=r"cannot connect to 127.0.0.1:.*refused"):
+        await network.connect(listener.endpoint)
+    with pytest.raises(NetworkError, match=r"no interface of this machine"):
+        await network.udp(Endpoint("192.0.2.1", 0))
+    for nonsense in ("no-such-host.invalid", "a\0b", "x" * 300, "..", ""):
+        if nonsense:
+            with pytest.raises(NetworkError, match="cannot resolve"):
+                await network.resolve(nonsense, 1)
+
+
+async def test_literals_resolve_to_themselves() -> None:
+    network = TrioNetwork()
+    assert await network.resolve("127.0.0.1", 5) == [Endpoint("127.0.0.1", 5)]
+    assert await network.resolve("::1", 5) == [Endpoint("::1", 5)]
+    assert Endpoint("127.0.0.1", 5) in await network.resolve("localhost", 5)
