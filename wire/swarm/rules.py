@@ -144,8 +144,9 @@ class Swarm:
 
     def outboxes(self) -> list[Peer]:
         """Peers that have something to be sent, or to be read for them, since the last call."""
-        peers, self._dirty = self._dirty, {}
-        return [peer for peer in peers if not peer.gone]
+        peers = [peer for peer in self._dirty if not peer.gone]
+        self._dirty.clear()  # the exchange shares it
+        return peers
 
     def dropped(self) -> list[Peer]:
         """Peers whose stream is to be closed, since the last call."""

@@ -215,7 +215,8 @@ class SwarmRunner:
         swarm, connection, stream = self.swarm, peer.connection, link.stream
         while not peer.gone:
             if swarm.congested:
-                self._room = trio.Event()
+                if self._room.is_set():
+                    self._room = trio.Event()
                 await self._room.wait()
             limit = UNLIMITED_BYTES if self._down is None else await _allowance(self._down)
             try:
