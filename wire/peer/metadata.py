@@ -148,7 +148,8 @@ class MetadataFetch(Generic[K]):
         if self.done:
             return requests
         running = sum(1 for lane in self._lanes.values() if lane.moves(now))
-        for peer, known in self._peers.items():
+        # Tries that have had their time come after those that have not, whoever was here first.
+        for peer, known in sorted(self._peers.items(), key=lambda item: self._had_its_time(item[0], item[1].size, now)):
             late = [piece for piece, at in known.asked.items() if now - at >= ANSWER_TIMEOUT_S]
             if late:
                 self._rest(peer, known, late, now)
@@ -216,16 +217,18 @@ class MetadataFetch(Generic[K]):
         """When `assign` may have something to say without anything having come; None: never."""
         if self.done:
             return None
-        times = [at + wait for at in self._asking_times() for wait in (ASK_AGAIN_S, ANSWER_TIMEOUT_S)]
+        asked_at = [at for known in self._peers.values() for at in known.asked.values()]
+        times = [at + wait for at in asked_at for wait in (ASK_AGAIN_S, ANSWER_TIMEOUT_S)]
         times += [known.rests_until for known in self._peers.values()]
         times += [lane.moved_at + ASK_AGAIN_S for lane in self._lanes.values()]
         return min((time for time in times if time > self._assigned_at), default=None)
 
-    def _asking_times(self) -> list[float]:
-        return [at for known in self._peers.values() for at in known.asked.values()]
-
     def _lane_key(self, peer: K, size: int) -> tuple[int, K | None]:
         return size, peer if size in self._disputed else None
+
+    def _had_its_time(self, peer: K, size: int, now: float) -> bool:
+        lane = self._lanes.get(self._lane_key(peer, size))
+        return lane is not None and now - lane.started_at >= _LANE_HOLDS_S
 
     def _next_piece(self, known: _Peer, lane: _Lane[K] | None, now: float) -> int | None:
         for piece in range(0 if lane is None else lane.first_missing, _block_count(known.size)):
