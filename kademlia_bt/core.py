@@ -122,7 +122,7 @@ class Dht:
         self._now = now
         lookup = Lookup(kind, now)
         for face in self._faces:
-            face.begin(lookup, now)
+            face.seeker.begin(lookup, now)
         for face in self._faces:
             self.advance(lookup, face, now)
         return lookup
@@ -137,7 +137,7 @@ class Dht:
         self._now = now
         question = Question(endpoint, kind)
         self._questions.add(question)
-        if not any(face.question(question, now) for face in self._faces):
+        if not any(face.seeker.single(question, now) for face in self._faces):
             self.close_question(Unanswered(question, "no_route"))
         return question
 
@@ -154,12 +154,12 @@ class Dht:
     def stats(self) -> DhtStats:
         """A snapshot of the counts, as of the latest call or tick."""
         faces = self._faces
-        starters = [face.starters_counted() for face in faces]
+        starters = [face.seeker.starters for face in faces]
         return DhtStats(
             routers_tried=sum(tried for tried, _ in starters),
             routers_answered=sum(answered for _, answered in starters),
-            nodes_asked=sum(face.nodes_asked for face in faces),
-            nodes_answered=sum(face.nodes_answered for face in faces),
+            nodes_asked=sum(face.seeker.nodes_asked for face in faces),
+            nodes_answered=sum(face.seeker.nodes_answered for face in faces),
             faces=tuple(face.stats(self._now) for face in faces),
             torrents=len({info_hash for store in self._stores.values() for info_hash in store.info_hashes}),
             peers=sum(store.peers for store in self._stores.values()),
@@ -190,7 +190,7 @@ class Dht:
         """Whether a lookup asks for nodes of the other family too: only while that knows too few (BEP 32)."""
         for face in self._faces:
             if face.family is not asking.family:
-                walk = face.walk_of(lookup)
+                walk = face.seeker.walk_of(lookup)
                 if face.needs_nodes or (walk is not None and walk.is_thin):
                     return True
         return False
@@ -200,8 +200,8 @@ class Dht:
         self._now = now
         if lookup.done:
             return
-        face.drive(lookup, now)
-        walks = [walk for each in self._faces if (walk := each.walk_of(lookup)) is not None]
+        face.seeker.drive(lookup, now)
+        walks = [walk for each in self._faces if (walk := each.seeker.walk_of(lookup)) is not None]
         if any(not walk.done and not walk.is_idle for walk in walks):
             return
         if any(walk.done for walk in walks) or now - lookup.started_at >= _PATIENCE_S:
@@ -218,7 +218,7 @@ class Dht:
         lookup.done = True
         closest: list[Contact] = []
         for face in self._faces:
-            walk = face.end(lookup)
+            walk = face.seeker.end(lookup)
             if walk is None:
                 continue
             closest += walk.closest

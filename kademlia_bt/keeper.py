@@ -48,6 +48,7 @@ class Keeper:
         self._keepalive_at = now
         self._rejoin_s = _REJOIN_MIN_S
         self._join_at: float | None = now
+        self._join_again = False
         self._refreshing = False
         self.joined = False
 
@@ -101,7 +102,7 @@ class Keeper:
         while self._keepalive_at <= now:
             node = self._table.stalest(now, _KEEPALIVE_AGE_S)
             if node is None:
-                self._keepalive_at = now
+                self._keepalive_at = now + self._keepalive_s
                 break
             node.probed_at = now
             chosen.append(node.contact.endpoint)
@@ -122,7 +123,7 @@ class Keeper:
 
     def join_soon(self, now: float) -> None:
         """There is news of where to start from: if nothing is known yet, join now."""
-        if self._join_at is not None and not self._table.good(now):
+        if self._join_at is not None and not self._table.has_good(now):
             self._join_at = now
             self._rejoin_s = _REJOIN_MIN_S
 
@@ -132,7 +133,10 @@ class Keeper:
         good = self._table.good(now)
         news = bool(good) and not self.joined
         self.joined = bool(good)
-        if good >= K:
+        if self._join_again:
+            self._join_again = False
+            self._join_at = now
+        elif good >= K:
             self._join_at = now + GOOD_S
             self._rejoin_s = _REJOIN_MIN_S
         else:
@@ -140,9 +144,16 @@ class Keeper:
             self._rejoin_s = min(self._rejoin_s * 2, _REJOIN_MAX_S)
         return news
 
+    def moved(self, now: float) -> None:
+        """Our id changed: its neighbourhood is to be looked up, after the lookup that is under way."""
+        if self._join_at is None:
+            self._join_again = True
+        else:
+            self._join_at = now
+
     def watch(self, now: float) -> None:
         """Notes when all nodes were lost, so that joining begins anew."""
-        if self.joined and not self._table.good(now):
+        if self.joined and not self._table.has_good(now):
             self.joined = False
             if self._join_at is not None:
                 self._join_at = now

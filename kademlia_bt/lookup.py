@@ -282,6 +282,8 @@ class Walk:
             live += candidate.state is not State.FAILED
             answered += candidate.state is State.ANSWERED
             silent += candidate.state in (State.SLOW, State.FAILED)
+            if live >= K and answered:
+                return False
         return live < K or (silent > 0 and not answered)
 
 

@@ -105,6 +105,10 @@ class Table:
         """How many nodes are good."""
         return sum(node.is_good(now) for node in self._by_endpoint.values())
 
+    def has_good(self, now: float) -> bool:
+        """Whether any node is good."""
+        return any(node.is_good(now) for node in self._by_endpoint.values())
+
     def get(self, endpoint: Endpoint) -> Node | None:
         """The node at an endpoint."""
         return self._by_endpoint.get(endpoint)
@@ -145,12 +149,6 @@ class Table:
             self._insert(new, bucket)
             return True
         return self._displace(new, bucket)
-
-    def queried(self, endpoint: Endpoint, now: float) -> None:
-        """A node asked us something."""
-        node = self._by_endpoint.get(endpoint)
-        if node is not None:
-            node.last_query = now
 
     def failed(self, endpoint: Endpoint) -> Contact | None:
         """A node left an exchange unanswered: it is handed out no more. Gives back a node that had to go for it."""

@@ -17,7 +17,8 @@ from kademlia_bt.events import DhtEvent, LookupDone, PeersFound
 from kademlia_bt.face import Face
 from kademlia_bt.lookup import Lookup
 from kademlia_bt.lookups import LookupKind
-from wire.compact import IPV4, IPV6, Endpoint, Family
+from kademlia_bt.node_id import make_node_id
+from wire.compact import IPV4, IPV6, Endpoint, Family, reach
 
 __all__ = ["SimNode", "World"]
 
@@ -98,8 +99,8 @@ class World:
             else:
                 host = f"{20 + index // 65536}.{index // 256 % 256}.{index % 256}.7"
             endpoint = Endpoint(host, 6881)
-            local = not Endpoint(host, 1).host.startswith(("2", "3", "4", "5", "6", "7", "8"))
-            face = node.dht.add_face(family, node_id, self.now, allow_local=local)
+            fitting = node_id or make_node_id(endpoint.ip, self.rng)
+            face = node.dht.add_face(family, fitting, self.now, allow_local=reach(host) != "global")
             node.faces[endpoint] = face
             self._at[endpoint] = node
         if bootstrap:
