@@ -232,7 +232,7 @@ class PeerConnection:
         buffer, view = received.data, received.view
         at, end = received.start, received.end
         unpack_block = m.BLOCK_HEADER.unpack_from
-        block = m.Block
+        new, block = tuple.__new__, m.Block  # a fifth faster than calling the class
         append = events.append
         piece_count = self._pieces.count or 0  # unknown: nothing was asked for, no block can be right
         blocks_seen = False
@@ -245,7 +245,7 @@ class PeerConnection:
                     after = at + 4 + length
                     if after > end:
                         break
-                    append(block(index, begin, view[at + _BLOCK_FRAME_HEADER_BYTES : after]))
+                    append(new(block, (index, begin, view[at + _BLOCK_FRAME_HEADER_BYTES : after])))
                     at = after
                     blocks_seen = True
                     continue
