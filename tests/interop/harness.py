@@ -18,6 +18,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -308,15 +309,17 @@ def make_torrent(
     """Has libtorrent make a .torrent of a file or folder; returns its v1 info-hash in hex."""
     import libtorrent as lt
 
-    storage = lt.file_storage()
-    lt.add_files(storage, str(path))
-    flags = {"v1": 64, "hybrid": 0}[version]  # 64 is v1_only, which the Python binding does not name
-    creator = lt.create_torrent(storage, piece_bytes, int(flags))
-    for tracker in trackers:
-        creator.add_tracker(tracker)
-    lt.set_piece_hashes(creator, str(path.parent))
-    torrent.write_bytes(lt.bencode(creator.generate()))
-    return str(lt.torrent_info(str(torrent)).info_hashes().v1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # what 2.1 says instead, 2.0 does not know
+        storage = lt.file_storage()
+        lt.add_files(storage, str(path))
+        flags = {"v1": 64, "hybrid": 0}[version]  # 64 is v1_only, which the Python binding does not name
+        creator = lt.create_torrent(storage, piece_bytes, int(flags))
+        for tracker in trackers:
+            creator.add_tracker(tracker)
+        lt.set_piece_hashes(creator, str(path.parent))
+        torrent.write_bytes(lt.bencode(creator.generate()))
+        return str(lt.torrent_info(str(torrent)).info_hashes().v1)
 
 
 def torrent_of(

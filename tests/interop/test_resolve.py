@@ -12,7 +12,7 @@ import trio
 import magnet as library
 from tests.interop.conftest import LibtorrentDht
 from tests.interop.harness import AWKWARD, free_port, libtorrent, magnet, seeder, torrent_of
-from wire.compact import parse_host_port
+from wire.compact import Endpoint, parse_host_port
 from wire.metainfo import Torrent
 
 pytestmark = pytest.mark.interop
@@ -35,7 +35,7 @@ def test_many_links_at_once(tmp_path: Path, libtorrent_dht: LibtorrentDht) -> No
         options = ("--bootstrap", libtorrent_dht.bootstrap, "--listen", f"127.0.0.1:{free_port()}", "--timeout", "20")
         with magnet(
             "resolve", made[0][2], "--from", links, "--jobs", "4", "-o", tmp_path / "got", *options, "--json",
-            state=tmp_path / "state",
+            state_dir=tmp_path / "state",
         ) as resolve:  # fmt: skip
             resolve.finish(0)
     assert sorted(path.name for path in (tmp_path / "got").iterdir()) == sorted(
@@ -114,9 +114,9 @@ async def test_warm_resolve_is_quicker(tmp_path: Path, libtorrent_dht: Libtorren
         for _, _, info_hash in made:
             await trio.to_thread.run_sync(libtorrent_dht.wait_announced, info_hash)
         config = library.Config(
-            listen=(("127.0.0.1", free_port()),),
+            listen=(Endpoint("127.0.0.1", free_port()),),
             bootstrap=(parse_host_port(libtorrent_dht.bootstrap),),
-            state=tmp_path / "state",
+            state_dir=tmp_path / "state",
         )
         async with library.Session(config) as session:
             await session.node.wait_joined()
