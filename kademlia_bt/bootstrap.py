@@ -53,11 +53,10 @@ async def keep_resolving(
     *,
     found: Callable[[list[Endpoint]], None],
     alone: Callable[[], bool],
-    tried: trio.Event,
 ) -> None:
     """Resolves the names at once, in parallel, and again with back-off while `alone()`. Runs until cancelled.
 
-    `found` gets every address of a name as it comes; `tried` is set when the first round is over.
+    `found` gets every address of a name as it comes.
     """
 
     async def resolve(host: str, port: int) -> None:
@@ -70,7 +69,6 @@ async def keep_resolving(
         async with trio.open_nursery() as nursery:
             for host, port in names:
                 nursery.start_soon(resolve, host, port)
-        tried.set()
         await trio.sleep(_PAUSES_S[min(misses, len(_PAUSES_S) - 1)])
         misses += 1
         while not alone():

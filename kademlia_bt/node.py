@@ -84,10 +84,9 @@ class PeerSearch:
     One task at a time may iterate. Counts may be read at any time.
     """
 
-    def __init__(self, node: Node, kind: LookupKind) -> None:
+    def __init__(self, node: Node, lookup: Lookup) -> None:
         self._node = node
-        self.kind = kind
-        self._lookup: Lookup | None = None
+        self._lookup = lookup
         self._ready: deque[Endpoint] = deque()
         self._news = trio.Event()
         self.done = False
@@ -99,17 +98,17 @@ class PeerSearch:
     @property
     def asked(self) -> int:
         """Nodes asked, each once."""
-        return self._lookup.asked if self._lookup else 0
+        return self._lookup.asked
 
     @property
     def answered(self) -> int:
         """Nodes that answered."""
-        return self._lookup.answered if self._lookup else 0
+        return self._lookup.answered
 
     @property
     def found(self) -> int:
         """Distinct peers named so far, whether the iterator gave them yet or not."""
-        return self._lookup.found if self._lookup else 0
+        return self._lookup.found
 
     def __aiter__(self) -> PeerSearch:
         return self
@@ -212,12 +211,10 @@ class Node:
         self._core: Dht | None = None
         self._pumps: list[UdpPump] = []
         self._joined = trio.Event()
-        self._knows_nodes = trio.Event()
-        """Set once a lookup has where to start from, or once it is known that nothing can be had at present."""
-        self._waiting: dict[PeerSearch, None] = {}
         self._searches: dict[Lookup, PeerSearch] = {}
         self._questions: dict[Question, _Pending] = {}
         self._save_failed = False
+        self._closed = False
 
     async def __aenter__(self) -> Node:
         if self._open_parts is not None:
@@ -257,11 +254,8 @@ class Node:
         dht.import_nodes(saved.nodes, now)
         if self._first:
             dht.add_bootstrap(self._first, now, routers=self._routers)
-        if saved.nodes or self._first or not self._names:
-            self._knows_nodes.set()
         for pump in self._pumps:
             nursery.start_soon(pump.run)
-        nursery.start_soon(self._begin_waiting)
         if self._names:
             nursery.start_soon(self._resolve_names)
         if self._state is not None and self._state.owned:
@@ -294,17 +288,9 @@ class Node:
             return saved.ids[family.name][len(before)]
         return self._dht.faces[0].node_id if self._dht.faces and not before else None
 
-    async def _begin_waiting(self) -> None:
-        await self._knows_nodes.wait()
-        while self._waiting:
-            search = next(iter(self._waiting))
-            del self._waiting[search]
-            self._begin_search(search)
-
     async def _resolve_names(self) -> None:
         def found(endpoints: list[Endpoint]) -> None:
             self._dht.add_bootstrap(endpoints, trio.current_time(), routers=self._routers)
-            self._knows_nodes.set()
             self._settle()
 
         await keep_resolving(
@@ -312,7 +298,6 @@ class Node:
             self._network,
             found=found,
             alone=lambda: self._dht.stats().health == "alone",
-            tried=self._knows_nodes,
         )
 
     async def _save_now_and_then(self) -> None:
@@ -336,34 +321,26 @@ class Node:
 
     def _close(self) -> None:
         self._save()
-        for search in (*self._waiting, *self._searches.values()):
+        self._closed = True
+        for search in self._searches.values():
             search._finish(None)
         for pending in self._questions.values():
             pending.arrived.set()
-        self._waiting.clear()
         self._searches.clear()
 
     def _search(self, kind: LookupKind) -> PeerSearch:
         if len(kind.target) != ID_BYTES:
             raise MisuseError(f"a target is {ID_BYTES} bytes long, not {len(kind.target)}")
-        search = PeerSearch(self, kind)
-        if self._knows_nodes.is_set():
-            self._begin_search(search)
-        else:
-            self._waiting[search] = None
+        lookup = self._dht.start(kind, trio.current_time())
+        search = self._searches[lookup] = PeerSearch(self, lookup)
+        self._settle()
         return search
 
-    def _begin_search(self, search: PeerSearch) -> None:
-        search._lookup = lookup = self._dht.start(search.kind, trio.current_time())
-        self._searches[lookup] = search
-        self._settle()
-
     def _end_search(self, search: PeerSearch) -> None:
-        self._waiting.pop(search, None)
-        if search._lookup is not None and not search.done:
+        if not search.done:
             self._dht.cancel(search._lookup, trio.current_time())
             self._settle()
-        search._finish(None)
+            search._finish(None)
 
     async def _ask(self, endpoint: Endpoint, kind: QuestionKind) -> Answered:
         question = self._dht.query(endpoint, kind, trio.current_time())
@@ -382,7 +359,8 @@ class Node:
 
     def _settle(self) -> None:
         """After anything that the core was told: hands out its events, and sends what any face has to say."""
-        dht = self._dht
+        dht = self._core
+        assert dht is not None
         if dht.has_events:
             for event in dht.events():
                 if isinstance(event, PeersFound):
@@ -403,7 +381,7 @@ class Node:
 
     @property
     def _dht(self) -> Dht:
-        if self._core is None:
+        if self._core is None or self._closed:
             raise MisuseError("the node is not open: use it inside `async with`")
         return self._core
 
@@ -469,8 +447,10 @@ class Node:
         self._settle()
 
     def stats(self) -> DhtStats:
-        """A snapshot of the counts."""
-        return self._dht.stats()
+        """A snapshot of the counts; the last one once it is closed."""
+        if self._core is None:
+            raise MisuseError("the node was never opened")
+        return self._core.stats()
 
 
 @asynccontextmanager
