@@ -31,6 +31,7 @@ from wire.metainfo import Info, Torrent
 from wire.net import Listener, Network, Stream, TrioNetwork
 from wire.peer.connection import PeerConnection
 from wire.peer.extended import ExtendedHandshake
+from wire.peer.handshake import HANDSHAKE_BYTES, SelfConnectionError
 from wire.peer.messages import HandshakeReceived
 from wire.storage.store import Store
 
@@ -265,14 +266,21 @@ class Session:
             now=trio.current_time(),
             dht=shared.node is not None,
         )
-        while count := await stream.receive_into(connection.buffer()):
-            events = connection.received(count, trio.current_time())
+        said = bytearray()
+        while count := await stream.receive_into(buffer := connection.buffer()):
+            said += buffer[: min(count, HANDSHAKE_BYTES - len(said))]
+            try:
+                events = connection.received(count, trio.current_time())
+            except SelfConnectionError:
+                # The DHT told us of ourselves. Our words are said back, so that our dialling end knows them again.
+                await stream.send_all([said])
+                return False
             for at, event in enumerate(events):
                 if isinstance(event, HandshakeReceived):
                     handle = self._named(event.info_hash)
                     if handle is None:
                         return False
-                    handle.runner.adopt(stream, connection, events[at + 1 :])
+                    handle.runner.adopt(stream, connection, events[at:])
                     return True
         return False
 

@@ -186,9 +186,18 @@ class Sources:
             self._past = self._past.plus(search)
 
     def _may_lead_somewhere(self, endpoint: Endpoint) -> bool:
-        """Whether it makes sense, and is not somebody's trick to have us dial our own network."""
+        """Whether it is not ourselves, as we announced it, nor a trick to have us dial our own network."""
+        if not endpoint.port or (endpoint.port == self._announce_port and endpoint.host in self._own_hosts()):
+            return False
         place = reach(endpoint.host)
-        return endpoint.port > 0 and (place == "global" or (self._local and place in ("loopback", "private")))
+        return place == "global" or (self._local and place in ("loopback", "private"))
+
+    def _own_hosts(self) -> set[str]:
+        """Where we listen, and where the DHT says that it sees us (BEP 42)."""
+        if self._node is None:
+            return set()
+        seen = {face.external.host for face in self._node.stats().faces if face.external is not None}
+        return seen | {endpoint.host for endpoint in self._node.endpoints}
 
 
 class _Pauses:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import fnmatch
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from magnet.sources import PEER, Sources
 from magnet.status import TorrentStatus
 from magnet.vault import Vault
 from magnet.verdict import Counts, DownloadError, Phase, ResolveError, Verdict, decide
+from wire.compact import Endpoint
 from wire.errors import DiskError, MetainfoError, MisuseError, WireError
 from wire.ids import InfoHash
 from wire.limits import TokenBucket
@@ -34,6 +35,7 @@ from wire.swarm.run import SwarmRunner
 
 __all__ = [
     "Checked",
+    "EventStream",
     "Failed",
     "Finished",
     "MetadataReady",
@@ -46,6 +48,9 @@ __all__ = [
 
 CACHE = "cache"
 FILE = "file"
+
+_MAX_KNOWN = 10_000
+"""Beyond so many peers another one does not keep a quiet torrent alive."""
 
 _WATCH_S = 1.0
 """How often news are looked for: patience is exact to this."""
@@ -133,6 +138,25 @@ class _GaveUp(Exception):  # noqa: N818 - not an error of anybody: the decision 
     pass
 
 
+class EventStream:
+    """An async iterator of the events of a torrent. It may be left at any time."""
+
+    def __init__(self, handle: TorrentHandle) -> None:
+        self._handle = handle
+        self._told = 0
+
+    def __aiter__(self) -> EventStream:
+        return self
+
+    async def __anext__(self) -> TorrentEvent:
+        await trio.lowlevel.checkpoint()
+        event = await self._handle.event(self._told)
+        if event is None:
+            raise StopAsyncIteration
+        self._told += 1
+        return event
+
+
 class TorrentHandle:
     """A torrent in a session. Made by `Session.add`; all its methods are for trio tasks of the same run."""
 
@@ -154,6 +178,8 @@ class TorrentHandle:
         self._store: Store | None = None
         self._began = self._news_at = trio.current_time()
         self._ended_at: float | None = None
+        self._known: set[Endpoint] = set()
+        """Addresses that were named once: what the swarm forgets and hears of again is no news."""
         self._scope = trio.CancelScope()
         self._events: list[TorrentEvent] = []
         self._changed = trio.Event()
@@ -260,16 +286,17 @@ class TorrentHandle:
             reason=None if self._error is None else str(self._error),
         )
 
-    async def events(self) -> AsyncIterator[TorrentEvent]:
+    def events(self) -> EventStream:
         """What happens, from the beginning, each event once for each caller; ends when the torrent has ended."""
-        told = 0
-        while True:
-            while told < len(self._events):
-                told += 1
-                yield self._events[told - 1]
+        return EventStream(self)
+
+    async def event(self, index: int) -> TorrentEvent | None:
+        """Waits for the event of that number, from 0; None where the torrent ended before it."""
+        while index >= len(self._events):
             if self._gone.is_set():
-                return
+                return None
             await self._changed.wait()
+        return self._events[index]
 
     async def remove(self) -> None:
         """Stops it: connections closed, resume data saved; files stay. Returns when nothing of it is left running."""
@@ -313,10 +340,10 @@ class TorrentHandle:
                 nursery.start_soon(self._watch)
                 nursery.start_soon(self._feed)
                 nursery.start_soon(self._sources.run)
-                nursery.start_soon(self.runner.run)
+                nursery.start_soon(self._exchange)
             if known is None:
                 known = self._torrent_of(await self.runner.metadata())
-                self._know(known, self._likely_source())
+                self._know(known, self.runner.metadata_via or PEER)
                 await self._shared.vault.save(known)
             else:
                 self._know(known, self._task.via)
@@ -352,8 +379,14 @@ class TorrentHandle:
         self._tell(Finished(trio.current_time() - self._began, self._size, self.path))
         await trio.sleep_forever()
 
+    async def _exchange(self) -> None:
+        await self.runner.run()
+        await self.runner.finished()  # the swarm ended by itself: this says why
+
     async def _feed(self) -> None:
         async for found in self._sources.found:
+            if len(self._known) < _MAX_KNOWN:
+                self._known.add(found.endpoint)
             self.runner.found([found.endpoint], found.via)
 
     async def _watch(self) -> None:
@@ -373,8 +406,7 @@ class TorrentHandle:
 
     def _news(self) -> tuple[int, ...]:
         """Changes when something new came: a peer, metadata, a byte; not when an old peer came back."""
-        stats = self.runner.stats()
-        known = sum(stats.found.values())
+        stats, known = self.runner.stats(), len(self._known)
         return known, min(stats.connected, known), stats.downloaded_bytes - stats.wasted_bytes, stats.pieces_done
 
     def _on_checked(self, checked_bytes: int, all_bytes: int) -> None:
@@ -385,10 +417,6 @@ class TorrentHandle:
 
     def _torrent_of(self, info: Info) -> Torrent:
         return Torrent.of(info, trackers=[[url] for url in self._link.trackers], web_seeds=self._link.web_seeds)
-
-    def _likely_source(self) -> str:
-        found = self.runner.stats().found
-        return max(found, key=lambda via: found[via], default=PEER)
 
     def _know(self, torrent: Torrent, via: str) -> None:
         if torrent.info.private:

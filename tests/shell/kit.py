@@ -11,6 +11,7 @@ All time is that of trio's MockClock (`autojump_clock`); nothing here uses a thr
 from __future__ import annotations
 
 import hashlib
+import itertools
 import random
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -20,6 +21,7 @@ import trio
 
 from kademlia_bt import Node
 from magnet import Config, MagnetLink, Session
+from magnet.nursery import open_plain_nursery
 from tests.sim.net import Host, Internet
 from wire.bencode import encode
 from wire.compact import Endpoint
@@ -33,6 +35,7 @@ from wire.storage import MemoryStore
 
 PIECE = 16384 * 2
 ROUTER = "80.0.0.1"
+_numbers = itertools.count()
 
 
 def make_torrent(
@@ -223,16 +226,14 @@ class World:
 async def a_world(seed: int = 1, *, dht_nodes: int = 6, **faults: object) -> AsyncIterator[World]:
     """An internet with a router and some DHT nodes, up when its body begins."""
     internet = Internet(random.Random(seed), **faults)
-    async with trio.open_nursery() as nursery:
-        async with AsyncExitStack() as stack:
-            world = World(internet, stack, nursery)
-            if dht_nodes:
-                await world.dht_node(ROUTER)
-                nodes = [await world.dht_node() for _ in range(dht_nodes - 1)]
-                for node in nodes:
-                    await node.wait_joined()
-            yield world
-        nursery.cancel_scope.cancel()
+    async with open_plain_nursery() as nursery, AsyncExitStack() as stack:
+        world = World(internet, stack, nursery)
+        if dht_nodes:
+            await world.dht_node(ROUTER)
+            nodes = [await world.dht_node() for _ in range(dht_nodes - 1)]
+            for node in nodes:
+                await node.wait_joined()
+        yield world
 
 
 # peers that misbehave
@@ -240,13 +241,19 @@ async def a_world(seed: int = 1, *, dht_nodes: int = 6, **faults: object) -> Asy
 
 async def silent(stream: Stream) -> None:
     """Takes the connection and never says a word."""
-    await trio.sleep_forever()
+    await _listen_on(stream)
 
 
 async def garbage(stream: Stream) -> None:
     """Says something else."""
     await stream.send_all([random.Random(7).randbytes(5000)])
-    await trio.sleep_forever()
+    await _listen_on(stream)
+
+
+async def _listen_on(stream: Stream) -> None:
+    buffer = memoryview(bytearray(1000))
+    while await stream.receive_into(buffer):
+        pass
 
 
 async def hangs_up(stream: Stream) -> None:
@@ -261,10 +268,12 @@ def metadata_peer(
     `size`: the metadata size that it claims; None: it offers no metadata at all.
     """
 
+    number = next(_numbers)
+
     async def behave(stream: Stream) -> None:
         mine = ExtendedHandshake(ut_metadata=UT_METADATA_ID if size is not None else 0, metadata_size=size)
         connection = PeerConnection(
-            peer_id=b"-XX0000-" + bytes(12), info_hash=None, extended=mine, now=trio.current_time()
+            peer_id=b"-XX0000-%012d" % number, info_hash=None, extended=mine, now=trio.current_time()
         )
         while count := await stream.receive_into(connection.buffer()):
             for event in connection.received(count, trio.current_time()):

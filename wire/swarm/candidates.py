@@ -241,9 +241,10 @@ class Candidates:
             candidate.seed = True
 
     def is_ourselves(self, endpoint: Endpoint) -> None:
-        """It leads back to us: never dialled again. Its host may have other peers."""
+        """It leads back to us: never dialled again, nor counted as found. Its host may have other peers."""
         self._release(endpoint, 0.0, 0.0)
-        if self._candidates.pop(endpoint, None) is not None:
+        if (candidate := self._candidates.pop(endpoint, None)) is not None:
+            self.found -= Counter({candidate.via: 1})
             self._hosts[_key(endpoint)].ports.discard(endpoint.port)
         self._ours[endpoint] = None
         _bound(self._ours, MAX_OURS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from types import SimpleNamespace
 
 import pytest
 import trio
@@ -50,6 +51,11 @@ class FakeNode:
         self.takes_announces = takes_announces
         self.asked: list[tuple[float, bytes, int | None, bool]] = []
         self.open = 0
+        self.endpoints = [Endpoint("80.0.0.1", 7000), Endpoint("::", 7000)]
+        self.external: Endpoint | None = None
+
+    def stats(self):
+        return SimpleNamespace(faces=[SimpleNamespace(external=None), SimpleNamespace(external=self.external)])
 
     def get_peers(self, info_hash, *, announce_port=None, implied_port=False, seed=False):
         self.asked.append((trio.current_time(), info_hash, announce_port, seed))
@@ -182,3 +188,11 @@ async def test_the_dht_cannot_have_us_dial_anywhere(autojump_clock, address, loc
     host, port = address.split(":")
     found = await collect(sources(FakeNode(Endpoint(host, int(port))), local=local), 3)
     assert bool(found) is believed
+
+
+@pytest.mark.parametrize("host", ["80.0.0.1", "2a01::7"])
+async def test_we_are_not_a_peer_of_ourselves(autojump_clock, host):
+    node = FakeNode(Endpoint(host, 7000), Endpoint(host, 7001), GOOD)
+    node.external = Endpoint("2a01::7", 55555)
+    found = await collect(sources(node, port=7000), 5)
+    assert set(found) == {Found(Endpoint(host, 7001), DHT), Found(GOOD, DHT)}
