@@ -245,7 +245,9 @@ class Node:
             family, allow_local = datagrams.endpoint.family, self._allow_local
             if allow_local is None:
                 allow_local = reach(datagrams.endpoint.host) in ("loopback", "private")
-            face = dht.add_face(family, self._id_for(family, saved), now, allow_local=allow_local)
+            face = dht.add_face(
+                family, self._id_for(family, saved), now, allow_local=allow_local, bound=datagrams.endpoint
+            )
             pump = UdpPump(datagrams, settled=self._settle)
             pump.add(face)
             self._pumps.append(pump)
@@ -290,6 +292,8 @@ class Node:
 
     async def _resolve_names(self) -> None:
         def found(endpoints: list[Endpoint]) -> None:
+            if self._closed:  # this task may have its last turn after `_close`
+                return
             self._dht.add_bootstrap(endpoints, trio.current_time(), routers=self._routers)
             self._settle()
 
@@ -307,7 +311,7 @@ class Node:
             await trio.sleep(_SAVE_S)
 
     def _save(self) -> None:
-        if self._state is None or not self._state.owned:
+        if self._state is None or not self._state.owned or self._closed:
             return
         ids: dict[str, tuple[bytes, ...]] = {}
         for face in self._dht.faces:
