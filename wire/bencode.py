@@ -31,6 +31,7 @@ __all__ = [
     "get_list",
     "get_str",
     "raw_item",
+    "split_item",
 ]
 
 Value: TypeAlias = "int | bytes | list[Value] | dict[bytes, Value]"
@@ -106,9 +107,16 @@ def raw_item(data: bytes, key: bytes) -> bytes | None:
     A hash is to be taken of these: re-encoding what was read may give others. Raises BencodeError where `data`
     is no dictionary, or has that key twice, as then two readers could take two values for the one.
     """
+    return split_item(data, key)[0]
+
+
+def split_item(data: bytes, key: bytes) -> tuple[bytes | None, bytes]:
+    """`raw_item`, and the dictionary's bytes without that item, which are still to be read: `decode` tells whether
+    anything follows them."""
     if data[:1] != b"d":
         raise BencodeError("not a bencoded dictionary")
     found: bytes | None = None
+    rest = data
     at = 1
     while data[at : at + 1] != b"e":
         if not data[at : at + 1].isdigit():
@@ -119,8 +127,9 @@ def raw_item(data: bytes, key: bytes) -> bytes | None:
             if found is not None:
                 raise BencodeError(f"the key {key.decode('ascii', 'replace')!r} stands twice in one dictionary")
             found = data[key_end:value_end]
+            rest = data[:at] + data[value_end:]
         at = value_end
-    return found
+    return found, rest
 
 
 def get_int(items: Mapping[bytes, Value], key: bytes) -> int | None:

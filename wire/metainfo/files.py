@@ -99,13 +99,11 @@ class Layout:
         while offset < end:
             index = self._indices[at]
             entry = self.files[index]
-            within = offset - entry.offset
-            taken = min(entry.size - within, end - offset)
-            if taken > 0:  # not so only in the gap before a v2 file, which starts on a piece of its own
-                yield index, within, taken
+            offset = max(offset, entry.offset)  # before a v2 file, which starts on a piece of its own, is a gap
+            taken = min(entry.offset + entry.size, end) - offset
+            if taken > 0:
+                yield index, offset - entry.offset, taken
                 offset += taken
-            elif at + 1 < len(self._starts):
-                offset = self._starts[at + 1]
             at += 1
 
     def pieces_of(self, file_index: int) -> range:
@@ -126,7 +124,7 @@ def decode_name(raw: bytes) -> str:
 
 def shown(text: str, limit: int = 80) -> str:
     """Hostile text as it may go into a message: in quotes, escaped, cut."""
-    return ascii(text if len(text) <= limit else text[: limit - 3] + "...")
+    return repr(text if len(text) <= limit else text[: limit - 3] + "...")
 
 
 def safe_part(name: str, *, windows: bool = _WINDOWS) -> str | None:
@@ -145,13 +143,14 @@ def safe_part(name: str, *, windows: bool = _WINDOWS) -> str | None:
     if name in ("", "."):
         return None
     part = "".join("_" if _unshowable(char) else char for char in _SEPARATORS.sub("_", name))
+    stem = re.split(r"[.:]", part, maxsplit=1)[0]
+    if stem.rstrip(" ").upper() in _DEVICES:
+        raise MetainfoError(f"refused: the file name {shown(name)} is a device's name on Windows")
     if windows:
         part = _WINDOWS_FORBIDDEN.sub("_", part)
     if windows or not part.strip(". "):
         bare = part.rstrip(". ")
         part = bare + "_" * (len(part) - len(bare))
-    if re.split(r"[.:]", part, maxsplit=1)[0].rstrip(" ").upper() in _DEVICES:
-        raise MetainfoError(f"refused: the file name {shown(name)} is a device's name on Windows")
     length = len(part.encode("utf-8"))
     if length > _MAX_PART_BYTES:
         raise MetainfoError(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from wire.bencode import Encodable, Value, decode, encode, get_bytes, get_dict, get_int, get_list, get_str, raw_item
+from wire.bencode import Encodable, Value, decode, encode, get_bytes, get_dict, get_int, get_list, get_str, split_item
 from wire.errors import BencodeError, MetainfoError
 from wire.metainfo.info import Info
 from wire.metainfo.merkle import HASH_BYTES, root_of_layer
@@ -57,8 +57,8 @@ class Torrent:
         if len(data) > MAX_TORRENT_BYTES:
             raise MetainfoError(f"this .torrent has {len(data)} bytes; at most {MAX_TORRENT_BYTES} are read")
         try:
-            items = decode(data)
-            raw_info = raw_item(data, b"info") if isinstance(items, dict) else None
+            raw_info, rest = split_item(data, b"info")
+            items = decode(rest)
         except BencodeError as error:
             raise MetainfoError(f"this is no .torrent: {error}") from None
         if not isinstance(items, dict) or raw_info is None:
