@@ -39,7 +39,8 @@ class Picker:
         self._width = (piece_count + 7) // 8 * 8
         self.full = ((1 << piece_count) - 1) << (self._width - piece_count)
         """The set of all pieces."""
-        self._rng = rng
+        # Its own: asking the system for chance lets go of the interpreter's lock each time.
+        self._rng = random.Random(rng.getrandbits(64))
         self._counters: list[int] = []
         self._seeds = 0
         self._wanted = self.full
