@@ -19,7 +19,8 @@ from wire.swarm.choker import RECHOKE_S, Choker, Contender
 from wire.swarm.meter import Meter
 from wire.swarm.peer import Peer
 from wire.swarm.picker import Picker
-from wire.swarm.requests import BlockId, PieceJob, Requests
+from wire.swarm.pieces import BlockId
+from wire.swarm.requests import PieceJob, Requests
 from wire.swarm.source import DEFAULT_REQQ, MAX_DEPTH, Source
 
 __all__ = ["MAX_QUEUE", "Exchange"]

@@ -6,7 +6,7 @@ from wire.compact import Endpoint
 from wire.peer.connection import PeerConnection
 from wire.peer.pex import PexSender
 from wire.swarm.meter import Meter
-from wire.swarm.requests import BlockId
+from wire.swarm.pieces import BlockId
 from wire.swarm.source import Source
 
 __all__ = ["Peer"]
@@ -25,16 +25,16 @@ class Peer:
         "key",
         "listens_at",
         "metadata_answers",
-        "metadata_counted",
-        "metadata_rejected",
         "pex",
         "queue",
         "ready",
         "refused",
+        "rejected_metadata",
         "source",
         "unchoked_at",
         "up",
         "useful",
+        "without_metadata",
     )
 
     def __init__(self, key: int, endpoint: Endpoint, connection: PeerConnection, now: float, *, dialled: bool) -> None:
@@ -64,6 +64,5 @@ class Peer:
         self.choked_at = now
         self.pex = PexSender(now)
         self.metadata_answers = 0
-        self.metadata_counted = False
-        """It is among `SwarmStats.without_metadata`."""
-        self.metadata_rejected = False
+        self.without_metadata = False
+        self.rejected_metadata = False

@@ -16,9 +16,10 @@ from typing import NamedTuple
 from wire.errors import ProtocolError
 from wire.peer.messages import BLOCK_BYTES
 from wire.swarm.picker import Picker
+from wire.swarm.pieces import BlockId, OpenPiece
 from wire.swarm.source import Source
 
-__all__ = ["BlockId", "OpenPiece", "PieceJob", "Requests"]
+__all__ = ["PieceJob", "Requests"]
 
 MAX_OPEN_BYTES = 128 << 20
 """Buffers of all pieces that are being fetched or stored: about what libtorrent lets wait for its disk."""
@@ -37,9 +38,6 @@ MAX_SUSPECTS = 64
 STEAL_ETA_S = 0.2
 """Who is done sooner than this keeps his blocks in the end game."""
 
-BlockId = tuple[int, int, int]
-"""Index, begin, length."""
-
 
 @dataclass(frozen=True, slots=True)
 class PieceJob:
@@ -47,37 +45,6 @@ class PieceJob:
 
     index: int
     data: memoryview
-
-
-class OpenPiece:
-    """A piece on its way: its buffer, and the state of each of its blocks."""
-
-    __slots__ = ("alone", "buffer", "doubled", "free", "given", "index", "left", "owner", "size", "view")
-
-    def __init__(self, index: int, size: int, *, alone: bool) -> None:
-        self.index = index
-        self.size = size
-        self.alone = alone
-        """Only its owner may give blocks."""
-        self.owner: Source | None = None
-        self.buffer: bytearray | None = None
-        self.view: memoryview | None = None
-        self.doubled: dict[int, list[Source]] = {}
-        """Blocks asked of several, and of whom."""
-        self.free: list[int] = []
-        self.given: list[Source | None] = []
-        self.left = 0
-        self.reset()
-
-    def reset(self) -> None:
-        blocks = -(-self.size // BLOCK_BYTES)
-        self.free = list(range(blocks - 1, -1, -1))
-        self.given = [None] * blocks
-        self.left = blocks
-
-    def block(self, number: int) -> BlockId:
-        begin = number * BLOCK_BYTES
-        return self.index, begin, min(BLOCK_BYTES, self.size - begin)
 
 
 class _Suspect(NamedTuple):

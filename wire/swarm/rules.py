@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from wire.bitfield import Bitfield
 from wire.compact import Endpoint, reach
@@ -22,13 +21,22 @@ from wire.peer import messages as m
 from wire.peer.connection import PeerConnection
 from wire.peer.extended import UT_METADATA_ID, UT_PEX_ID, ExtendedHandshake
 from wire.peer.handshake import SelfConnectionError
-from wire.peer.metadata import FetchEvent, MetadataFetch, MetadataFetched, MetadataServe
 from wire.peer.pex import REACHABLE, SEED, PexPeer
 from wire.swarm.candidates import Candidates
 from wire.swarm.exchange import MAX_QUEUE, Exchange
+from wire.swarm.gather import Gathered, Metadata
 from wire.swarm.peer import Peer
-from wire.swarm.requests import BlockId, PieceJob
-from wire.swarm.stats import SwarmStats
+from wire.swarm.pieces import BlockId
+from wire.swarm.requests import PieceJob
+from wire.swarm.values import (
+    Finished,
+    MetadataComplete,
+    PeerDropped,
+    PieceDone,
+    Settings,
+    SwarmEvent,
+    SwarmStats,
+)
 
 __all__ = ["Finished", "MetadataComplete", "PeerDropped", "PieceDone", "Settings", "Swarm", "SwarmEvent"]
 
@@ -39,61 +47,6 @@ CROSSING_S = 10.0
 """Two connections between the same two peers that were opened within so long have crossed on their way."""
 MAX_OUTBOX_BYTES = 2 << 20
 """A peer that lets so much lie unread is dropped. Haves for 100,000 pieces fit; piece data are not queued so."""
-MAX_METADATA_ROUNDS = 3
-"""Times that a peer may ask for the whole metadata."""
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What a caller may choose about a swarm."""
-
-    max_peers: int = 200
-    """Connections at once, both ways together."""
-    max_dials: int = 50
-    """Dials under way at once."""
-    upload_slots: int = 8
-    """Peers served at once, the optimistic one among them (BEP 3)."""
-    listen_port: int = 0
-    """Our own port, told to peers (BEP 10 `p`); 0 where nobody can dial us."""
-    dht: bool = True
-    """Whether a DHT node lives on that port: told to peers (BEP 5)."""
-    pex: bool = True
-    """Whether addresses are exchanged with peers (BEP 11); never for a private torrent (BEP 27)."""
-    metadata_only: bool = False
-    """Stop at the metadata: no pieces are wanted."""
-
-
-@dataclass(frozen=True, slots=True)
-class MetadataComplete:
-    """The info dictionary came and matches the info-hash."""
-
-    info: Info
-    via: str
-    """The source that named the peer which gave the last of it; "incoming" for a peer that came by itself."""
-
-
-@dataclass(frozen=True, slots=True)
-class PieceDone:
-    """A piece is verified and stored."""
-
-    index: int
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """Every wanted piece is stored."""
-
-
-@dataclass(frozen=True, slots=True)
-class PeerDropped:
-    """A connection is to be closed; `banned` means that the peer lied and is not dialled again."""
-
-    endpoint: Endpoint
-    reason: str
-    banned: bool
-
-
-SwarmEvent = MetadataComplete | PieceDone | Finished | PeerDropped
 
 
 class Swarm:
@@ -123,15 +76,13 @@ class Swarm:
         self._by_id: dict[bytes, Peer] = {}
         self._keys = itertools.count(1)
         self._dials = 0
-        self._fetch: MetadataFetch[Endpoint] = MetadataFetch(info_hash)
-        self._serve: MetadataServe | None = None
         self._exchange: Exchange | None = None
         self._events: list[SwarmEvent] = []
         self._dirty: dict[Peer, None] = {}
+        self._metadata = Metadata(info_hash, self._peers, self._dirty)
         self._dropped: list[Peer] = []
         self._tick_at = now
         self._dialled = self._connected = self._refused = self._timed_out = self._handshake_failed = 0
-        self._without_metadata = self._metadata_rejected = 0
         if info is not None:
             self._know(info)
 
@@ -158,7 +109,7 @@ class Swarm:
         timers = [self._tick_at]
         if self._may_dial() and (dial_at := self.candidates.next_timer(now)) is not None:
             timers.append(dial_at)
-        if self.info is None and (fetch_at := self._fetch.next_timer()) is not None:
+        if (fetch_at := self._metadata.next_timer()) is not None:
             timers.append(fetch_at)
         return min(timers)
 
@@ -173,9 +124,9 @@ class Swarm:
             refused=self._refused,
             timed_out=self._timed_out,
             handshake_failed=self._handshake_failed,
-            without_metadata=self._without_metadata,
-            metadata_rejected=self._metadata_rejected,
-            metadata_hash_failures=self._fetch.hash_failures,
+            without_metadata=self._metadata.without,
+            metadata_rejected=self._metadata.rejected,
+            metadata_hash_failures=self._metadata.hash_failures,
             piece_hash_failures=0 if exchange is None else exchange.hash_failures,
             banned=self.candidates.banned,
             peers=len(ready),
@@ -315,8 +266,7 @@ class Swarm:
                 candidates.ban(peer.listens_at)
         self._dropped.append(peer)
         self._events.append(PeerDropped(peer.endpoint, reason, ban))
-        self._fetch.gone(peer.endpoint)
-        self._ask_metadata(now)
+        self._metadata.gone(peer, now)
         if self._exchange is not None:
             self._exchange.leave(peer, now)
 
@@ -343,7 +293,7 @@ class Swarm:
         if exchange is not None:
             exchange.join(peer, now)
         if not handshake.extended:
-            self._count_without_metadata(peer)
+            self._metadata.missing(peer)
 
     def _replaces(self, peer: Peer, twin: Peer, now: float) -> bool:
         """Of two connections to one peer, both sides must keep the same: that which the lower id dialled (BEP 3)."""
@@ -394,14 +344,11 @@ class Swarm:
             case m.ExtendedReceived():
                 self._on_extended(peer, now)
             case m.MetadataRequest(piece):
-                self._on_metadata_request(peer, piece)
+                self._metadata.answer(peer, piece)
             case m.MetadataData(piece, total_size, data):
-                self._conclude(self._fetch.data(peer.endpoint, piece, total_size, data, now), peer, now)
+                self._conclude(self._metadata.data(peer, piece, total_size, data, now), peer, now)
             case m.MetadataReject(piece):
-                if not peer.metadata_rejected:
-                    peer.metadata_rejected = True
-                    self._metadata_rejected += 1
-                self._conclude(self._fetch.reject(peer.endpoint, piece, now), peer, now)
+                self._conclude(self._metadata.reject(peer, piece, now), peer, now)
             case m.PexReceived(added):
                 self._on_pex(peer, added, now)
             case _:
@@ -439,12 +386,7 @@ class Swarm:
             peer.listens_at = Endpoint(peer.endpoint.host, remote.p)
         if self._exchange is not None:
             self._exchange.limit(peer)
-        if self.info is not None:
-            return
-        if not remote.ut_metadata or remote.metadata_size is None:
-            self._count_without_metadata(peer)
-        elif self._fetch.offer(peer.endpoint, remote.metadata_size, now):
-            self._ask_metadata(now)
+        self._metadata.offered(peer, now)
 
     def _on_pex(self, peer: Peer, added: Iterable[PexPeer], now: float) -> None:
         if not self.settings.pex or (self.info is not None and self.info.private):
@@ -456,41 +398,12 @@ class Swarm:
 
     # --- metadata
 
-    def _count_without_metadata(self, peer: Peer) -> None:
-        if self.info is None and not peer.metadata_counted:
-            peer.metadata_counted = True
-            self._without_metadata += 1
-
-    def _on_metadata_request(self, peer: Peer, piece: int) -> None:
-        block = None if self._serve is None else self._serve.block(piece)
-        if block is None or peer.metadata_answers > MAX_METADATA_ROUNDS * (self._serve_blocks() + 1):
-            peer.connection.metadata_reject(piece)
-        else:
-            assert self._serve is not None
-            peer.metadata_answers += 1
-            peer.connection.metadata_data(piece, self._serve.size, block)
-        self._dirty[peer] = None
-
-    def _serve_blocks(self) -> int:
-        return 0 if self._serve is None else -(-self._serve.size // m.BLOCK_BYTES)
-
-    def _ask_metadata(self, now: float) -> None:
-        if self.info is not None:
-            return
-        for endpoint, piece in self._fetch.assign(now):
-            peer = self._peers.get(endpoint)
-            if peer is not None:
-                peer.connection.metadata_request(piece)
-                self._dirty[peer] = None
-
-    def _conclude(self, events: Iterable[FetchEvent[Endpoint]], peer: Peer, now: float) -> None:
-        for event in events:
-            if isinstance(event, MetadataFetched):
-                peer.useful = True
-                self._understand(event.raw, peer, now)
-            elif event.lied:
-                self._ban(event.peer, event.reason, now)
-        self._ask_metadata(now)
+    def _conclude(self, gathered: Gathered, peer: Peer, now: float) -> None:
+        for endpoint, reason in gathered.liars:
+            self._ban(endpoint, reason, now)
+        if gathered.raw is not None:
+            peer.useful = True
+            self._understand(gathered.raw, peer, now)
 
     def _ban(self, endpoint: Endpoint, reason: str, now: float) -> None:
         peer = self._peers.get(endpoint)
@@ -519,7 +432,7 @@ class Swarm:
 
     def _know(self, info: Info) -> None:
         self.info = info
-        self._serve = MetadataServe(info.raw)
+        self._metadata.known(info.raw)
 
     # --- pieces
 
@@ -601,7 +514,7 @@ class Swarm:
 
     def tick(self, now: float) -> None:
         """Does what time brings."""
-        self._ask_metadata(now)
+        self._metadata.ask(now)
         if now < self._tick_at:
             return
         self._tick_at = now + (TICK_S if self._peers else IDLE_TICK_S)

@@ -21,8 +21,8 @@ from wire.peer.messages import BLOCK_BYTES, Event
 from wire.storage.store import Store
 from wire.swarm.peer import Peer
 from wire.swarm.requests import PieceJob
-from wire.swarm.rules import MetadataComplete, Swarm
-from wire.swarm.stats import SwarmStats
+from wire.swarm.rules import Swarm
+from wire.swarm.values import MetadataComplete, SwarmStats
 
 __all__ = ["SwarmRunner"]
 

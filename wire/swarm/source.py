@@ -6,14 +6,10 @@ begins, and then so many seconds of data.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from wire.compact import Endpoint
 from wire.peer.messages import BLOCK_BYTES
 from wire.swarm.meter import Meter
-
-if TYPE_CHECKING:
-    from wire.swarm.requests import OpenPiece
+from wire.swarm.pieces import OpenPiece
 
 __all__ = ["DEFAULT_REQQ", "MAX_DEPTH", "Source"]
 

@@ -1,11 +1,67 @@
-"""What a swarm counts: the numbers behind progress lines and verdicts. No logic, no I/O."""
+"""What a swarm is told, what it tells, and what it counts: frozen values. No logic, no I/O."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["SwarmStats"]
+from wire.compact import Endpoint
+from wire.metainfo import Info
+
+__all__ = ["Finished", "MetadataComplete", "PeerDropped", "PieceDone", "Settings", "SwarmEvent", "SwarmStats"]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a caller may choose about a swarm."""
+
+    max_peers: int = 200
+    """Connections at once, both ways together."""
+    max_dials: int = 50
+    """Dials under way at once."""
+    upload_slots: int = 8
+    """Peers served at once, the optimistic one among them (BEP 3)."""
+    listen_port: int = 0
+    """Our own port, told to peers (BEP 10 `p`); 0 where nobody can dial us."""
+    dht: bool = True
+    """Whether a DHT node lives on that port: told to peers (BEP 5)."""
+    pex: bool = True
+    """Whether addresses are exchanged with peers (BEP 11); never for a private torrent (BEP 27)."""
+    metadata_only: bool = False
+    """Stop at the metadata: no pieces are wanted."""
+
+
+@dataclass(frozen=True, slots=True)
+class MetadataComplete:
+    """The info dictionary came and matches the info-hash."""
+
+    info: Info
+    via: str
+    """The source that named the peer which gave the last of it; "incoming" for a peer that came by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class PieceDone:
+    """A piece is verified and stored."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """Every wanted piece is stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerDropped:
+    """A connection is to be closed; `banned` means that the peer lied and is not dialled again."""
+
+    endpoint: Endpoint
+    reason: str
+    banned: bool
+
+
+SwarmEvent = MetadataComplete | PieceDone | Finished | PeerDropped
 
 
 @dataclass(frozen=True, slots=True)

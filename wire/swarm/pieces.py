@@ -1,0 +1,46 @@
+"""One piece on its way: its buffer, and the state of each of its blocks. A value; `requests` keeps its rules."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from wire.peer.messages import BLOCK_BYTES
+
+if TYPE_CHECKING:
+    from wire.swarm.source import Source
+
+__all__ = ["BlockId", "OpenPiece"]
+
+BlockId = tuple[int, int, int]
+"""Index, begin, length."""
+
+
+class OpenPiece:
+    """A piece on its way: its buffer, and the state of each of its blocks."""
+
+    __slots__ = ("alone", "buffer", "doubled", "free", "given", "index", "left", "owner", "size", "view")
+
+    def __init__(self, index: int, size: int, *, alone: bool) -> None:
+        self.index = index
+        self.size = size
+        self.alone = alone
+        """Only its owner may give blocks."""
+        self.owner: Source | None = None
+        self.buffer: bytearray | None = None
+        self.view: memoryview | None = None
+        self.doubled: dict[int, list[Source]] = {}
+        """Blocks asked of several, and of whom."""
+        self.free: list[int] = []
+        self.given: list[Source | None] = []
+        self.left = 0
+        self.reset()
+
+    def reset(self) -> None:
+        blocks = -(-self.size // BLOCK_BYTES)
+        self.free = list(range(blocks - 1, -1, -1))
+        self.given = [None] * blocks
+        self.left = blocks
+
+    def block(self, number: int) -> BlockId:
+        begin = number * BLOCK_BYTES
+        return self.index, begin, min(BLOCK_BYTES, self.size - begin)
