@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from itertools import chain, zip_longest
 
 from kademlia_bt.contact import Contact
-from kademlia_bt.events import Answered, DhtEvent, DhtStats, LookupDone, Unanswered
+from kademlia_bt.events import Answered, DhtEvent, DhtStats, LookupDone, PeersFound, Unanswered
 from kademlia_bt.face import Face
 from kademlia_bt.lookup import Lookup
-from kademlia_bt.lookups import LookupKind
+from kademlia_bt.lookups import GetPeers, LookupKind
 from kademlia_bt.peer_store import PeerStore
 from kademlia_bt.questions import Question, QuestionKind
 from kademlia_bt.tokens import Tokens
@@ -65,7 +65,15 @@ class Dht:
         """In the order they were added."""
         return self._faces
 
-    def add_face(self, family: Family, node_id: bytes | None, now: float, *, allow_local: bool = False) -> Face:
+    def add_face(
+        self,
+        family: Family,
+        node_id: bytes | None,
+        now: float,
+        *,
+        allow_local: bool = False,
+        bound: Endpoint | None = None,
+    ) -> Face:
         """Adds a socket's DHT.
 
         Args:
@@ -74,11 +82,12 @@ class Dht:
                 address is known and the id does not fit it (BEP 42).
             now: Monotonic seconds.
             allow_local: Talks to loopback and private addresses too; else datagrams from there are dropped.
+            bound: Where its socket is bound, if that is known; a wildcard says only its port.
         """
         if node_id is not None and len(node_id) != ID_BYTES:
             raise MisuseError(f"a node id is {ID_BYTES} bytes long, not {len(node_id)}")
         store = self._stores.setdefault(family, PeerStore(family, self._rng))
-        face = Face(self, family, node_id, store, self._rng, now, allow_local=allow_local)
+        face = Face(self, family, node_id, store, self._rng, now, allow_local=allow_local, bound=bound)
         self._faces.append(face)
         for each in self._faces:
             each.responder.serve([other.table for other in self._faces])
@@ -123,6 +132,8 @@ class Dht:
         lookup = Lookup(kind, now)
         for face in self._faces:
             face.seeker.begin(lookup, now)
+        if isinstance(kind, GetPeers):
+            self._look_at_home(lookup, kind, now)
         for face in self._faces:
             self.advance(lookup, face, now)
         return lookup
@@ -201,16 +212,39 @@ class Dht:
         if lookup.done:
             return
         face.seeker.drive(lookup, now)
-        walks = [walk for each in self._faces if (walk := each.seeker.walk_of(lookup)) is not None]
-        if any(not walk.done and not walk.is_idle for walk in walks):
-            return
-        if any(walk.done for walk in walks) or now - lookup.started_at >= _PATIENCE_S:
+        done = busy = hopeful = 0
+        for each in self._faces:
+            walk = each.seeker.walk_of(lookup)
+            if walk is None:
+                continue
+            done += walk.done
+            if not walk.done and not walk.is_idle:
+                busy += 1
+                hopeful += not each.keeper.is_cut_off or walk.has_answers
+        # A family that leads nowhere on this machine, as IPv6 often does, is not waited for.
+        if (done and not hopeful) or (not busy and now - lookup.started_at >= _PATIENCE_S):
             self._finish(lookup, now, cancelled=False)
 
     def sweep(self, now: float) -> None:
         """Forgets what is over in the shared stores."""
         for store in self._stores.values():
             store.sweep(now)
+
+    def _look_at_home(self, lookup: Lookup, kind: GetPeers, now: float) -> None:
+        """Peers that announced themselves to us are found at once; and whoever asks us is told of ourselves.
+
+        So that a network of two works, where each is all that the other can ask.
+        """
+        peers: list[Endpoint] = []
+        for face in self._faces:
+            store = self._stores[face.family]
+            own = face.own_peer(kind.announce_port) if kind.stores else None
+            peers += [peer for peer in store.peers_of(kind.info_hash, now) if peer != own]
+            if own is not None:
+                store.add(kind.info_hash, own.compact(), now, seed=kind.seed)
+        found = lookup.new_peers(peers)
+        if found:
+            self.tell(PeersFound(lookup, found, None))
 
     def _finish(self, lookup: Lookup, now: float, *, cancelled: bool) -> None:
         if lookup.done:

@@ -30,9 +30,9 @@ __all__ = [
     "Unanswered",
 ]
 
-Failure = Literal["timed_out", "refused", "wrong_id", "bad_answer", "no_route", "cancelled"]
-"""Why a question has no answer. `refused` is a KRPC error; `no_route`: no face of that address family, or an address
-that this DHT does not talk to."""
+Failure = Literal["timed_out", "refused", "no_route", "cancelled"]
+"""Why a question has no answer. `refused`: the node sent a KRPC error. `no_route`: there is no face of that address
+family, or it does not talk to such an address. `cancelled` never comes from here: it is for a shell that closes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,8 @@ class PeersFound:
 
     lookup: Lookup
     endpoints: tuple[Endpoint, ...]
-    via: Endpoint
+    via: Endpoint | None
+    """The node that named them; None where they had announced themselves to us."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from kademlia_bt.responder import Responder
 from kademlia_bt.seeker import Seeker
 from kademlia_bt.table import K, Table
 from kademlia_bt.votes import AddressVotes
-from wire.compact import Endpoint, Family
+from wire.compact import Endpoint, Family, reach
 from wire.errors import ProtocolError
 from wire.limits import TokenBucket
 
@@ -38,6 +38,8 @@ __all__ = ["Face"]
 _KRPC_FIRST_BYTE = ord("d")
 _MIN_BYTES = 20
 """Shorter than the shortest message."""
+_MAX_BYTES = 8_192
+"""Nobody sends more than 1,500 on purpose; a larger datagram only costs time."""
 
 _PER_IP_LIMIT = 5.0
 _LOCAL_PER_IP_LIMIT = 1_000.0
@@ -65,11 +67,13 @@ class Face:
         now: float,
         *,
         allow_local: bool,
+        bound: Endpoint | None,
     ) -> None:
         config = dht.config
         self.family = family
         self.node_id = node_id or random_id(rng)
         self.allow_local = allow_local
+        self.bound = bound
         self.border = Border(family, allow_local)
         self.table = Table(family, self.node_id)
         self.keeper = Keeper(self.table, rng, now)
@@ -128,7 +132,7 @@ class Face:
     def receive(self, data: bytes, address: Endpoint, now: float) -> None:
         """Takes a datagram; never raises for what is in it."""
         self.received_bytes += len(data)
-        if len(data) < _MIN_BYTES or not self.border.talks_to(address):
+        if not _MIN_BYTES <= len(data) <= _MAX_BYTES or not self.border.talks_to(address):
             self.dropped += 1
             return
         try:
@@ -186,6 +190,19 @@ class Face:
         known = dict.fromkeys(node.contact for node in nodes)
         known.update(dict.fromkeys(reversed(self.keeper.remembered)))
         return list(known)
+
+    def own_peer(self, port: int | None) -> Endpoint | None:
+        """Where we are to be reached as a peer: on `port`, or, where it is None, on the UDP port. None if unknown."""
+        bound, external = self.bound, self.external
+        if bound is not None and reach(bound.host) != "unspecified":
+            host = bound.host
+        elif external is not None:
+            host = external.host
+        else:
+            return None
+        if port is None:
+            port = bound.port if bound is not None else 0
+        return Endpoint(host, port) if port else None
 
     def own_lookup_ended(self, lookup: Lookup, now: float) -> None:
         """A lookup of the table's own has ended."""

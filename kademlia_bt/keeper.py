@@ -51,6 +51,8 @@ class Keeper:
         self._join_again = False
         self._refreshing = False
         self.joined = False
+        self.is_cut_off = False
+        """Whether the last try to join met nobody."""
 
     @property
     def remembered(self) -> list[Contact]:
@@ -133,6 +135,7 @@ class Keeper:
         good = self._table.good(now)
         news = bool(good) and not self.joined
         self.joined = bool(good)
+        self.is_cut_off = not good
         if self._join_again:
             self._join_again = False
             self._join_at = now

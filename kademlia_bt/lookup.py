@@ -35,7 +35,7 @@ _PARALLEL = 4
 _MAX_PARALLEL = 10
 """A walk that meets silence asks more at once, up to this."""
 _MAX_STARTERS_AT_ONCE = 6
-_MAX_CANDIDATES = 160
+_MAX_CANDIDATES = 100
 _MAX_PEERS = 10_000
 """Of one lookup; a swarm keeps fewer."""
 
@@ -108,7 +108,7 @@ class Walk:
         self._candidates: list[Candidate] = []
         self._starters: dict[Endpoint, Candidate] = {}
         self._known: set[Endpoint] = set()
-        self._networks: set[bytes] = set()
+        self._networks: set[str | bytes] = set()
         self._silences = 0
         self._writers: list[Candidate] | None = None
 
@@ -120,7 +120,13 @@ class Walk:
     @property
     def is_thin(self) -> bool:
         """Whether fewer than 8 live candidates are known."""
-        return sum(candidate.state is not State.FAILED for candidate in self._candidates) < K
+        failed = [candidate.state for candidate in self._candidates].count(State.FAILED)
+        return len(self._candidates) - failed < K
+
+    @property
+    def has_answers(self) -> bool:
+        """Whether anybody has answered."""
+        return any(c.state is State.ANSWERED for c in (*self._candidates, *self._starters.values()))
 
     @property
     def closest(self) -> list[Contact]:
@@ -143,7 +149,7 @@ class Walk:
         if self._writers is not None:
             return []
         slots = min(_PARALLEL + self._silences, _MAX_PARALLEL)
-        slots -= sum(candidate.state is State.ASKED for candidate in self._candidates)
+        slots -= [candidate.state for candidate in self._candidates].count(State.ASKED)
         chosen: list[Candidate] = []
         for candidate in self._closest_open():
             if len(chosen) >= slots:

@@ -16,8 +16,8 @@ __all__ = ["ID_BITS", "fits", "is_secure", "make_node_id", "number", "random_id"
 
 ID_BITS = ID_BYTES * 8
 
-_MASK_V4 = bytes.fromhex("030f3fff")
-_MASK_V6 = bytes.fromhex("0103070f1f3f7fff")
+_MASK_V4 = 0x030F3FFF
+_MASK_V6 = 0x0103070F1F3F7FFF
 """Which bits of an address its node ids depend on (BEP 42): the low ones of each byte, as few hold the high ones."""
 
 
@@ -44,10 +44,10 @@ def random_id_sharing(own: bytes, bits: int, rng: random.Random) -> bytes:
 
 
 def _crc(ip: bytes, r: int) -> int:
-    mask = _MASK_V4 if len(ip) == 4 else _MASK_V6
-    masked = bytearray(a & b for a, b in zip(ip, mask, strict=False))  # of an IPv6 address, the first 8 bytes count
-    masked[0] |= r << 5
-    return crc32c(bytes(masked))
+    if len(ip) == 4:
+        return crc32c((int.from_bytes(ip, "big") & _MASK_V4 | r << 29).to_bytes(4, "big"))
+    # Of an IPv6 address the first half counts: the rest is the owner's to choose.
+    return crc32c((int.from_bytes(ip[:8], "big") & _MASK_V6 | r << 61).to_bytes(8, "big"))
 
 
 def make_node_id(ip: bytes, rng: random.Random) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from array import array
 
-from wire.compact import Family
+from wire.compact import Endpoint, Family
 
 __all__ = ["MAX_PEERS_PER_TORRENT", "MAX_TORRENTS", "PEER_LIFE_S", "PeerStore"]
 
@@ -92,6 +92,14 @@ class PeerStore:
         start = self._rng.randrange(count) * self._width
         window = swarm.entries[start : start + limit * self._width]
         return bytes(window + swarm.entries[: limit * self._width - len(window)])
+
+    def peers_of(self, info_hash: bytes, now: float) -> list[Endpoint]:
+        """All peers of a torrent."""
+        entries = self.sample(info_hash, MAX_PEERS_PER_TORRENT, now)
+        start = len(self._prefix)
+        return [
+            Endpoint.from_compact(entries[at + start : at + self._width]) for at in range(0, len(entries), self._width)
+        ]
 
     def sweep(self, now: float) -> None:
         """Forgets what is over."""

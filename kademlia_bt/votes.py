@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from wire.compact import IPV6, Endpoint, reach
+from wire.compact import Endpoint, reach
 
 __all__ = ["VOTES_NEEDED", "AddressVotes", "network_of"]
 
@@ -14,9 +14,9 @@ _MAX_VOTERS = 32
 """The latest voices count, so that a real change of address gets its majority."""
 
 
-def network_of(endpoint: Endpoint) -> bytes:
-    """What is likely one owner's: the /24 of an IPv4 address, the /64 of an IPv6 one."""
-    return endpoint.ip[:8] if endpoint.family is IPV6 else endpoint.ip[:3]
+def network_of(endpoint: Endpoint) -> str | bytes:
+    """A key for what is likely one owner's: the /24 of an IPv4 address, the /64 of an IPv6 one."""
+    return endpoint.ip[:8] if ":" in endpoint.host else endpoint.host.rpartition(".")[0]
 
 
 class AddressVotes:
@@ -25,7 +25,7 @@ class AddressVotes:
     def __init__(self) -> None:
         self.agreed: Endpoint | None = None
         """The address, and the port that most recently came with it."""
-        self._voices: dict[bytes, Endpoint] = {}
+        self._voices: dict[str | bytes, Endpoint] = {}
 
     def vote(self, seen: Endpoint, voter: Endpoint) -> bool:
         """Takes a voice; True where it changed the agreed address."""

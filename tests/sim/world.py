@@ -100,7 +100,7 @@ class World:
                 host = f"{20 + index // 65536}.{index // 256 % 256}.{index % 256}.7"
             endpoint = Endpoint(host, 6881)
             fitting = node_id or make_node_id(endpoint.ip, self.rng)
-            face = node.dht.add_face(family, fitting, self.now, allow_local=reach(host) != "global")
+            face = node.dht.add_face(family, fitting, self.now, allow_local=reach(host) != "global", bound=endpoint)
             node.faces[endpoint] = face
             self._at[endpoint] = node
         if bootstrap:
