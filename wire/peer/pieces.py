@@ -72,8 +72,7 @@ class RemotePieces:
         told = self._declared or bool(self._haves)
         if self._haves:
             width = (count + 7) // 8
-            if len(self._haves) > width:
-                raise ProtocolError("the peer has a piece that the torrent does not have")
+            # If one of them is beyond the last piece, this is too long, or has spare bits set.
             has |= Bitfield.from_bytes(self._haves.ljust(width, b"\0"), count)
         self.count = count
         self.has = has

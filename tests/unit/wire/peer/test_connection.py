@@ -385,6 +385,16 @@ def test_keep_alives_go_out_while_nothing_else_does() -> None:
     assert len(gaps) >= 9
 
 
+def test_no_keep_alive_where_something_was_sent_just_before() -> None:
+    connection = opened()
+    connection.have(1)
+    sent(connection)
+    connection.tick(50.0)
+    assert sent(connection) == b""
+    connection.tick(100.0)
+    assert sent(connection) == bytes(4)
+
+
 def test_no_keep_alive_while_other_messages_go_out() -> None:
     connection = opened()
     out = b""
