@@ -264,6 +264,8 @@ async def _saying(text: Callable[[], str]) -> AsyncIterator[None]:
 
 
 def _joining(stats: DhtStats) -> str:
+    if not stats.routers_tried and not stats.nodes_asked:
+        return "no node to start from is known yet; others may come, or their names are still being resolved"
     return (
         f"{stats.routers_answered} of {stats.routers_tried} first nodes answered, "
         f"{stats.nodes_answered} of {stats.nodes_asked} questions in all"

@@ -76,8 +76,15 @@ def size(text: str) -> int:
 
 
 def host_port(text: str) -> tuple[str, int]:
-    """`parse_host_port` as the parser of a typer option; the host may be a name."""
-    return _option_value(parse_host_port, text)
+    """Where to reach somebody, as the parser of a typer option: `parse_host_port` without port 0; a name will do."""
+
+    def parse(text: str) -> tuple[str, int]:
+        host, port = parse_host_port(text)
+        if not port:
+            raise MisuseError(f"{text!r}: nobody can be reached at port 0")
+        return host, port
+
+    return _option_value(parse, text)
 
 
 def endpoint(text: str) -> Endpoint:
