@@ -10,6 +10,7 @@ from __future__ import annotations
 import fnmatch
 import random
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from magnet.status import TorrentStatus
 from magnet.vault import Vault
 from magnet.verdict import Counts, DownloadError, Phase, ResolveError, Verdict, decide
 from wire.compact import Endpoint
-from wire.errors import DiskError, MetainfoError, MisuseError, WireError
+from wire.errors import DiskError, MetainfoError, MisuseError, NetworkError, WireError
 from wire.ids import InfoHash
 from wire.limits import TokenBucket
 from wire.metainfo import Info, Torrent
@@ -341,6 +342,8 @@ class TorrentHandle:
                 nursery.start_soon(self._feed)
                 nursery.start_soon(self._sources.run)
                 nursery.start_soon(self._exchange)
+                if self._shared.node is not None:
+                    nursery.start_soon(self._introduce, self._shared.node)
             if known is None:
                 known = self._torrent_of(await self.runner.metadata())
                 self._know(known, self.runner.metadata_via or PEER)
@@ -388,6 +391,15 @@ class TorrentHandle:
             if len(self._known) < _MAX_KNOWN:
                 self._known.add(found.endpoint)
             self.runner.found([found.endpoint], found.via)
+
+    async def _introduce(self, node: Node) -> None:
+        """Tells the DHT of nodes that the torrent or its peers name (BEP 5)."""
+        for host, port in self._task.torrent.nodes if self._task.torrent is not None else ():
+            with suppress(NetworkError):
+                for endpoint in await self._shared.network.resolve(host, port):
+                    node.add_node(endpoint)
+        async for endpoint in self.runner.nodes:
+            node.add_node(endpoint)
 
     async def _watch(self) -> None:
         """Gives up when nothing new comes any more, or when the time for the whole is over."""

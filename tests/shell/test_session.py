@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 import trio
@@ -10,7 +11,7 @@ import trio
 import magnet
 from magnet import Checked, Finished, MetadataReady, Phase, Verdict
 from magnet.resolver import resolving
-from tests.shell.kit import Store, Stores, a_world, link_of, make_torrent
+from tests.shell.kit import ROUTER, Store, Stores, a_world, link_of, make_torrent
 from wire.compact import Endpoint
 from wire.errors import MisuseError, NetworkError, ProtocolError
 
@@ -329,6 +330,21 @@ async def test_a_port_in_use_is_one_error_and_leaves_nothing_open(autojump_clock
             socket.close()
             assert not host.listeners
             assert not host.udp_sockets
+
+
+async def test_the_dht_is_joined_by_nodes_that_a_peer_or_a_torrent_names(autojump_clock):
+    async with a_world() as world:
+        seeder = await world.seeder(ONE, ONE_DATA)
+        by_peer = await world.session(bootstrap=())
+        await by_peer.add(link_of(ONE, seeder))
+        by_torrent = await world.session(bootstrap=())
+        await by_torrent.add(replace(MANY, nodes=(("nowhere.example", 1), (ROUTER, 6881))))
+        alone = await world.session(bootstrap=())
+        await alone.add(MANY)
+        await trio.sleep(30)
+        assert by_peer.node.joined
+        assert by_torrent.node.joined
+        assert not alone.node.joined
 
 
 async def test_errors_come_out_of_a_session_as_themselves(autojump_clock):

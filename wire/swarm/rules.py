@@ -31,6 +31,7 @@ from wire.swarm.requests import PieceJob
 from wire.swarm.values import (
     Finished,
     MetadataComplete,
+    NodeNamed,
     PeerDropped,
     PieceDone,
     Settings,
@@ -351,6 +352,8 @@ class Swarm:
                 self._conclude(self._metadata.reject(peer, piece, now), peer, now)
             case m.PexReceived(added):
                 self._on_pex(peer, added, now)
+            case m.Port(port):
+                self._events.append(NodeNamed(Endpoint(peer.endpoint.host, port)))
             case _:
                 if self._exchange is not None:
                     self._trade(self._exchange, peer, event, now)
@@ -378,7 +381,7 @@ class Swarm:
             case m.Reject(index, begin, _):
                 exchange.rejected(peer, index, begin, now)
             case _:
-                pass  # advice (BEP 6) and DHT ports that nobody here uses
+                pass  # advice (BEP 6) that nobody here uses
 
     def _on_extended(self, peer: Peer, now: float) -> None:
         remote = peer.connection.remote

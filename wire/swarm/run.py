@@ -7,6 +7,7 @@ slow peers stop their own uploads (bounded outboxes).
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 
 import trio
 
@@ -22,7 +23,7 @@ from wire.storage.store import Store
 from wire.swarm.peer import Peer
 from wire.swarm.requests import PieceJob
 from wire.swarm.rules import Swarm
-from wire.swarm.values import MetadataComplete, SwarmStats
+from wire.swarm.values import MetadataComplete, NodeNamed, SwarmStats
 
 __all__ = ["SwarmRunner"]
 
@@ -30,6 +31,7 @@ STORES_AT_ONCE = 4
 """Pieces hashed and written at once: threads beyond the cores only fight for them."""
 MIN_PAUSE_S = 0.002
 """Between two looks at the timers, so that a timer in the past cannot make a busy loop."""
+MAX_NODES_WAITING = 64
 UNLIMITED_BYTES = 1 << 30
 
 
@@ -53,6 +55,8 @@ class SwarmRunner:
         self.swarm = swarm
         self.metadata_via: str | None = None
         """The source that named the peer which gave the metadata; None before, and where it was known already."""
+        self._nodes, self.nodes = trio.open_memory_channel[Endpoint](MAX_NODES_WAITING)
+        """DHT nodes that peers name, for whoever wants them; what nobody takes is lost."""
         self._network = network
         self._down = down
         self._up = up
@@ -159,6 +163,9 @@ class SwarmRunner:
             if isinstance(event, MetadataComplete):
                 self.metadata_via = event.via
                 self._understood.set()
+            elif isinstance(event, NodeNamed):
+                with suppress(trio.WouldBlock, trio.BrokenResourceError):
+                    self._nodes.send_nowait(event.endpoint)
         if swarm.broken is not None:
             self._understood.set()
         if swarm.finished:

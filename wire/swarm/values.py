@@ -8,7 +8,16 @@ from dataclasses import dataclass
 from wire.compact import Endpoint
 from wire.metainfo import Info
 
-__all__ = ["Finished", "MetadataComplete", "PeerDropped", "PieceDone", "Settings", "SwarmEvent", "SwarmStats"]
+__all__ = [
+    "Finished",
+    "MetadataComplete",
+    "NodeNamed",
+    "PeerDropped",
+    "PieceDone",
+    "Settings",
+    "SwarmEvent",
+    "SwarmStats",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +70,14 @@ class PeerDropped:
     banned: bool
 
 
-SwarmEvent = MetadataComplete | PieceDone | Finished | PeerDropped
+@dataclass(frozen=True, slots=True)
+class NodeNamed:
+    """A peer says that a DHT node lives beside it (BEP 5)."""
+
+    endpoint: Endpoint
+
+
+SwarmEvent = MetadataComplete | PieceDone | Finished | PeerDropped | NodeNamed
 
 
 @dataclass(frozen=True, slots=True)
