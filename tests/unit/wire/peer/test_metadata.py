@@ -180,6 +180,18 @@ def test_only_some_tries_go_on_side_by_side() -> None:
     assert [peer for peer, _ in fetch.assign(3.0)] == [4, 5, 6, 7]
 
 
+def test_who_rejects_makes_room_at_once() -> None:
+    fetch: MetadataFetch[int] = MetadataFetch(INFO_HASH)
+    for peer in range(20):
+        fetch.offer(peer, 100 + peer, 0.0)
+    asked = []
+    while requests := fetch.assign(0.0):
+        asked += [peer for peer, _ in requests]
+        for peer, piece in requests:
+            fetch.reject(peer, piece, 0.0)
+    assert asked == list(range(20))
+
+
 def test_liars_that_keep_everybody_waiting_cannot_hold_all_places() -> None:
     """Twenty that drip a block every two seconds, for a large size of their own each."""
     fetch: MetadataFetch[str] = MetadataFetch(INFO_HASH)
