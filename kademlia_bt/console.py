@@ -180,6 +180,8 @@ def hide_tracebacks(name: str) -> None:
         return
 
     def hook(kind: type[BaseException], error: BaseException, _: object) -> None:
+        if isinstance(error, KeyboardInterrupt):
+            return  # so early that nothing had begun: the interpreter ends as by the signal
         leaf = next(_leaves(error))
         complain(
             name,

@@ -188,3 +188,15 @@ def test_a_reader_that_leaves_is_no_error() -> None:
         process.stdout.close()
         assert process.stderr.read() == ""
         assert process.wait(10) == 130
+
+
+def test_help_and_errors_come_without_loading_a_node() -> None:
+    program = (
+        "import sys; from kademlia_bt.console import run_app; from kademlia_bt.cli import app\n"
+        "assert run_app(app, 'kademlia-bt', ['run', '--nonsense']) == 2\n"
+        "assert 'trio' not in sys.modules, 'trio was loaded'\n"
+        "from kademlia_bt import Node\n"
+        "assert 'trio' in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (0, 1), done.stderr
