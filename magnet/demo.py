@@ -40,6 +40,8 @@ _LOOPBACK = Endpoint("127.0.0.1", 0)
 _LIMIT_S = 120.0
 """Far more than it takes anywhere; a demo must not hang."""
 _PATIENCE_S = 30.0
+_SILENT_S = 2.0
+"""A search that is over by then needs no line that it goes on."""
 _WRITE_BYTES = 1 << 20
 _SEED = 20080305
 """Of the generated files: every run shares the same bytes, so the info-hash is the same too."""
@@ -156,7 +158,8 @@ async def _download(stages: _Stages, handle: TorrentHandle) -> None:
     def look() -> None:
         status = handle.status()
         _tell_search(stages, status, told)
-        stages.reporter.progress(status)
+        if status.size is not None or status.elapsed_s > _SILENT_S:
+            stages.reporter.progress(status)
 
     async with ticking(look):
         torrent = await handle.metadata()

@@ -33,6 +33,7 @@ _SEEDING_LINE_EVERY_S = 60.0
 _JSON_EVERY_S = 1.0
 _BAR_CELLS = 8
 _NAME_MIN_CELLS = 8
+_HASH_CHARS = 12
 _NAME_CHARS = 32
 """Of a name in the bar; the whole name stands in the line that announces the metadata."""
 
@@ -254,11 +255,12 @@ class BarReporter(PlainReporter):
         if checking:
             cells.append(Text("checking what is there", style="dim"))
         else:
-            cells.append(Text(f"{format_size(status.down_rate)}/s", style="green"))
-            cells.append(Text(f"{format_size(status.done)} / {format_size(status.size)}", style="cyan"))
-            cells.append(Text(_n(status.peers, "peer"), style="dim"))
-            if status.eta_s is not None:
-                cells.append(Text(f"{format_duration(status.eta_s)} left", style="dim"))
+            # Padded, so that the bar does not jump as the numbers grow.
+            cells.append(Text(f"{format_size(status.down_rate) + '/s':>10}", style="green"))
+            cells.append(Text(f"{format_size(status.done):>8} / {format_size(status.size)}", style="cyan"))
+            cells.append(Text(f"{_n(status.peers, 'peer'):>7}", style="dim"))
+            left = "" if status.eta_s is None else f"{format_duration(status.eta_s)} left"
+            cells.append(Text(f"{left:>11}", style="dim"))
         name = Text(one_line(status.name or status.info_hash))
         room = self._console.width - 1 - _BAR_CELLS - 1
         while len(cells) > 2 and sum(cell.cell_len + 1 for cell in cells) + _NAME_MIN_CELLS > room:
@@ -390,26 +392,24 @@ def failed_event(error: MagnetError, subject: str | None) -> Mapping[str, object
 
 def progress_line(status: TorrentStatus) -> str:
     """One line on how a torrent stands."""
-    name = status.name or str(status.info_hash)
+    name = _label(status)
     if (
         status.size is None
         or status.phase is Phase.CHECKING
         or (status.phase is Phase.DOWNLOADING and not status.peers)
     ):
         at = f"{status.progress:.0%}, " if status.size and status.phase is Phase.DOWNLOADING else ""
-        return f"{_shortened(name)}: {at}{waiting_line(status)} ({format_duration(status.elapsed_s)})"
+        return f"{name}: {at}{waiting_line(status)} ({format_duration(status.elapsed_s)})"
     if status.phase is Phase.SEEDING:
         return (
-            f"{_shortened(name)}: seeding to {_n(status.peers, 'peer')}, "
+            f"{name}: seeding to {_n(status.peers, 'peer')}, "
             f"{format_size(status.up_rate)}/s up, {format_size(status.uploaded)} sent"
         )
     if status.down_rate < 1:
-        return (
-            f"{_shortened(name)}: {status.progress:.0%}, {waiting_line(status)} ({format_duration(status.elapsed_s)})"
-        )
+        return f"{name}: {status.progress:.0%}, {waiting_line(status)} ({format_duration(status.elapsed_s)})"
     left = f", {format_duration(status.eta_s)} left" if status.eta_s is not None else ""
     return (
-        f"{_shortened(name)}: {status.progress:.0%} of {format_size(status.size)}, "
+        f"{name}: {status.progress:.0%} of {format_size(status.size)}, "
         f"{format_size(status.down_rate)}/s from {_n(status.peers, 'peer')}{left}"
     )
 
@@ -433,7 +433,7 @@ def batch_line(finished: int, failed: int, total: int, working: Sequence[Torrent
     if not working:
         return head
     oldest = max(working, key=lambda status: status.elapsed_s)
-    return f"{head}; {_shortened(oldest.name or str(oldest.info_hash))}: {waiting_line(oldest)}"
+    return f"{head}; {_label(oldest)}: {waiting_line(oldest)}"
 
 
 def done_line(status: TorrentStatus) -> str:
@@ -467,12 +467,20 @@ def _file_count(torrent: Torrent) -> int:
     return sum(not entry.pad for entry in torrent.info.files)
 
 
-def _shortened(text: str) -> str:
-    return text if len(text) <= _NAME_CHARS else text[: _NAME_CHARS - 1] + "…"
+def _label(status: TorrentStatus) -> str:
+    """The name, as far as it fits, or the beginning of the hash, which is enough to tell torrents apart."""
+    if status.name is None:
+        return f"{status.info_hash}"[:_HASH_CHARS]
+    return status.name if len(status.name) <= _NAME_CHARS else status.name[: _NAME_CHARS - 1] + "…"
 
 
 def _n(count: int, one: str) -> str:
     return f"{count} {one}" if count == 1 else f"{count} {one}s"
 
 
+_ORIGINS = {
+    "dht": "by the DHT",
+    "peer": "from the given peer",
+    "incoming": "from a peer that connected to us",
+}
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
