@@ -11,7 +11,6 @@ Blocks are the hot path: they are read where the kernel put them and handed on a
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
 
 from wire.bitfield import Bitfield
 from wire.errors import MisuseError, ProtocolError
@@ -25,10 +24,11 @@ from wire.peer.extended import (
     MetadataMessage,
 )
 from wire.peer.handshake import HANDSHAKE_BYTES, Handshake, SelfConnectionError, check_start, client_of
-from wire.peer.messages import Buffer, Event
+from wire.peer.messages import Event
 from wire.peer.pex import PexMessage
 from wire.peer.pieces import RemotePieces
 from wire.peer.receive_buffer import ReceiveBuffer
+from wire.peer.speaker import Speaker
 
 __all__ = ["Event", "PeerConnection", "TimedOut"]
 
@@ -54,7 +54,7 @@ class TimedOut(enum.Enum):
     IDLE = "nothing came for 3 minutes"
 
 
-class PeerConnection:
+class PeerConnection(Speaker):
     """The state machine of one peer connection. After a ProtocolError it must not be used any more.
 
     Dialling side: `info_hash` is what we want; our handshake lies in `outgoing()` at once.
@@ -65,30 +65,18 @@ class PeerConnection:
 
     __slots__ = (
         "_buffer",
-        "_extended_spoken",
         "_heard_at",
         "_keep_alive_at",
         "_last_block_at",
         "_opening_ends_at",
         "_our_dht",
         "_our_id",
-        "_ours",
-        "_out",
         "_pex_ignored_until",
         "_pieces",
-        "_spoke",
-        "_tail",
-        "am_choking",
-        "am_interested",
-        "dht",
-        "fast",
         "info_hash",
-        "open",
-        "outgoing_bytes",
         "peer_choking",
         "peer_id",
         "peer_interested",
-        "remote",
     )
 
     def __init__(
@@ -104,28 +92,15 @@ class PeerConnection:
         """`peer_id` is ours; `extended` is what we say of ourselves; `dht`: we have a DHT node."""
         if len(peer_id) != ID_BYTES or (info_hash is not None and len(info_hash) != ID_BYTES):
             raise MisuseError("a peer id and an info-hash in a handshake are 20 bytes long")
-        self.am_choking = True
-        self.am_interested = False
+        super().__init__(extended)
         self.peer_choking = True
         self.peer_interested = False
-        self.remote = ExtendedHandshake()
-        """Everything that the peer has said in extended handshakes so far."""
-        self.fast = False
-        """BEP 6 holds on this connection: both sides said so."""
-        self.dht = False
-        """The peer has a DHT node."""
-        self.open = False
-        """Both handshakes are done: messages may go out."""
         self.peer_id: bytes | None = None
         """The peer's, once its handshake came."""
         self.info_hash = info_hash
-        self.outgoing_bytes = 0
-        """How much waits in the outbox."""
 
         self._our_id = peer_id
         self._our_dht = dht
-        self._ours = extended
-        self._extended_spoken = False  # the peer speaks BEP 10
         self._pieces = RemotePieces(piece_count)
         self._buffer = ReceiveBuffer()
         self._heard_at = now
@@ -133,10 +108,6 @@ class PeerConnection:
         self._opening_ends_at = now + HANDSHAKE_TIMEOUT_S
         self._keep_alive_at = now + KEEP_ALIVE_CHECK_S
         self._pex_ignored_until = now
-        self._spoke = False
-
-        self._out: list[Buffer] = []
-        self._tail = bytearray()
         if info_hash is not None:
             self._send_handshake(info_hash)
 
@@ -358,133 +329,6 @@ class PeerConnection:
             self._spoke = False
         return None
 
-    # Out
-
-    def outgoing(self) -> list[Buffer]:
-        """Takes everything out of the outbox, in order."""
-        out = self._out
-        if self._tail:
-            out.append(self._tail)
-            self._tail = bytearray()
-        if out:
-            self._out = []
-            self._spoke = True
-            self.outgoing_bytes = 0
-        return out
-
-    def choke(self) -> None:
-        """Nothing is sent where the state is so already; so too in the next three.
-
-        With `fast` the caller then rejects each request that it drops (BEP 6).
-        """
-        if not self.am_choking:
-            self.am_choking = True
-            self._send(m.frame(m.CHOKE))
-
-    def unchoke(self) -> None:
-        """The peer's requests will be answered."""
-        if self.am_choking:
-            self.am_choking = False
-            self._send(m.frame(m.UNCHOKE))
-
-    def interested(self) -> None:
-        """The peer has something that we want."""
-        if not self.am_interested:
-            self.am_interested = True
-            self._send(m.frame(m.INTERESTED))
-
-    def not_interested(self) -> None:
-        """The peer has nothing that we want."""
-        if self.am_interested:
-            self.am_interested = False
-            self._send(m.frame(m.NOT_INTERESTED))
-
-    def have(self, index: int) -> None:
-        """We got a piece."""
-        self._send(m.index_frame(m.HAVE, index))
-
-    def bitfield(self, pieces: Bitfield | None) -> None:
-        """What we have, as the first verb; None: the piece count is not known yet.
-
-        Uses "have all" and "have none" (BEP 6) where it can, and sends nothing where nothing is to be said.
-        """
-        if self.fast and (pieces is None or pieces.count == 0):
-            self._send(m.frame(m.HAVE_NONE))
-        elif pieces is None or pieces.count == 0:
-            return
-        elif self.fast and pieces.all:
-            self._send(m.frame(m.HAVE_ALL))
-        else:
-            self._send(m.frame(m.BITFIELD, pieces.to_bytes()))
-
-    def request(self, blocks: Iterable[tuple[int, int, int]]) -> None:
-        """Asks for (index, begin, length) each."""
-        self._send(m.blocks_frames(m.REQUEST, blocks))
-
-    def cancel(self, blocks: Iterable[tuple[int, int, int]]) -> None:
-        """Takes requests back."""
-        self._send(m.blocks_frames(m.CANCEL, blocks))
-
-    def piece(self, index: int, begin: int, data: Buffer) -> None:
-        """Answers a request. `data` is not copied: it must not change before it is sent."""
-        self._send_with(m.piece_header(index, begin, len(data)), data)
-
-    def reject(self, index: int, begin: int, length: int) -> None:
-        """Says that a request will not be answered (BEP 6); without `fast` nothing is sent."""
-        if self.fast:
-            self._send(m.blocks_frames(m.REJECT, ((index, begin, length),)))
-
-    def port(self, port: int) -> None:
-        """Tells our DHT port (BEP 5); nothing is sent to a peer without DHT."""
-        if self.dht:
-            self._send(m.frame(m.PORT, port.to_bytes(2, "big")))
-
-    def extended(self, handshake: ExtendedHandshake) -> None:
-        """Sends one more extended handshake (BEP 10); the ids in it hold from now on."""
-        self._ours = handshake
-        if self._extended_spoken:
-            self._send(m.frame(m.EXTENDED, b"\0" + handshake.encode()))
-
-    def metadata_request(self, piece: int) -> None:
-        """Asks for a block of the info dictionary (BEP 9).
-
-        This and the next three send nothing to a peer that has not given an id for such messages.
-        """
-        self._send_metadata(MetadataMessage(METADATA_REQUEST, piece, None, b""))
-
-    def metadata_data(self, piece: int, total_size: int, data: Buffer) -> None:
-        """Sends a block of the info dictionary, of `total_size` bytes in all. `data` is not copied."""
-        self._send_metadata(MetadataMessage(METADATA_DATA, piece, total_size, b""), data)
-
-    def metadata_reject(self, piece: int) -> None:
-        """Refuses a block of the info dictionary."""
-        self._send_metadata(MetadataMessage(METADATA_REJECT, piece, None, b""))
-
-    def pex(self, payload: bytes) -> None:
-        """Sends a peer exchange (BEP 11), made by `wire.peer.pex`."""
-        if self.remote.ut_pex:
-            self._send(m.frame(m.EXTENDED, bytes((self.remote.ut_pex,)) + payload))
-
-    def _send_metadata(self, message: MetadataMessage, data: Buffer = b"") -> None:
-        if self.remote.ut_metadata:
-            body = bytes((m.EXTENDED, self.remote.ut_metadata)) + message.header()
-            self._send_with((len(body) + len(data)).to_bytes(4, "big") + body, data)
-
     def _send_handshake(self, info_hash: bytes) -> None:
         ours = Handshake(info_hash, self._our_id, extended=True, fast=True, dht=self._our_dht)
-        self._tail += ours.encode()
-        self.outgoing_bytes += HANDSHAKE_BYTES
-
-    def _send(self, data: bytes) -> None:
-        if not self.open:
-            raise MisuseError("no message can be sent before both handshakes are done")
-        self._tail += data
-        self.outgoing_bytes += len(data)
-
-    def _send_with(self, header: bytes, data: Buffer) -> None:
-        self._send(header)
-        if len(data):
-            self._out.append(self._tail)
-            self._out.append(data)
-            self._tail = bytearray()
-            self.outgoing_bytes += len(data)
+        self._append(ours.encode())
