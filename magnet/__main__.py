@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from kademlia_bt.console import hide_tracebacks, run_app
+from kademlia_bt.console import ExitCode, complain, hide_tracebacks, run_app
 
 __all__ = ["main"]
 
@@ -14,6 +14,11 @@ def main() -> None:
     hide_tracebacks("magnet")
     from magnet.cli import app
 
+    if sys.argv[1:2] and sys.argv[1].lower().startswith("magnet:"):
+        complain(
+            "magnet", "a command is missing before the link: 'magnet get LINK' for the files, 'magnet --help' for more"
+        )
+        sys.exit(ExitCode.BAD_INPUT)
     sys.exit(run_app(app, "magnet"))
 
 

@@ -192,6 +192,8 @@ def _hash_of(item: MagnetLink | Torrent) -> InfoHash:
 def _usable_folder(folder: Path) -> None:
     """Makes sure that files can be put there, before anything is fetched."""
     try:
+        if folder.exists() and not folder.is_dir():
+            raise MisuseError(f"cannot write to {folder}: it is a file, not a folder")
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass

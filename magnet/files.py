@@ -127,6 +127,8 @@ def create(
     target = out if out is not None else Path(f"{torrent.name}.torrent")
     if target.is_dir():
         raise MisuseError(f"{target} is a folder: -o takes the name of the .torrent to write")
+    if not target.parent.is_dir():
+        raise MisuseError(f"cannot write {target}: there is no folder {target.parent}")
     write_atomically(target, torrent.to_bytes())
     link = MagnetLink.of(torrent)
     if json:

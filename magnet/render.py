@@ -453,13 +453,10 @@ def _metadata_line(torrent: Torrent, seconds: float, source: str, selected: int 
     size = format_size(torrent.size)
     if selected is not None and selected != torrent.size:
         size = f"{format_size(selected)} of {size}"
-    origin = {
-        "cache": "from the cache",
-        "file": "from the file",
-        "url": "from the URL",
-    }.get(
-        source, f"metadata in {format_time(seconds)} from {'a peer by ' if source != 'peer' else 'the given '}{source}"
-    )
+    if source in ("cache", "file", "url"):
+        origin = f"from the {source if source != 'url' else 'URL'}"
+    else:
+        origin = f"metadata in {format_time(seconds)} {_ORIGINS.get(source, f'by {source}')}"
     return f"{torrent.name}: {size} in {_n(files, 'file')}, {origin}"
 
 

@@ -99,6 +99,8 @@ def waiting_line(status: TorrentStatus) -> str:
         return "waiting for a peer: the DHT is off, no other source named one yet"
     if counts.nodes_answered or counts.routers_answered:
         return f"searching the DHT: {counts.nodes_answered} of {_n(counts.nodes_asked, 'node')} answered, no peers yet"
+    if not counts.nodes_asked and not counts.routers_tried:
+        return "joining the DHT: no node's address is known yet"
     return (
         f"joining the DHT: {_n(counts.routers_tried, 'router')} and {_n(counts.nodes_asked, 'node')} asked, "
         "no answer yet"

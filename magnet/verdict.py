@@ -144,7 +144,7 @@ def explain(verdict: Verdict, counts: Counts) -> str:
         case Verdict.DHT_UNREACHABLE:
             tried = f"{_n(counts.routers_tried, 'router')} and {_n(counts.nodes_asked, 'node')} asked, none answered"
             if counts.routers_tried == 0 and counts.nodes_asked == 0:
-                tried = "no router's address is known"
+                tried = "no router's name could be resolved and no other node is known"
             return (
                 f"the DHT cannot be reached: {tried}. Check the network and that UDP may pass, "
                 "or name a node with --bootstrap HOST:PORT or a peer with --peer HOST:PORT"

@@ -16,7 +16,8 @@ BASE = TorrentStatus(InfoHash(v1=bytes(20)), Phase.METADATA)
 @pytest.mark.parametrize(
     ("status", "says"),
     [
-        (BASE, "joining the DHT: 0 routers and 0 nodes asked, no answer yet"),
+        (BASE, "joining the DHT: no node's address is known yet"),
+        (replace(BASE, counts=Counts(routers_tried=1)), "joining the DHT: 1 router and 0 nodes asked, no answer yet"),
         (replace(BASE, counts=Counts(nodes_asked=9, nodes_answered=1)), "searching the DHT: 1 of 9 nodes"),
         (replace(BASE, counts=Counts(dht=False)), "the DHT is off"),
         (
