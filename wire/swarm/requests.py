@@ -35,6 +35,8 @@ MAX_UNASKED = 256
 """Blocks that were never asked for, before the peer is dropped: cancels cross blocks on their way, lies do not stop."""
 MAX_SUSPECTS = 64
 """Wrong pieces whose digests are kept."""
+STEAL_BELOW = 4
+"""Who has so many blocks outstanding has work of his own still."""
 STEAL_ETA_S = 0.2
 """Who is done sooner than this keeps his blocks in the end game."""
 
@@ -199,7 +201,7 @@ class Requests:
                 asked[base | begin] = now
             if not free:
                 self._mark(piece)
-        if not batch and room > 0:
+        if not batch and len(asked) < STEAL_BELOW:
             batch = self._steal(source, room, now)
         return batch
 

@@ -207,6 +207,7 @@ class Swarm:
         )
         peer = Peer(next(self._keys), endpoint, connection, now, dialled=True)
         self._peers[endpoint] = peer
+        self._tick_at = min(self._tick_at, now + TICK_S)
         self._dirty[peer] = None
         return peer
 
@@ -223,6 +224,7 @@ class Swarm:
             return None
         peer = Peer(next(self._keys), endpoint, connection, now, dialled=False)
         self._peers[endpoint] = peer
+        self._tick_at = min(self._tick_at, now + TICK_S)
         try:
             if self.info is not None:
                 connection.set_piece_count(self.info.piece_count)
