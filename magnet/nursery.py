@@ -31,9 +31,14 @@ async def open_plain_nursery() -> AsyncIterator[trio.Nursery]:
 
 
 def _only(group: BaseExceptionGroup[BaseException]) -> BaseException | None:
-    """What stands for the whole group: its only error besides cancellations, or the first of foreseen ones."""
+    """What stands for the whole group: its only error besides cancellations, or the first of foreseen ones.
+
+    Where there is nothing but cancellations, one of them is enough.
+    """
     leaves = list(_leaves(group))
     errors = [leaf for leaf in leaves if not isinstance(leaf, trio.Cancelled)]
+    if not errors:
+        return leaves[0]
     if len(errors) == 1 or (errors and all(isinstance(error, WireError) for error in errors)):
         return errors[0]
     return None

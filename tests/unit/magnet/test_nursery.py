@@ -61,3 +61,8 @@ async def test_a_cancelled_body_is_cancelled_and_no_error(autojump_clock):
     with trio.move_on_after(1) as scope:
         await run(trio.sleep_forever, trio.sleep_forever)
     assert scope.cancelled_caught
+
+
+async def test_a_cancellation_passes_as_itself(autojump_clock):
+    with trio.move_on_after(1), pytest.raises(trio.Cancelled):
+        await run(trio.sleep_forever, trio.sleep_forever)
