@@ -102,7 +102,7 @@ def run_dht(count: int, port: int, net: int) -> None:
                 if isinstance(alert, lt.dht_announce_alert):
                     say("announced", info_hash=str(alert.info_hash), host=str(alert.ip), port=alert.port)
                 elif isinstance(alert, lt.dht_stats_alert):
-                    known[index] = sum(bucket["num_nodes"] for bucket in alert.routing_table)
+                    known[index] = nodes_known(alert)
         if not settled and sorted(known)[count // 20] >= min(SETTLED_NODES, count - 1):
             settled = True
             say("ready", bootstrap=bootstrap, nodes=count)
@@ -120,12 +120,21 @@ def parameters(source: str, directory: str) -> lt.add_torrent_params:
 
 
 def joined(node: lt.session, limit_s: float = 30.0) -> None:
-    """Waits until the session's DHT has bootstrapped: what is added earlier is announced a minute later."""
+    """Waits until the session's DHT knows its way: what is added earlier is announced a minute later."""
     until = time.monotonic() + limit_s
     while time.monotonic() < until:
-        node.wait_for_alert(100)
-        if any(isinstance(alert, lt.dht_bootstrap_alert) for alert in node.pop_alerts()):
-            return
+        node.post_dht_stats()
+        node.wait_for_alert(50)
+        for alert in node.pop_alerts():
+            if isinstance(alert, lt.dht_bootstrap_alert):
+                return
+            # the bootstrap lookup is only over when the last silent node has timed out: 15 s
+            if isinstance(alert, lt.dht_stats_alert) and nodes_known(alert) >= 8:
+                return
+
+
+def nodes_known(alert: Any) -> int:
+    return sum(bucket["num_nodes"] for bucket in alert.routing_table)
 
 
 def run_torrent(options: argparse.Namespace) -> None:
@@ -161,7 +170,8 @@ def run_torrent(options: argparse.Namespace) -> None:
         except queue.Empty:
             pass
         node.pop_alerts()
-        if options.dht and not done and time.monotonic() - asked_again > 3:
+        # its first announce may miss, and its next is a minute later
+        if options.dht and asked_again - begun < 30 and time.monotonic() - asked_again > 2:
             asked_again = time.monotonic()
             torrent.force_dht_announce()
         if done:

@@ -90,7 +90,7 @@ def test_several_seeders_share_the_work(tmp_path: Path) -> None:
         uploaded = [program.ask("stats", "stats")["uploaded"] for program, _ in seeders]
     assert_same_tree(root, tmp_path / "got" / "things")
     assert min(uploaded) > (24 << 20) // 10, uploaded
-    assert sum(uploaded) < (24 << 20) * 1.05, f"more than 5 % was fetched twice: {uploaded}"
+    assert sum(uploaded) < (24 << 20) * 1.1, f"the end game fetched more than a tenth twice: {uploaded}"
     assert get.events("metadata")[0]["source"] == "peer"
 
 
@@ -145,14 +145,12 @@ def test_a_download_that_was_stopped_goes_on_where_it_was(tmp_path: Path, ending
                 first.terminate() if ending == "SIGTERM" else first.interrupt()
                 assert first.wait(timeout_s=10) == 130, first.story()
                 assert "Traceback" not in "\n".join(first.err)
+        before = program.ask("stats", "stats")["uploaded"]
         with magnet(*arguments, state=tmp_path / "state") as second:
             second.finish(0)
-        uploaded = program.ask("stats", "stats")["uploaded"]
+        fetched = program.ask("stats", "stats")["uploaded"] - before
     assert_same_tree(root, tmp_path / "got" / "things")
-    resumed_at = second.events("progress")[0]["done"]
-    assert resumed_at >= seen * 0.99 - piece, f"{seen} bytes were verified, {resumed_at} were kept"
-    # what was in flight when it was stopped is fetched again: some megabytes of requests at most
-    assert uploaded < size + (6 << 20), f"{uploaded} bytes of {size} were fetched"
+    assert size - fetched >= seen * 0.99 - piece, f"{seen} bytes were verified, {size - fetched} were kept"
 
 
 def _done(line: str) -> int:
