@@ -209,6 +209,20 @@ async def test_a_seeder_shares_what_it_has_and_fetches_nothing(autojump_clock):
             assert world.stores[session].last.written == 0
 
 
+async def test_whoever_has_everything_only_announces(autojump_clock):
+    async with a_world() as world:
+        await world.seeder(ONE, ONE_DATA)
+        session = await world.session()
+        handle = await session.add(link_of(ONE))
+        await handle.finished()
+        await trio.sleep(5)
+        searches = handle._sources.dht_counts.searches
+        await trio.sleep(700)
+        assert handle._sources.dht_counts.searches == searches
+        await trio.sleep(600)
+        assert handle._sources.dht_counts.searches == searches + 1
+
+
 async def test_it_can_be_removed_and_added_again(autojump_clock):
     async with a_world() as world:
         seeder = await world.seeder(ONE, ONE_DATA)
