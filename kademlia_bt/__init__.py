@@ -8,9 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from kademlia_bt.answers import PeerSearch, Pong, QueryError
     from kademlia_bt.contact import Contact
     from kademlia_bt.events import DhtStats
-    from kademlia_bt.node import Node, PeerSearch, Pong, QueryError
+    from kademlia_bt.node import Node
 
 __all__ = ["Contact", "DhtStats", "Node", "PeerSearch", "Pong", "QueryError"]
 
@@ -18,9 +19,9 @@ _HOMES = {
     "Contact": "kademlia_bt.contact",
     "DhtStats": "kademlia_bt.events",
     "Node": "kademlia_bt.node",
-    "PeerSearch": "kademlia_bt.node",
-    "Pong": "kademlia_bt.node",
-    "QueryError": "kademlia_bt.node",
+    "PeerSearch": "kademlia_bt.answers",
+    "Pong": "kademlia_bt.answers",
+    "QueryError": "kademlia_bt.answers",
 }
 
 

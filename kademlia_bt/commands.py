@@ -14,9 +14,10 @@ from pathlib import Path
 
 import trio
 
+from kademlia_bt.answers import QueryError
 from kademlia_bt.console import ExitCode, complain, emit, one_line, run_async
 from kademlia_bt.events import DhtStats
-from kademlia_bt.node import Node, QueryError
+from kademlia_bt.node import Node
 from wire.compact import Endpoint, reach
 from wire.errors import MisuseError
 from wire.net import TrioNetwork

@@ -13,25 +13,24 @@ from __future__ import annotations
 
 import logging
 import random
-from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
 import trio
 
+from kademlia_bt.answers import PeerSearch, Pong, QueryError
 from kademlia_bt.bootstrap import ROUTERS, keep_resolving, literals
 from kademlia_bt.contact import Contact
 from kademlia_bt.core import Dht, DhtConfig
-from kademlia_bt.events import Answered, DhtStats, Failure, Joined, LookupDone, PeersFound, Unanswered
+from kademlia_bt.events import Answered, DhtStats, Joined, LookupDone, PeersFound, Unanswered
 from kademlia_bt.lookup import Lookup
 from kademlia_bt.lookups import FindNode, GetPeers, LookupKind
 from kademlia_bt.questions import AskNodes, Ping, Question, QuestionKind
 from kademlia_bt.state import SavedNode, StateFile
 from wire.compact import IPV4, IPV6, Endpoint, Family, reach
-from wire.errors import DiskError, MisuseError, NetworkError, ProtocolError, WorldError
+from wire.errors import DiskError, MisuseError, NetworkError, ProtocolError
 from wire.ids import ID_BYTES
 from wire.net import Datagrams, Network, TrioNetwork
 from wire.udp import UdpPump
@@ -44,114 +43,6 @@ _SAVE_S = 300.0
 """Between saves of the table: what a crash loses of it is found again in seconds."""
 _SAME_PORT_TRIES = 8
 """Random ports tried until one is free on IPv4 and IPv6 both."""
-
-
-@dataclass(frozen=True, slots=True)
-class Pong:
-    """A node's answer to a ping."""
-
-    node_id: bytes
-    endpoint: Endpoint
-    rtt_s: float
-    version: bytes | None
-    """Its client and version, as it says."""
-    own_address: Endpoint | None
-    """Where it saw us (BEP 42)."""
-
-
-class QueryError(WorldError):
-    """One question to one node had no good answer: `reason` says why, `error` is the node's own code and text."""
-
-    def __init__(self, endpoint: Endpoint, reason: Failure, error: tuple[int, str] | None = None) -> None:
-        self.endpoint = endpoint
-        self.reason: Failure = reason
-        self.error = error
-        said = {
-            "timed_out": "did not answer in time",
-            "refused": "refused: {} {}".format(*error) if error else "refused",
-            "wrong_id": "answered with another node id than it was known by",
-            "bad_answer": "answered with something that is no answer",
-            "no_route": "cannot be asked: no socket of its family, or a local address that is not allowed",
-            "cancelled": "was not waited for: the node was closed",
-        }[reason]
-        super().__init__(f"{endpoint} {said}")
-
-
-class PeerSearch:
-    """One search for the peers of a torrent: an async iterator of endpoints, each once, as nodes name them.
-
-    It ends when the closest nodes were asked. `close` ends it early, and so does leaving it as an `async with`.
-    One task at a time may iterate. Counts may be read at any time.
-    """
-
-    def __init__(self, node: Node, lookup: Lookup) -> None:
-        self._node = node
-        self._lookup = lookup
-        self._ready: deque[Endpoint] = deque()
-        self._news = trio.Event()
-        self.done = False
-        self.announced = 0
-        """Nodes that took our announce; counted when the search is over."""
-        self.closest: tuple[Contact, ...] = ()
-        """The closest nodes that answered; known when the search is over."""
-
-    @property
-    def asked(self) -> int:
-        """Nodes asked, each once."""
-        return self._lookup.asked
-
-    @property
-    def answered(self) -> int:
-        """Nodes that answered."""
-        return self._lookup.answered
-
-    @property
-    def found(self) -> int:
-        """Distinct peers named so far, whether the iterator gave them yet or not."""
-        return self._lookup.found
-
-    def __aiter__(self) -> PeerSearch:
-        return self
-
-    async def __anext__(self) -> Endpoint:
-        await trio.lowlevel.checkpoint()
-        while not self._ready:
-            if self.done:
-                raise StopAsyncIteration
-            await self._news.wait()
-            self._news = trio.Event()
-        return self._ready.popleft()
-
-    async def wait_done(self) -> None:
-        """Returns once the search is over; what it found stays for the iterator."""
-        await trio.lowlevel.checkpoint()
-        while not self.done:
-            await self._news.wait()
-            if not self.done:
-                self._news = trio.Event()
-
-    async def __aenter__(self) -> PeerSearch:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Ends the search; the iterator gives what was already found, then stops."""
-        self._node._end_search(self)
-
-    def _take(self, endpoints: Sequence[Endpoint]) -> None:
-        self._ready.extend(endpoints)
-        self._news.set()
-
-    def _finish(self, done: LookupDone | None) -> None:
-        if not self.done:
-            self.done = True
-            if done is not None:
-                self.announced, self.closest = done.stored, done.closest
-            self._news.set()
 
 
 class _Pending:
@@ -327,7 +218,7 @@ class Node:
         self._save()
         self._closed = True
         for search in self._searches.values():
-            search._finish(None)
+            search.finish(None)
         for pending in self._questions.values():
             pending.arrived.set()
         self._searches.clear()
@@ -336,15 +227,15 @@ class Node:
         if len(kind.target) != ID_BYTES:
             raise MisuseError(f"a target is {ID_BYTES} bytes long, not {len(kind.target)}")
         lookup = self._dht.start(kind, trio.current_time())
-        search = self._searches[lookup] = PeerSearch(self, lookup)
+        search = self._searches[lookup] = PeerSearch(lookup, self._end_search)
         self._settle()
         return search
 
     def _end_search(self, search: PeerSearch) -> None:
         if not search.done:
-            self._dht.cancel(search._lookup, trio.current_time())
+            self._dht.cancel(search.lookup, trio.current_time())
             self._settle()
-            search._finish(None)
+            search.finish(None)
 
     async def _ask(self, endpoint: Endpoint, kind: QuestionKind) -> Answered:
         question = self._dht.query(endpoint, kind, trio.current_time())
@@ -369,10 +260,10 @@ class Node:
             for event in dht.events():
                 if isinstance(event, PeersFound):
                     if (search := self._searches.get(event.lookup)) is not None:
-                        search._take(event.endpoints)
+                        search.take(event.endpoints)
                 elif isinstance(event, LookupDone):
                     if (search := self._searches.pop(event.lookup, None)) is not None:
-                        search._finish(event)
+                        search.finish(event)
                 elif isinstance(event, Answered | Unanswered):
                     if (pending := self._questions.get(event.question)) is not None:
                         pending.outcome = event
