@@ -316,7 +316,8 @@ class Requests:
         if piece is None or piece.given[begin >> 14] is not None or (piece.alone and piece.owner is not source):
             self.wasted_bytes += length
             return
-        if length != BLOCK_BYTES and length != piece.size - begin:
+        rest = piece.size - begin
+        if length != (rest if rest < BLOCK_BYTES else BLOCK_BYTES):
             raise ProtocolError(f"a block of {length} bytes where {piece.block(begin >> 14)[2]} were asked for")
         view = piece.view
         if view is None:

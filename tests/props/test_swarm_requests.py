@@ -1,0 +1,171 @@
+"""Whatever sources do: each piece is in one state, each block is free, asked or given, and all comes in the end."""
+
+from __future__ import annotations
+
+import random
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from wire.compact import Endpoint
+from wire.peer.messages import BLOCK_BYTES as B
+from wire.swarm.picker import Picker
+from wire.swarm.requests import PieceJob, Requests
+from wire.swarm.source import Source
+
+
+def right(index: int, begin: int, length: int) -> bytes:
+    return bytes([index * 7 + begin // B & 255]) * length
+
+
+class Ledger(RuleBasedStateMachine):
+    @initialize(pieces=st.integers(1, 9), blocks=st.integers(1, 4), last=st.integers(1, 4 * B), seed=st.integers(0, 99))
+    def begin(self, pieces: int, blocks: int, last: int, seed: int) -> None:
+        self.length = blocks * B
+        self.sizes = [self.length] * (pieces - 1) + [min(last, self.length)]
+        self.rng = random.Random(seed)
+        self.picker = Picker(pieces, self.rng)
+        self.ledger = Requests(self.picker, lambda i: self.sizes[i], self.length, max_open_bytes=3 * self.length)
+        self.sources: list[Source] = []
+        self.joined: set[Source] = set()
+        self.liars: set[Source] = set()
+        self.jobs: list[PieceJob] = []
+        self.now = 0.0
+        self.counted = 0
+
+    def pick(self, data: st.DataObject, among: list[Source]) -> Source:
+        return among[data.draw(st.integers(0, len(among) - 1))]
+
+    @rule(some=st.integers(0), lies=st.booleans(), depth=st.integers(1, 12))
+    def join(self, some: int, lies: bool, depth: int) -> None:
+        if len(self.sources) >= 6:
+            return
+        source = Source(Endpoint(f"80.0.0.{len(self.sources)}", 1), self.now)
+        source.has = some & self.picker.full if some % 3 else self.picker.full
+        source.depth = source.limit = depth
+        self.picker.joined(source.has)
+        self.ledger.join(source)
+        self.sources.append(source)
+        self.joined.add(source)
+        if lies and len(self.liars) < 3:
+            self.liars.add(source)
+
+    @precondition(lambda self: self.sources)
+    @rule(data=st.data(), back=st.booleans())
+    def choke_or_unchoke(self, data: st.DataObject, back: bool) -> None:
+        source = self.pick(data, self.sources)
+        if back:
+            self.ledger.join(source)
+            self.joined.add(source)
+        else:
+            self.ledger.leave(source)
+            self.joined.discard(source)
+
+    @precondition(lambda self: self.joined)
+    @rule(data=st.data())
+    def ask(self, data: st.DataObject) -> None:
+        source = self.pick(data, [s for s in self.sources if s in self.joined])
+        before = set(source.asked)
+        for index, begin, length in self.ledger.fill(source, self.now):
+            assert source.has & self.picker.bit(index)
+            assert begin % B == 0
+            assert 0 < length <= B
+            assert begin + length <= self.sizes[index]
+            assert index << 32 | begin not in before
+        assert len(source.asked) <= max(source.depth, len(before))
+
+    @precondition(lambda self: any(s.asked or s.late for s in self.sources))
+    @rule(data=st.data(), count=st.integers(1, 6), late=st.booleans())
+    def give(self, data: st.DataObject, count: int, late: bool) -> None:
+        source = self.pick(data, [s for s in self.sources if s.asked or s.late])
+        for key in list(source.late if late and source.late else source.asked)[:count]:
+            index, begin = key >> 32, key & 0xFFFFFFFF
+            length = min(B, self.sizes[index] - begin)
+            block = right(index, begin, length)
+            if source in self.liars:
+                block = bytes(byte ^ 255 for byte in block)
+            self.ledger.take(source, index, begin, memoryview(block), self.now)
+        for other, (index, begin, _) in self.ledger.cancels():
+            assert index << 32 | begin not in other.asked
+        self.jobs += self.ledger.jobs()
+
+    @precondition(lambda self: any(s.asked for s in self.sources))
+    @rule(data=st.data())
+    def reject(self, data: st.DataObject) -> None:
+        source = self.pick(data, [s for s in self.sources if s.asked])
+        key = next(iter(source.asked))
+        assert self.ledger.reject(source, key >> 32, key & 0xFFFFFFFF)
+
+    @rule(seconds=st.floats(0.1, 70.0))
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+        for source in self.sources:
+            source.measure(self.now)
+            self.ledger.overdue(source, self.now)
+
+    def is_right(self, job: PieceJob) -> bool:
+        size = self.sizes[job.index]
+        return bytes(job.data) == b"".join(right(job.index, at, min(B, size - at)) for at in range(0, size, B))
+
+    @precondition(lambda self: self.jobs)
+    @rule()
+    def store(self) -> None:
+        job = self.jobs.pop(0)
+        for liar in self.ledger.stored(job.index, self.is_right(job)):
+            assert liar in self.liars, "an honest source was blamed"
+            self.ledger.leave(liar)
+
+    @invariant()
+    def each_piece_is_in_one_state(self) -> None:
+        picker, ledger = self.picker, self.ledger
+        assert picker.missing & picker.open == picker.missing & picker.done == picker.open & picker.done == 0
+        assert picker.missing | picker.open | picker.done == picker.full
+        assert set(picker.indices(picker.open)) == set(ledger._open) | set(ledger._storing)
+        assert not set(ledger._open) & set(ledger._storing)
+        assert len(ledger._open) + len(ledger._storing) <= ledger._max_open
+        assert {job.index for job in self.jobs} == set(ledger._storing)
+
+    @invariant()
+    def each_block_is_in_one_state(self) -> None:
+        for index, piece in self.ledger._open.items():
+            assert piece.left == sum(giver is None for giver in piece.given) > 0
+            assert len(set(piece.free)) == len(piece.free)
+            for number, giver in enumerate(piece.given):
+                askers = [s for s in self.sources if index << 32 | number * B in s.asked]
+                assert (giver is not None) + (number in piece.free) + bool(askers) == 1
+                assert set(askers) <= self.joined
+                if number in piece.doubled:
+                    assert set(piece.doubled[number]) == set(askers)
+                else:
+                    assert len(askers) <= 1
+            if piece.alone:
+                givers = {giver for giver in piece.given if giver is not None}
+                assert len(givers) <= 1
+
+    @invariant()
+    def whoever_is_honest_can_finish_it(self) -> None:
+        self.counted += 1
+        if self.counted % 25:
+            return
+        honest = Source(Endpoint("80.0.1.1", 1), self.now)
+        honest.has = self.picker.full
+        for source in list(self.joined):
+            self.ledger.leave(source)
+        self.joined.clear()
+        self.ledger.join(honest)
+        for _ in range(500):
+            while self.jobs:
+                self.store()
+            if not self.picker.left:
+                break
+            self.now += 0.1
+            for index, begin, length in self.ledger.fill(honest, self.now):
+                self.ledger.take(honest, index, begin, memoryview(right(index, begin, length)), self.now)
+            self.jobs += self.ledger.jobs()
+        assert not self.picker.left
+        self.ledger.leave(honest)
+
+
+TestLedger = Ledger.TestCase
+TestLedger.settings = settings(max_examples=60, stateful_step_count=60)

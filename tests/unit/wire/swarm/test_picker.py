@@ -1,0 +1,107 @@
+"""Rarest first, over sets kept as integers."""
+
+from __future__ import annotations
+
+import random
+import time
+
+import pytest
+
+from wire.bitfield import Bitfield
+from wire.errors import MisuseError
+from wire.swarm.picker import Picker
+
+
+def picker(count: int = 20) -> Picker:
+    return Picker(count, random.Random(1))
+
+
+def of(p: Picker, *indices: int) -> int:
+    return sum(p.bit(index) for index in indices)
+
+
+def test_a_set_is_laid_out_like_a_bitfield() -> None:
+    p = picker(20)
+    pieces = p.set_of(Bitfield.of(20, [0, 7, 19]))
+    assert pieces == of(p, 0, 7, 19)
+    assert p.indices(pieces) == [0, 7, 19]
+    assert p.first(pieces) == 0
+    assert p.set_of(Bitfield.full(20)) == p.full
+    assert p.span(range(3, 6)) == of(p, 3, 4, 5)
+    assert p.span(range(0)) == 0
+
+
+def test_the_rarest_piece_that_the_peer_has_is_next() -> None:
+    p = picker()
+    for _ in range(3):
+        p.joined(p.full)
+    p.joined(of(p, 0, 1, 2))
+    p.joined(of(p, 0, 1))
+    p.joined(of(p, 0))
+    assert [p.availability(index) for index in (0, 1, 2, 3)] == [6, 5, 4, 3]
+    assert p.pick(of(p, 0, 1, 2)) == 2
+    assert p.pick(of(p, 0, 1, 2)) == 1
+    assert p.pick(of(p, 0, 1, 2)) == 0
+    assert p.pick(of(p, 0, 1, 2)) is None
+
+
+def test_among_equals_chance_decides() -> None:
+    picks = {Picker(1000, random.Random(seed)).pick((1 << 1000) - 1) for seed in range(20)}
+    assert len(picks) > 10
+
+
+def test_counts_follow_peers_that_come_gain_and_go() -> None:
+    p = picker(4)
+    has = 0
+    p.joined(has)
+    for index in (2, 0, 1):
+        has = p.gained(has, index)
+    assert [p.availability(index) for index in range(4)] == [1, 1, 1, 0]
+    assert p.gained(has, 1) == has
+    has = p.gained(has, 3)
+    assert has == p.full
+    assert [p.availability(index) for index in range(4)] == [1, 1, 1, 1]
+    p.left_with(has)
+    assert [p.availability(index) for index in range(4)] == [0, 0, 0, 0]
+
+
+def test_a_piece_goes_from_missing_over_open_to_done_or_back() -> None:
+    p = picker(2)
+    p.restrict(of(p, 1))
+    assert p.pick(p.full) == 1
+    assert (p.missing, p.open, p.left) == (0, of(p, 1), of(p, 1))
+    p.reopen(1)
+    assert p.missing == of(p, 1)
+    p.open_one(1)
+    p.complete(1)
+    assert (p.left, p.done) == (0, of(p, 1))
+    for move in (p.complete, p.reopen, p.open_one):
+        with pytest.raises(MisuseError):
+            move(1)
+
+
+def test_what_is_not_wanted_any_more_is_not_picked_again() -> None:
+    p = picker(3)
+    assert p.pick(of(p, 1)) == 1
+    p.restrict(of(p, 0))
+    assert p.open == of(p, 1)
+    p.reopen(1)
+    assert p.missing == of(p, 0)
+
+
+def test_a_torrent_without_pieces_is_done() -> None:
+    p = picker(0)
+    p.joined(0)
+    assert p.full == p.left == 0
+    assert p.pick(0) is None
+
+
+def test_a_hundred_thousand_pieces_and_two_hundred_peers_cost_little() -> None:
+    p = picker(100_000)
+    rng = random.Random(4)
+    began = time.process_time()
+    for _ in range(200):
+        p.joined(rng.getrandbits(100_000))
+    for _ in range(1000):
+        assert p.pick(p.full) is not None
+    assert time.process_time() - began < 1.0

@@ -1,0 +1,280 @@
+"""The ledger of blocks: asked, given, taken back, stolen, blamed."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from wire.compact import Endpoint
+from wire.errors import ProtocolError
+from wire.peer.messages import BLOCK_BYTES as B
+from wire.swarm import requests as r
+from wire.swarm.picker import Picker
+from wire.swarm.pieces import BlockId
+from wire.swarm.requests import PieceJob, Requests
+from wire.swarm.source import MAX_DEPTH, Source
+
+
+class Desk:
+    """A ledger over pieces of four blocks, the last one shorter, with sources that have everything."""
+
+    def __init__(self, pieces: int = 4, blocks: int = 4, last: int = B + 100, **options: int) -> None:
+        self.piece_length = blocks * B
+        self.sizes = [self.piece_length] * (pieces - 1) + [last]
+        self.picker = Picker(pieces, random.Random(1))
+        self.ledger = Requests(self.picker, lambda index: self.sizes[index], self.piece_length, **options)
+        self.now = 0.0
+
+    def source(self, number: int = 1, depth: int = 1000, has: int | None = None) -> Source:
+        source = Source(Endpoint(f"80.0.0.{number}", 1), self.now)
+        source.has = self.picker.full if has is None else has
+        source.depth = source.limit = depth
+        source.growing = False
+        self.ledger.join(source)
+        return source
+
+    def fill(self, source: Source) -> list[BlockId]:
+        return self.ledger.fill(source, self.now)
+
+    def give(self, source: Source, block: BlockId, byte: int = 0) -> None:
+        index, begin, length = block
+        self.ledger.take(source, index, begin, memoryview(bytes([byte]) * length), self.now)
+
+    def give_all(self, source: Source, blocks: list[BlockId], byte: int = 0) -> list[PieceJob]:
+        for block in blocks:
+            self.give(source, block, byte)
+        return self.ledger.jobs()
+
+
+def test_one_source_is_asked_for_everything_once_and_in_order() -> None:
+    desk = Desk()
+    source = desk.source()
+    blocks = desk.fill(source)
+    assert len(blocks) == len(set(blocks)) == 3 * 4 + 2
+    assert sum(length for _, _, length in blocks) == sum(desk.sizes)
+    by_piece = [[begin for index, begin, _ in blocks if index == piece] for piece in range(4)]
+    assert all(begins == sorted(begins) for begins in by_piece)
+    jobs = desk.give_all(source, blocks, 7)
+    assert sorted(job.index for job in jobs) == [0, 1, 2, 3]
+    assert all(bytes(job.data) == b"\7" * desk.sizes[job.index] for job in jobs)
+    assert desk.ledger.unwritten_bytes == sum(desk.sizes)
+    for job in jobs:
+        assert desk.ledger.stored(job.index, True) == []
+    assert desk.picker.done == desk.picker.full
+    assert desk.ledger.unwritten_bytes == desk.ledger.wasted_bytes == 0
+    assert desk.fill(source) == []
+
+
+def test_sources_work_on_pieces_of_their_own() -> None:
+    desk = Desk()
+    one, other = desk.source(1, depth=4), desk.source(2, depth=4)
+    assert len({index for index, _, _ in desk.fill(one)}) == 1
+    assert len({index for index, _, _ in desk.fill(other)}) == 1
+    assert not {i for i, _ in ((k >> 32, 0) for k in one.asked)} & {k >> 32 for k in other.asked}
+
+
+def test_requests_go_out_in_batches() -> None:
+    desk = Desk(pieces=100)
+    source = desk.source(depth=100)
+    blocks = desk.fill(source)
+    assert len(blocks) == 100
+    for block in blocks[:24]:
+        desk.give(source, block)
+        assert desk.fill(source) == []
+    desk.give(source, blocks[24])
+    assert len(desk.fill(source)) == 25
+
+
+def test_what_a_source_leaves_another_takes_up() -> None:
+    desk = Desk(pieces=2, last=4 * B)
+    one = desk.source(1, depth=6)
+    blocks = desk.fill(one)
+    for block in blocks[:2]:
+        desk.give(one, block)
+    desk.ledger.leave(one)
+    other = desk.source(2)
+    more = desk.fill(other)
+    assert len(more) == 6
+    assert set(more).isdisjoint(blocks[:2])
+    assert len(desk.give_all(other, more)) == 2
+
+
+def test_a_rejected_block_is_asked_of_another() -> None:
+    desk = Desk(pieces=1, last=4 * B)
+    one = desk.source(1)
+    blocks = desk.fill(one)
+    assert desk.ledger.reject(one, *blocks[2][:2])
+    other = desk.source(2)
+    assert blocks[2] in desk.fill(other)
+    assert not desk.ledger.reject(other, 0, 0) or (0 << 32) not in one.asked
+
+
+def test_a_silent_source_is_snubbed_its_blocks_are_free_and_welcome_if_late() -> None:
+    desk = Desk(pieces=1, last=4 * B)
+    source = desk.source()
+    blocks = desk.fill(source)
+    desk.now = r.SNUB_S - 0.1
+    assert desk.ledger.overdue(source, desk.now) is None
+    desk.now = r.SNUB_S
+    assert sorted(desk.ledger.overdue(source, desk.now) or []) == blocks
+    assert (source.snubbed, source.depth, source.timeouts) == (True, 1, 1)
+    desk.give(source, blocks[0])
+    assert not source.snubbed
+    assert source.timeouts == 0
+    assert desk.ledger.wasted_bytes == 0
+    other = desk.source(2)
+    assert sorted(desk.fill(other)) == blocks[1:]
+    assert len(desk.give_all(other, blocks[1:])) == 1
+
+
+def test_a_source_that_answers_some_and_never_others_is_found_out() -> None:
+    desk = Desk(pieces=40)
+    source = desk.source(depth=8)
+    blocks = desk.fill(source)
+    for step in range(1, 7):
+        desk.now = 10.0 * step
+        desk.give(source, blocks[step])
+        overdue = desk.ledger.overdue(source, desk.now)
+        assert (overdue is None) == (desk.now < r.REQUEST_TIMEOUT_S)
+    assert blocks[0] in (overdue or [])
+
+
+def test_in_the_end_game_the_idle_take_from_the_slowest_and_the_loser_is_told() -> None:
+    desk = Desk(pieces=2, last=4 * B)
+    slow, quick = desk.source(1, depth=8), desk.source(2, depth=8)
+    blocks = desk.fill(slow)
+    assert len(blocks) == 8
+    desk.now = 5.0
+    stolen = desk.fill(quick)
+    assert stolen == blocks[4:], "the far half of the queue"
+    for block in stolen:
+        desk.give(quick, block)
+    assert desk.ledger.cancels() == [(slow, block) for block in stolen]
+    assert len(slow.asked) == 4
+    desk.give(slow, stolen[0])  # it was on its way already
+    assert desk.ledger.wasted_bytes == B
+    assert slow.unasked == 0
+
+
+def test_who_is_nearly_done_keeps_his_blocks() -> None:
+    desk = Desk(pieces=1, last=4 * B)
+    quick, idle = desk.source(1), desk.source(2)
+    blocks = desk.fill(quick)
+    quick.meter.rate = 4 * B / r.STEAL_ETA_S * 2
+    assert desk.fill(idle) == []
+    desk.now = 2.0  # it was expected long ago
+    assert desk.fill(idle) == blocks[2:]
+
+
+def test_blocks_that_were_not_asked_for_are_waste_and_then_a_breach() -> None:
+    desk = Desk()
+    source = desk.source()
+    for _ in range(r.MAX_UNASKED):
+        desk.give(source, (0, 0, B))
+    assert desk.ledger.wasted_bytes == r.MAX_UNASKED * B
+    with pytest.raises(ProtocolError):
+        desk.give(source, (0, 0, B))
+
+
+@pytest.mark.parametrize("length", [0, 1, B - 1, B])
+def test_a_block_of_another_length_is_a_breach(length: int) -> None:
+    desk = Desk(pieces=1, last=100)
+    source = desk.source()
+    assert desk.fill(source) == [(0, 0, 100)]
+    if length == B:
+        desk = Desk(pieces=1, last=B)
+        source = desk.source()
+        desk.fill(source)
+        length = B - 2
+    with pytest.raises(ProtocolError):
+        desk.give(source, (0, 0, length))
+
+
+def test_a_block_longer_than_its_piece_cannot_overflow_it() -> None:
+    desk = Desk(pieces=1, last=100)
+    source = desk.source()
+    desk.fill(source)
+    with pytest.raises(ProtocolError):
+        desk.give(source, (0, 0, B))
+
+
+def test_who_gave_a_wrong_piece_alone_is_named_at_once() -> None:
+    desk = Desk(pieces=1, last=4 * B)
+    source = desk.source()
+    desk.give_all(source, desk.fill(source))
+    assert desk.ledger.stored(0, False) == [source]
+    assert desk.picker.missing == desk.picker.full
+    assert desk.ledger.wasted_bytes == 4 * B
+
+
+def test_of_several_who_gave_a_wrong_piece_the_liar_is_found_by_fetching_it_from_one() -> None:
+    desk = Desk(pieces=1, last=4 * B)
+    liar, honest = desk.source(1, depth=2), desk.source(2, depth=2)
+    lies, truth = desk.fill(liar), desk.fill(honest)
+    assert len(lies) == len(truth) == 2
+    desk.give_all(liar, lies, 1)
+    assert len(desk.give_all(honest, truth, 0)) == 1
+    assert desk.ledger.stored(0, False) == []
+    # Now one has it alone: the other gets nothing of it, not in the end game either.
+    honest.depth = liar.depth = 4
+    again = desk.fill(honest)
+    assert len(again) == 4
+    desk.now = 30.0
+    assert desk.fill(liar) == []
+    desk.give_all(honest, again, 0)
+    assert desk.ledger.stored(0, True) == [liar]
+
+
+def test_a_piece_fetched_alone_begins_anew_with_another_source() -> None:
+    desk = Desk(pieces=1, last=4 * B)
+    liar, honest = desk.source(1, depth=2), desk.source(2, depth=2)
+    desk.give_all(liar, desk.fill(liar), 1)
+    desk.give_all(honest, desk.fill(honest), 0)
+    desk.ledger.stored(0, False)
+    liar.depth = honest.depth = 4
+    for block in desk.fill(liar)[:3]:
+        desk.give(liar, block, 1)
+    desk.ledger.leave(liar)
+    again = desk.fill(honest)
+    assert len(again) == 4
+    desk.give(liar, (0, 3 * B, B), 1)  # late, and from the wrong one
+    (job,) = desk.give_all(honest, again, 0)
+    assert bytes(job.data) == bytes(4 * B)
+
+
+def test_memory_is_bounded_and_a_stranded_piece_gives_way() -> None:
+    desk = Desk(pieces=10, max_open_bytes=3 * 4 * B)
+    halves = [desk.source(n, depth=4, has=desk.picker.bit(n)) for n in range(3)]
+    for half in halves:
+        desk.give(half, desk.fill(half)[0])
+        desk.ledger.leave(half)
+    assert len(desk.picker.indices(desk.picker.open)) == 3
+    other = desk.source(9, depth=4, has=desk.picker.bit(5))
+    assert [index for index, _, _ in desk.fill(other)] == [5] * 4
+    assert len(desk.picker.indices(desk.picker.open)) == 3
+    assert desk.ledger.wasted_bytes == B
+
+
+def test_the_depth_doubles_while_the_rate_follows_and_then_fits_it() -> None:
+    source = Source(Endpoint("80.0.0.1", 1), 0.0)
+    source.limit = MAX_DEPTH
+    now = 0.0
+    for rate in (50, 100, 200, 400):
+        source.meter.total += rate * B
+        source.depth += 50  # as the ledger does for each block
+        before = source.depth
+        now += 1.0
+        source.measure(now)
+        assert source.depth == before
+    for _ in range(10):
+        source.meter.total += 400 * B
+        now += 1.0
+        source.measure(now)
+    assert 700 < source.depth < 900
+    source.meter.total += 10**10
+    source.measure(now + 1.0)
+    assert source.depth == MAX_DEPTH
+    source.restart()
+    assert source.growing
+    assert source.depth < 100
