@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import struct
 import threading
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,8 +22,9 @@ from wire.storage.resume import PARTS, Stamp
 
 __all__ = ["Places"]
 
-_SLOT = struct.Struct(">4sI")  # before each piece in the parts file: a mark, and the piece's index
-_SLOT_MARK = b"part"
+_SLOT = struct.Struct(">II")  # before each piece in the parts file: its index, and that one's checksum
+_SLOT_SALT = b"a piece kept whole"
+"""Goes into the checksum: a header that a crash tore, or zeros, must not name a piece."""
 
 
 class Places:
@@ -135,8 +137,8 @@ class Places:
                     self._slots[index] = self._next_slot
                     self._next_slot += 1
             start = self._slot_start(index)
-            self.write(PARTS, memoryview(_SLOT.pack(_SLOT_MARK, index)), start - _SLOT.size)
             self.write(PARTS, data, start)
+            self.write(PARTS, memoryview(_SLOT.pack(index, _slot_checksum(index))), start - _SLOT.size)
             touched.append(PARTS)
         return touched
 
@@ -188,6 +190,10 @@ class Places:
         self._next_slot = -(-size // width)
         for slot in range(self._next_slot):
             if self.read(PARTS, memoryview(header), slot * width):
-                mark, piece = _SLOT.unpack(header)
-                if mark == _SLOT_MARK and piece < self.info.piece_count:
+                piece, checksum = _SLOT.unpack(header)
+                if checksum == _slot_checksum(piece) and piece < self.info.piece_count:
                     self._slots[piece] = slot
+
+
+def _slot_checksum(piece: int) -> int:
+    return zlib.crc32(_SLOT_SALT + piece.to_bytes(4, "big"))
