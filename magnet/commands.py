@@ -182,7 +182,7 @@ def _input(settings: Settings) -> Iterator[None]:
 
 
 def _read(source: str) -> MagnetLink | Torrent:
-    return trio.run(fetch_torrent, source.strip()) if is_url(source) else read_source(source)
+    return fetch_torrent(source) if is_url(source) else read_source(source)
 
 
 def _hash_of(item: MagnetLink | Torrent) -> InfoHash:

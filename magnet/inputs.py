@@ -6,9 +6,11 @@ wrong with a SOURCE is the input's fault and comes out as a ProtocolError or Mis
 
 from __future__ import annotations
 
-import ipaddress
 import os
+import socket
+import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
 from magnet.link import LinkError, MagnetLink
@@ -17,9 +19,14 @@ from wire.errors import MetainfoError, MisuseError, ProtocolError
 from wire.metainfo import Torrent
 from wire.metainfo.torrent import MAX_TORRENT_BYTES
 
+if TYPE_CHECKING:
+    import httpx
+
 __all__ = ["fetch_torrent", "is_url", "read_source", "read_torrent"]
 
 _FETCH_S = 30.0
+_QUIET_S = 15.0
+"""To connect, and between two parts of the answer."""
 _REDIRECTS = 5
 
 
@@ -60,64 +67,63 @@ def read_torrent(path: Path) -> Torrent:
         raise MetainfoError(f"{path}: {error}") from None
 
 
-async def fetch_torrent(url: str) -> Torrent:
+def fetch_torrent(url: str) -> Torrent:
     """Fetches a .torrent over HTTP. Raises MisuseError where that fails, ProtocolError where it is broken.
 
-    A redirect may not lead from the global internet to a machine or network nearby.
+    Blocking, for half a minute at most. A redirect may not lead from the global internet to a machine or network nearby.
     """
     import httpx
-    import trio
 
     try:
-        with trio.fail_after(_FETCH_S):
-            async with httpx.AsyncClient(timeout=_FETCH_S, follow_redirects=False) as client:
-                for _ in range(_REDIRECTS + 1):
-                    async with client.stream("GET", url) as response:
-                        if response.is_redirect:
-                            url = await _redirected(url, response.headers.get("location", ""))
-                            continue
-                        if response.status_code != 200:
-                            raise MisuseError(
-                                f"cannot fetch {url}: the server says {response.status_code} {response.reason_phrase}"
-                            )
-                        data = bytearray()
-                        async for chunk in response.aiter_bytes():
-                            data += chunk
-                            if len(data) > MAX_TORRENT_BYTES:
-                                raise MisuseError(f"cannot fetch {url}: it is larger than any .torrent")
-                        return Torrent.from_bytes(bytes(data))
-                raise MisuseError(f"cannot fetch {url}: more than {_REDIRECTS} redirects")
-    except ProtocolError as error:
-        raise MetainfoError(f"{url}: {error}") from None
-    except trio.TooSlowError:
-        raise MisuseError(f"cannot fetch {url}: it took longer than {_FETCH_S:.0f} s") from None
+        with httpx.Client(timeout=_QUIET_S, follow_redirects=False) as client:
+            data = _fetch(client, url.strip())
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise MisuseError(f"cannot fetch {url}: {str(error) or type(error).__name__}") from None
+    try:
+        return Torrent.from_bytes(data)
+    except ProtocolError as error:
+        raise MetainfoError(f"{url}: {error}") from None
 
 
-async def _redirected(url: str, location: str) -> str:
+def _fetch(client: httpx.Client, url: str) -> bytes:
+    end = time.monotonic() + _FETCH_S
+    for _ in range(_REDIRECTS + 1):
+        with client.stream("GET", url) as response:
+            if response.is_redirect:
+                url = _redirected(url, response.headers.get("location", ""))
+                continue
+            if response.status_code != 200:
+                raise MisuseError(
+                    f"cannot fetch {url}: the server says {response.status_code} {response.reason_phrase}"
+                )
+            data = bytearray()
+            for chunk in response.iter_bytes():
+                data += chunk
+                if len(data) > MAX_TORRENT_BYTES:
+                    raise MisuseError(f"cannot fetch {url}: it is larger than any .torrent")
+                if time.monotonic() > end:
+                    raise MisuseError(f"cannot fetch {url}: it takes longer than {_FETCH_S:.0f} s")
+            return bytes(data)
+    raise MisuseError(f"cannot fetch {url}: more than {_REDIRECTS} redirects")
+
+
+def _redirected(url: str, location: str) -> str:
     target = urljoin(url, location)
     if not is_url(target):
         raise MisuseError(f"cannot fetch {url}: it redirects to {target}")
-    if not await _is_near(url) and await _is_near(target):
+    if not _is_near(url) and _is_near(target):
         raise MisuseError(f"cannot fetch {url}: it redirects to an address of this network, {target}")
     return target
 
 
-async def _is_near(url: str) -> bool:
+def _is_near(url: str) -> bool:
     """Whether the host of a URL is, or resolves to, anything but a global address."""
-    import trio
-
     host = urlsplit(url).hostname or ""
     try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        try:
-            rows = await trio.socket.getaddrinfo(host, None)
-        except OSError:
-            return False  # the fetch will say so itself
-        return any(reach(str(row[4][0]).partition("%")[0]) != "global" for row in rows)
-    return reach(host) != "global"
+        rows = socket.getaddrinfo(host, None)
+    except OSError:
+        return False  # the fetch will say so itself
+    return any(reach(str(row[4][0]).partition("%")[0]) != "global" for row in rows)
 
 
 def _exists(path: Path) -> bool:
