@@ -334,6 +334,6 @@ def demo(
 
     Starts a small real DHT, a seeder and a downloader on this machine and shows each stage with its time.
     """
-    from magnet import demo as stage
+    from magnet.demo import run
 
-    return stage.run(nodes, size, json=json)
+    return run(nodes, size, json=json)

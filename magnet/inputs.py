@@ -70,7 +70,7 @@ def read_torrent(path: Path) -> Torrent:
 def fetch_torrent(url: str) -> Torrent:
     """Fetches a .torrent over HTTP. Raises MisuseError where that fails, ProtocolError where it is broken.
 
-    Blocking, for half a minute at most. A redirect may not lead from the global internet to a machine or network nearby.
+    Blocking, for half a minute or so. A redirect may not lead from the global internet into a network nearby.
     """
     import httpx
 
