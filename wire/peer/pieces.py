@@ -23,7 +23,7 @@ class RemotePieces:
         self.count = count
         self.has = None if count is None else Bitfield(count)
         """None until the count is known."""
-        self._declared = False  # its one bitfield, "have all" or "have none" has come
+        self._declared = False  # a bitfield, "have all" or "have none" has come
         # Said before the count was known: everything; a bitfield as it came; a bitfield of single pieces.
         self._all = False
         self._bits: bytes | None = None
@@ -47,16 +47,18 @@ class RemotePieces:
         return False
 
     def declare(self, bits: bytes | None, *, everything: bool = False) -> Bitfield | None:
-        """It says what it has, once: by the bits of a bitfield, or everything, or else nothing.
+        """It says what it has: by the bits of a bitfield, or everything, or else nothing.
 
+        A bitfield may come again, and adds to what is known: aria2 sends one for many haves, also after "have none".
         Returns the pieces that are news, None where the count is not known yet.
         """
-        if self._declared:
-            raise ProtocolError("the peer says a second time what it has")
+        if self._declared and bits is None:
+            raise ProtocolError("the peer says a second time that it has all or nothing")
         self._declared = True
         if self.count is None or self.has is None:
-            self._all = everything
-            self._bits = bits
+            self._all = self._all or everything
+            if not self._all:
+                self._bits = bits  # the later one holds what the earlier did
             return None
         said = _said(self.count, bits, everything)
         # Some announce a piece first: those are known already and must not count twice.

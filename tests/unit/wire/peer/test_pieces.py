@@ -29,8 +29,26 @@ def test_everything_and_nothing() -> None:
     assert indices(pieces.declare(None)) == []
 
 
+def test_a_bitfield_may_come_again_and_adds() -> None:
+    """As aria2 sends them: "have none" at first, later a bitfield in place of many haves."""
+    pieces = RemotePieces(10)
+    assert indices(pieces.declare(None)) == []
+    assert indices(pieces.declare(b"\x80\x00")) == [0]
+    assert indices(pieces.declare(b"\x60\x00")) == [1, 2]
+    assert indices(pieces.has) == [0, 1, 2]
+    early = RemotePieces(None)
+    assert early.declare(None) is None
+    assert early.declare(b"\x80\x00") is None
+    assert early.declare(b"\xc0\x00") is None
+    assert indices(early.set_count(10)) == [0, 1]
+    seed = RemotePieces(None)
+    seed.declare(None, everything=True)
+    seed.declare(b"\xc0\x00")
+    assert indices(seed.set_count(10)) == list(range(10))
+
+
 @pytest.mark.parametrize("first", [b"\x80\x00", None])
-def test_a_second_declaration_is_a_breach(first: bytes | None) -> None:
+def test_all_or_nothing_after_another_declaration_is_a_breach(first: bytes | None) -> None:
     for count in (10, None):
         pieces = RemotePieces(count)
         pieces.declare(first)
