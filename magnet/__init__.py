@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from magnet.blocking import download, resolve
     from magnet.config import Config
+    from magnet.events import Checked, Failed, Finished, MetadataReady, TorrentEvent
     from magnet.link import LinkError, MagnetLink
     from magnet.session import Session
     from magnet.status import TorrentStatus
-    from magnet.torrent import Checked, Failed, Finished, MetadataReady, TorrentEvent, TorrentHandle
+    from magnet.torrent import TorrentHandle
     from magnet.verdict import Counts, DownloadError, Phase, ResolveError, Verdict
 
 __all__ = [
@@ -50,10 +51,11 @@ __all__ = [
 _HOMES = {
     "magnet.blocking": ("download", "resolve"),
     "magnet.config": ("Config",),
+    "magnet.events": ("Checked", "Failed", "Finished", "MetadataReady", "TorrentEvent"),
     "magnet.link": ("LinkError", "MagnetLink"),
     "magnet.session": ("Session",),
     "magnet.status": ("TorrentStatus",),
-    "magnet.torrent": ("Checked", "Failed", "Finished", "MetadataReady", "TorrentEvent", "TorrentHandle"),
+    "magnet.torrent": ("TorrentHandle",),
     "magnet.verdict": ("Counts", "DownloadError", "Phase", "ResolveError", "Verdict"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -21,7 +21,8 @@ from magnet.config import Config
 from magnet.inputs import read_source, read_torrent
 from magnet.link import LinkError, MagnetLink
 from magnet.nursery import open_plain_nursery
-from magnet.torrent import CACHE, FILE, Shared, StoreFactory, Task, TorrentHandle
+from magnet.task import CACHE, FILE, Shared, StoreFactory, Task
+from magnet.torrent import TorrentHandle
 from magnet.vault import Vault
 from wire.compact import IPV4, IPV6, Endpoint, reach
 from wire.errors import MisuseError, NetworkError, ProtocolError

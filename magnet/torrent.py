@@ -8,131 +8,36 @@ decided in `wire.swarm`; where peers come from, in `magnet.sources`.
 from __future__ import annotations
 
 import fnmatch
-import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import trio
 
 from kademlia_bt.node import Node
-from magnet.config import Config
+from magnet.events import Checked, Failed, Finished, MetadataReady, TorrentEvent
 from magnet.link import MagnetLink
 from magnet.nursery import open_plain_nursery
 from magnet.sources import PEER, Sources
 from magnet.status import TorrentStatus
-from magnet.vault import Vault
+from magnet.task import Shared, Task
 from magnet.verdict import Counts, DownloadError, Phase, ResolveError, Verdict, decide
 from wire.compact import Endpoint
 from wire.errors import DiskError, MetainfoError, MisuseError, NetworkError, WireError
 from wire.ids import InfoHash
-from wire.limits import TokenBucket
 from wire.metainfo import Info, Torrent
-from wire.net import Network
 from wire.storage.store import Store
 from wire.swarm.rules import Settings, Swarm
 from wire.swarm.run import SwarmRunner
 
-__all__ = [
-    "Checked",
-    "EventStream",
-    "Failed",
-    "Finished",
-    "MetadataReady",
-    "Shared",
-    "StoreFactory",
-    "Task",
-    "TorrentEvent",
-    "TorrentHandle",
-]
-
-CACHE = "cache"
-FILE = "file"
+__all__ = ["EventStream", "TorrentHandle"]
 
 _MAX_KNOWN = 10_000
 """Beyond so many peers another one does not keep a quiet torrent alive."""
 
 _WATCH_S = 1.0
 """How often news are looked for: patience is exact to this."""
-
-StoreFactory = Callable[[Info, Path, Path | None, Sequence[bool] | None, bool], Store]
-"""Makes the store of a torrent: info, folder, resume file (None: keep none), wanted files (None: all), read only."""
-
-
-@dataclass(frozen=True, slots=True)
-class MetadataReady:
-    """The info dictionary is known and verified against the info-hash."""
-
-    torrent: Torrent
-    seconds: float
-    """Since the torrent was added."""
-    source: str
-    """Where the peer that gave it was found: "dht", "peer", ...; "cache" or "file" where no peer was needed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Checked:
-    """What was on disk already is verified; the download goes on from there."""
-
-    have_bytes: int
-    """Of the wanted files."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """All that was wanted is verified and on disk."""
-
-    seconds: float
-    """Since the torrent was added."""
-    bytes: int
-    """Size of the wanted files."""
-    path: Path
-    """The file, or the folder of a torrent with several."""
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """Nothing more will come; the error names the verdict and the counts behind it."""
-
-    error: ResolveError | DownloadError
-
-
-TorrentEvent = MetadataReady | Checked | Finished | Failed
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """What is to be done with a torrent."""
-
-    link: MagnetLink
-    torrent: Torrent | None = None
-    """Where the metadata is known at the start."""
-    via: str = ""
-    """And where it came from."""
-    directory: Path = field(default_factory=Path)
-    only: tuple[str, ...] = ()
-    metadata_only: bool = False
-    seed: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Shared:
-    """What all torrents of a session share."""
-
-    config: Config
-    network: Network
-    rng: random.Random
-    node: Node | None
-    peer_id: bytes
-    port: int
-    """Where the session listens; 0 where it does not."""
-    local: bool
-    """Whether addresses of this machine and its private network are believed when strangers name them."""
-    down: TokenBucket | None
-    up: TokenBucket | None
-    store_factory: StoreFactory
-    vault: Vault
 
 
 class _GaveUp(Exception):  # noqa: N818 - not an error of anybody: the decision that waiting longer is no use

@@ -1,0 +1,59 @@
+"""What a session hands to each of its torrents: what is to be done, and what all of them share. Values alone."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kademlia_bt.node import Node
+from magnet.config import Config
+from magnet.link import MagnetLink
+from magnet.vault import Vault
+from wire.limits import TokenBucket
+from wire.metainfo import Info, Torrent
+from wire.net import Network
+from wire.storage.store import Store
+
+__all__ = ["CACHE", "FILE", "Shared", "StoreFactory", "Task"]
+
+CACHE = "cache"
+FILE = "file"
+
+StoreFactory = Callable[[Info, Path, Path | None, Sequence[bool] | None, bool], Store]
+"""Makes the store of a torrent: info, folder, resume file (None: keep none), wanted files (None: all), read only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What is to be done with a torrent."""
+
+    link: MagnetLink
+    torrent: Torrent | None = None
+    """Where the metadata is known at the start."""
+    via: str = ""
+    """And where it came from."""
+    directory: Path = field(default_factory=Path)
+    only: tuple[str, ...] = ()
+    metadata_only: bool = False
+    seed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What all torrents of a session share."""
+
+    config: Config
+    network: Network
+    rng: random.Random
+    node: Node | None
+    peer_id: bytes
+    port: int
+    """Where the session listens; 0 where it does not."""
+    local: bool
+    """Whether addresses of this machine and its private network are believed when strangers name them."""
+    down: TokenBucket | None
+    up: TokenBucket | None
+    store_factory: StoreFactory
+    vault: Vault
