@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ import trio
 
 from kademlia_bt.console import ExitCode, emit, run_async
 from magnet.batch import Batch, exit_code
+from magnet.config import Config, default_state_dir
 from magnet.files import show_info
 from magnet.inputs import fetch_torrent, is_url, read_source
 from magnet.link import MagnetLink
@@ -134,11 +136,13 @@ def _run(work: Callable[[Session, Reporter, _Run], Awaitable[int]], settings: Se
 
     reporter = make_reporter(json=settings.json, quiet=settings.quiet, verbose=settings.verbose)
     run = _Run()
+    with _input(settings):
+        config = _with_usable_state(settings.config, reporter)
 
     async def main() -> int:
-        async with Session(settings.config) as session:
+        async with Session(config) as session:
             reporter.detail(f"listening on {', '.join(map(str, session.endpoints))}")
-            reporter.detail(f"state in {settings.config.state_dir}")
+            reporter.detail(f"state in {config.state_dir}")
             try:
                 return await work(session, reporter, run)
             except MagnetError as error:
@@ -200,6 +204,21 @@ def _usable_folder(folder: Path) -> None:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise MisuseError(f"cannot write to the folder {folder}: {reason}") from None
+
+
+def _with_usable_state(config: Config, reporter: Reporter) -> Config:
+    """A state folder that was named must be usable; without the default one it works too, and says so."""
+    folder = config.state_dir
+    if folder is None:
+        return config
+    try:
+        _usable_folder(folder)
+    except MisuseError as error:
+        if folder != default_state_dir():
+            raise
+        reporter.note(f"{error}: nothing is remembered between runs (--state DIR names another folder)")
+        return replace(config, state_dir=None)
+    return config
 
 
 def _data_folder(folder: Path) -> None:

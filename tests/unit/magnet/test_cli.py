@@ -131,6 +131,24 @@ def test_a_folder_that_cannot_be_written_to_is_told_before_anything_is_asked(
     assert "cannot write to the folder" in capsys.readouterr().err
 
 
+def test_a_state_folder_that_was_named_must_be_usable(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("file").touch()
+    assert magnet("get", HEX, "--state", "file", "--no-dht") == 2
+    assert "it is a file" in capsys.readouterr().err
+
+
+def test_without_the_usual_state_folder_it_works_and_says_so(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("file").touch()
+    monkeypatch.setenv("XDG_STATE_HOME", os.path.abspath("file"))
+    monkeypatch.setenv("HOME", os.path.abspath("file"))
+    assert magnet("get", HEX, "--no-dht", "--listen", "127.0.0.1:0", "--deadline", "0.01") == 3
+    err = capsys.readouterr().err
+    assert "nothing is remembered" in err
+    assert "no peers" in err
+
+
 def test_create_then_info_then_check(shared: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert magnet("create", "shared", "-o", "x.torrent", "--piece-size", "32K", "--tracker", "http://t.example/a") == 0
     out, err = capsys.readouterr()
