@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import pytest
 import trio
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -128,6 +129,18 @@ def test_a_crash_at_any_write(made: MadeTorrent, runs: Sequence[tuple[int, float
                 assert folder.joinpath("d", *entry.path).read_bytes() == made.file(index)
         found = sum(path.is_file() for path in (folder / "d").rglob("*"))
         assert found == sum(entry.on_disk for entry in made.info.files)
+
+
+@pytest.mark.parametrize("part", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("mask", [None, [True, False, True, True, True]])
+def test_each_write_of_a_small_download_as_the_last(part: float, mask: list[bool] | None) -> None:
+    made = torrent_of([20, 20, 5], 16)
+    for writes in range(1, 24):
+        with tempfile.TemporaryDirectory() as name:
+            stored: set[int] = set()
+            trio.run(one_run, made, Path(name), (writes, part, mask, [0, 2, 1]), stored)
+            trio.run(one_run, made, Path(name), (10_000, 1.0, mask, [0, 1, 2]), stored)
+            assert stored == {0, 1, 2}
 
 
 _odd = [

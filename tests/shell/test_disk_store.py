@@ -290,6 +290,19 @@ async def test_holes_are_not_read_and_zeros_are_still_right(tmp_path: Path, monk
     assert await loaded(DiskStore(info, tmp_path)) == [0, *range(2, 22)]
 
 
+async def test_a_piece_is_in_a_hole_only_if_all_of_it_is(tmp_path: Path) -> None:
+    half = 1 << 16
+    for first, second in ((os.urandom(half), bytes(half)), (bytes(half), os.urandom(half)), (bytes(half), bytes(half))):
+        files = [{"length": half, "path": ["a"]}, {"length": half, "path": ["b"]}]
+        digest = hashlib.sha1(first + second).digest()
+        info = Info.from_bytes(encode({"files": files, "name": "x", "piece length": 2 * half, "pieces": digest}))
+        (tmp_path / "x").mkdir(exist_ok=True)
+        for name, data in (("a", first), ("b", second)):
+            (tmp_path / "x" / name).write_bytes(b"" if data == bytes(half) else data)
+            os.truncate(tmp_path / "x" / name, half)
+        assert await loaded(DiskStore(info, tmp_path)) == [0]
+
+
 # Never outside
 
 
@@ -506,5 +519,6 @@ async def test_killed_again_and_again_it_keeps_every_verified_piece(tmp_path: Pa
                 said.add(int(line))
         child.wait()
         child.stdout.close()
-    assert said == set(range(made.info.piece_count))
+    unsaid = set(range(made.info.piece_count)) - said
+    assert len(unsaid) <= 4, "each kill may fall between the storing of a piece and its telling"
     assert_placed(root, made)
