@@ -92,7 +92,7 @@ def test_a_third_of_all_datagrams_lost() -> None:
 def test_a_churning_network_keeps_its_tables_alive() -> None:
     world = crowd(3, 40)
     rng = random.Random(3)
-    for _ in range(40):  # ten minutes; a tenth of the nodes goes and comes each minute
+    for _ in range(60):  # fifteen minutes; a tenth of the nodes goes and comes each minute
         world.kill(rng.choice([node for node in world.nodes[1:] if node.alive]))
         world.add(bootstrap=[world.nodes[0].endpoint])
         world.run(15)
@@ -178,7 +178,8 @@ def test_sybils_around_a_target_hide_nobody(spread: bool) -> None:
         found += searcher.peers(search) == [Endpoint(seeder.endpoint.host, 7000)]
         asked += sybils.asked
     assert asked >= 20  # they did get in between
-    assert found >= (19 if spread else 20)
+    # Spread over 64 networks they cost some 3 % of searches: the honest name them too. Twenty tell it within one.
+    assert found >= (18 if spread else 20)
 
 
 def test_a_dual_stack_world() -> None:
