@@ -103,7 +103,7 @@ class Info:
             raw=raw,
             info_hash=info_hash,
             name=name,
-            private=get_int(items, b"private") == 1,
+            private=bool(get_int(items, b"private")),
             layout=layout,
             single_file=[entry.path for entry in files if not entry.pad] == [(name,)],
             _hashes=hashes,
