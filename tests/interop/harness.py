@@ -337,14 +337,23 @@ def seeder(torrent: Path, root: Path, *options: str, host: str = "127.0.0.1") ->
     return libtorrent("seed", torrent, root.parent, "--listen", listen, *options), listen
 
 
-def assert_same_tree(one: Path, other: Path) -> None:
-    """Insists that both are the same file, or hold the same files with the same bytes and no others."""
+def assert_same_tree(one: Path, other: Path, *, but_empty: bool = False) -> None:
+    """Insists that both are the same file, or hold the same files with the same bytes and no others.
+
+    `but_empty`: files that hold nothing need not be there.
+    """
     if one.is_file():
         assert filecmp.cmp(one, other, shallow=False), f"{one} and {other} differ"
         return
-    names = sorted(str(path.relative_to(one)) for path in one.rglob("*") if path.is_file())
-    others = sorted(str(path.relative_to(other)) for path in other.rglob("*") if path.is_file())
-    assert names == others
+    names, others = (
+        sorted(
+            str(path.relative_to(root))
+            for path in root.rglob("*")
+            if path.is_file() and not (but_empty and path.stat().st_size == 0)
+        )
+        for root in (one, other)
+    )
+    assert names == others, f"{names} are not {others}"
     same, different, unreadable = filecmp.cmpfiles(one, other, names, shallow=False)
     assert (different, unreadable) == ([], [])
     assert len(same) == len(names)
