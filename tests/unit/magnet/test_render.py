@@ -187,6 +187,11 @@ def test_the_bar_stays_on_one_line(width: int) -> None:
         assert len(lines[0]) <= width
 
 
+def test_a_waiting_line_that_does_not_fit_says_so() -> None:
+    (line,) = shown(BarReporter(Console(file=io.StringIO(), width=40)), WAITING, 40)
+    assert line.endswith("…")
+
+
 def test_the_bar_says_how_far_and_how_fast() -> None:
     (line,) = shown(BarReporter(Console(file=io.StringIO(), width=120)), LOADING, 120)
     for words in ("film", "50%", "32 MiB / 64 MiB", "8 MiB/s", "3 peers", "4 s left"):
