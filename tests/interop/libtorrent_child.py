@@ -71,7 +71,10 @@ def session(listen: str, dht: str | None, *, is_dht_node: bool = False, lie: boo
             "dht_enforce_node_id": False,
             "dht_upload_rate_limit": 1 << 30,
             "dht_block_ratelimit": 10_000_000,
-            "alert_mask": categories.error_notification | categories.status_notification | categories.dht_notification,
+            "alert_mask": categories.error_notification
+            | categories.status_notification
+            | categories.dht_notification
+            | categories.storage_notification,
             "max_out_request_queue": 2000,
             "max_allowed_in_request_queue": 4000,
             "unchoke_slots_limit": 500,
@@ -133,6 +136,13 @@ def joined(node: lt.session, limit_s: float = 30.0) -> None:
                 return
 
 
+def flushed(node: lt.session, torrent: lt.torrent_handle) -> None:
+    """Waits until all that it holds in memory is handed to the file system."""
+    torrent.flush_cache()
+    while not any(isinstance(alert, lt.cache_flushed_alert) for alert in node.pop_alerts()):
+        node.wait_for_alert(100)
+
+
 def nodes_known(alert: Any) -> int:
     return sum(bucket["num_nodes"] for bucket in alert.routing_table)
 
@@ -182,8 +192,9 @@ def run_torrent(options: argparse.Namespace) -> None:
             say("metadata", seconds=round(time.monotonic() - begun, 4), name=state.name)
         if state.is_seeding:
             done = True
-            seconds = time.monotonic() - begun
-            say("done", seconds=round(seconds, 4), bytes=state.total_wanted_done)
+            say("verified", seconds=round(time.monotonic() - begun, 4))
+            flushed(node, torrent)  # it still writes when it calls itself a seeder
+            say("done", seconds=round(time.monotonic() - begun, 4), bytes=state.total_wanted_done)
 
 
 def main() -> None:
