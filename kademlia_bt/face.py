@@ -90,6 +90,7 @@ class Face:
         per_ip = config.per_ip_limit
         if per_ip is None:
             per_ip = _LOCAL_PER_IP_LIMIT if allow_local else _PER_IP_LIMIT
+        self._read_only = config.read_only
         self._guard = Guard(per_ip)
         upload = config.upload_limit
         if upload is None:
@@ -242,10 +243,10 @@ class Face:
 
     def _admits(self, address: Endpoint, now: float) -> bool:
         self.queries += 1
-        if self._dht.config.read_only:
+        if self._read_only:
             self.dropped += 1
             return False
-        if not self._guard.allows(address, now):
+        if self._guard.is_on and not self._guard.allows(address, now):
             self.dropped += 1
             self.limited += 1
             return False

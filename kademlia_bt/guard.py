@@ -27,15 +27,16 @@ class _Source:
 class Guard:
     """Counts queries by source address. A limit of 0 lets everything pass."""
 
-    __slots__ = ("_most", "_sources")
+    __slots__ = ("_most", "_sources", "is_on")
 
     def __init__(self, per_s: float) -> None:
+        self.is_on = per_s > 0
         self._most = per_s * WINDOW_S
         self._sources: dict[str | bytes, _Source] = {}
 
     def allows(self, source: Endpoint, now: float) -> bool:
         """Counts a query; False where it is to be ignored."""
-        if not self._most:
+        if not self.is_on:
             return True
         key = source.ip[:_V6_NETWORK_BYTES] if source.family is IPV6 else source.host
         entry = self._sources.get(key)

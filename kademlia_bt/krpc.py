@@ -171,17 +171,20 @@ def _query(message: dict[bytes, Value], tid: bytes) -> Query:
     read_only = message.get(b"ro") == 1
     if method == b"ping":
         return Query(tid, method, sender, None, 0, read_only)
-    target = arguments.get(_TARGET_KEYS.get(method, b"target"))
-    if target is None and method not in _TARGET_KEYS:
-        target = arguments.get(b"info_hash")
-    if type(target) is not bytes or len(target) != ID_BYTES:
-        if method not in _TARGET_KEYS:
+    key = _TARGET_KEYS.get(method)
+    if key is not None:
+        target = arguments.get(key)
+        if type(target) is not bytes or len(target) != ID_BYTES:
+            raise QueryError(tid, PROTOCOL_ERROR, f"{key.decode()} must be 20 bytes")
+    else:
+        target = arguments.get(b"target", arguments.get(b"info_hash"))
+        if type(target) is not bytes or len(target) != ID_BYTES:
             raise QueryError(tid, METHOD_UNKNOWN, "method unknown")
-        raise QueryError(tid, PROTOCOL_ERROR, f"{_TARGET_KEYS[method].decode()} must be 20 bytes")
-    wanted = arguments.get(b"want")
     want = 0
-    if type(wanted) is list:
-        want = (WANT_IPV4 if b"n4" in wanted else 0) | (WANT_IPV6 if b"n6" in wanted else 0)
+    if b"want" in arguments:
+        wanted = arguments[b"want"]
+        if type(wanted) is list:
+            want = (WANT_IPV4 if b"n4" in wanted else 0) | (WANT_IPV6 if b"n6" in wanted else 0)
     if method != b"announce_peer":
         return Query(tid, method, sender, target, want, read_only)
     token = arguments.get(b"token")

@@ -28,7 +28,9 @@ _FIRST_CAPACITIES = (128, 64, 32, 16)
 _MAX_REPLACEMENTS = K
 _MAX_FAILS = 3
 """A node silent this often goes even without a replacement; until then it may be our network that is down."""
-_INDEX_BITS = 8
+_INDEX_BITS = 12
+"""4,096 ready answers, a megabyte at most: a few hundred nodes seldom have as many leading bits in common."""
+_BELOW_INDEX = ID_BITS - _INDEX_BITS
 _RTT_GAIN = 0.25
 
 
@@ -81,12 +83,12 @@ class Table:
         self._buckets = [_new_bucket(depth) for depth in range(ID_BITS)]
         self._by_endpoint: dict[Endpoint, Node] = {}
         self._by_host: dict[str, Node] = {}
-        # The index of nodes to hand out, built anew when one came or went: their numbers in order, their
-        # compact forms, and for each first byte of a target the numbers among which its 8 closest are.
+        # The index of nodes to hand out, built anew when one came or went: their numbers in order, their compact
+        # forms, and for the first bits of a target the ready answer, or else the numbers among which it is.
         self._stale = True
         self._numbers: list[int] = []
         self._compact: dict[int, bytes] = {}
-        self._near: list[list[int] | None] = []
+        self._near: list[bytes | list[int] | None] = []
 
     def __len__(self) -> int:
         return len(self._by_endpoint)
@@ -173,9 +175,12 @@ class Table:
         """The compact forms, joined in order of distance, of the up to 8 closest nodes to hand out. The hot path."""
         if self._stale:
             self._rebuild()
-        near = self._near[target[0]]
+        slot = target[0] << 4 | target[1] >> 4
+        near = self._near[slot]
         if near is None:
-            near = self._near[target[0]] = self._block(target[0])
+            near = self._near[slot] = self._answer_for(slot)
+        if type(near) is bytes:
+            return near
         at = int.from_bytes(target, "big")
         compact = self._compact
         return b"".join([compact[distance ^ at] for distance in sorted([node ^ at for node in near])[:K]])
@@ -278,12 +283,22 @@ class Table:
         self._near = [None] * (1 << _INDEX_BITS)
         self._stale = False
 
-    def _block(self, first_byte: int) -> list[int]:
-        """The numbers under the longest common prefix, of at most 8 bits, that 8 nodes share with a target's first
-        byte: they are closer to that target than all others."""
+    def _answer_for(self, slot: int) -> bytes | list[int]:
+        """The answer to every target whose first bits are `slot`, or the few numbers to choose from.
+
+        The first bits alone put nodes in order of distance where no two of them have these in common.
+        """
+        block = self._block(slot)
+        nearest = sorted(block, key=lambda node: (node >> _BELOW_INDEX) ^ slot)[: K + 1]
+        if len({node >> _BELOW_INDEX for node in nearest}) < len(nearest):
+            return block
+        return b"".join([self._compact[node] for node in nearest[:K]])
+
+    def _block(self, slot: int) -> list[int]:
+        """The numbers under the longest prefix of `slot` that 8 nodes share: no other node is closer to its targets."""
         for bits in range(_INDEX_BITS, 0, -1):
             below = ID_BITS - bits
-            prefix = first_byte >> (_INDEX_BITS - bits)
+            prefix = slot >> (_INDEX_BITS - bits)
             low = bisect_left(self._numbers, prefix << below)
             high = bisect_left(self._numbers, (prefix + 1) << below)
             if high - low >= K:
