@@ -203,7 +203,8 @@ async def test_a_slow_disk_holds_the_readers_back(autojump_clock: MockClock, mon
                         await trio.sleep(0.01)
 
                 nursery.start_soon(watch)
-                await leecher.runner.finished()
+                with trio.fail_after(20.0):  # four pieces each 0.1 s: 2.5 s
+                    await leecher.runner.finished()
                 scope.cancel()
         assert store.data == data
     # What one read brings in, up to a buffer of 2 MiB, may come on top.

@@ -265,6 +265,30 @@ def test_only_wanted_files_are_asked_for() -> None:
     assert table.swarm.stats().wanted_left_bytes == len(DATA) - 2 * PIECE
 
 
+def test_a_peer_that_becomes_a_seed_by_haves_is_of_no_use_to_a_seed() -> None:
+    table = Table(have=Bitfield.full(4))
+    guest = table.guest()
+    guest.wire.bitfield(Bitfield.of(4, [0, 1, 2]))
+    guest.pump()
+    assert not guest.gone
+    guest.wire.have(3)
+    guest.pump()
+    assert guest.gone
+
+
+def test_what_a_peer_had_goes_with_it() -> None:
+    table = Table()
+    guest = table.guest()
+    guest.wire.bitfield(Bitfield.of(4, [0, 1]))
+    guest.wire.have(2)
+    guest.pump()
+    picker = table.swarm._begun()._picker
+    assert [picker.availability(index) for index in range(4)] == [1, 1, 1, 0]
+    assert guest.peer is not None
+    table.swarm.lost(guest.peer, "gone", table.now)
+    assert [picker.availability(index) for index in range(4)] == [0, 0, 0, 0]
+
+
 # --- choking and fairness
 
 
@@ -339,7 +363,8 @@ def test_a_seed_of_wrong_data_is_banned_and_the_next_one_is_asked() -> None:
     assert table.swarm.finished
     stats = table.swarm.stats()
     assert (stats.piece_hash_failures, stats.banned) == (4, 1)
-    assert table.guest("80.0.0.1").gone, "it is not let in again"
+    assert table.guest("80.0.0.1", peer_id=b"-XX0100-againanother").gone, "it is not let in again"
+    assert not table.guest("80.0.0.3", peer_id=b"-XX0100-againanother").gone
 
 
 @pytest.mark.parametrize(
