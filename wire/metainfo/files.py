@@ -13,6 +13,7 @@ import unicodedata
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from wire.errors import MetainfoError, MisuseError
 
@@ -127,6 +128,7 @@ def shown(text: str, limit: int = 80) -> str:
     return repr(text if len(text) <= limit else text[: limit - 3] + "...")
 
 
+@lru_cache(maxsize=4096)  # a folder's name comes once for each file in it
 def safe_part(name: str, *, windows: bool = _WINDOWS) -> str | None:
     """A name as one part of a path below the download's folder; None for `` and `.`, which add nothing.
 
@@ -137,14 +139,16 @@ def safe_part(name: str, *, windows: bool = _WINDOWS) -> str | None:
         raise MetainfoError(f"refused: the file name {shown(name)} holds a NUL character")
     if name.startswith(("/", "\\")) or _DRIVE.match(name):
         raise MetainfoError(f"refused: the file name {shown(name)} is an absolute path")
-    if any(piece.count(".") > 1 and not piece.strip(". ") for piece in _SEPARATORS.split(name)):
-        # Windows drops dots and spaces at the end, so `.. ` is `..` to it, and `...` has been more.
+    if name.count(".") > 1 and any(
+        step.count(".") > 1 and not step.strip(". ") for step in _SEPARATORS.split(name)
+    ):  # Windows drops dots and spaces at the end, so `.. ` is `..` to it, and `...` has been more
         raise MetainfoError(f"refused: the file name {shown(name)} leads out of its folder")
     if name in ("", "."):
         return None
-    part = "".join("_" if _unshowable(char) else char for char in _SEPARATORS.sub("_", name))
-    stem = re.split(r"[.:]", part, maxsplit=1)[0]
-    if stem.rstrip(" ").upper() in _DEVICES:
+    part = _SEPARATORS.sub("_", name)
+    if not part.isprintable():
+        part = "".join("_" if _unshowable(char) else char for char in part)
+    if part.partition(".")[0].partition(":")[0].rstrip(" ").upper() in _DEVICES:
         raise MetainfoError(f"refused: the file name {shown(name)} is a device's name on Windows")
     if windows:
         part = _WINDOWS_FORBIDDEN.sub("_", part)
@@ -180,8 +184,7 @@ def refuse_collisions(files: Iterable[FileEntry]) -> None:
             continue
         for part in entry.path:
             if part not in folded:
-                decomposed = unicodedata.normalize("NFD", part).casefold()
-                folded[part] = unicodedata.normalize("NFC", decomposed).rstrip(". ")
+                folded[part] = _folded(part)
         key = tuple(folded[part] for part in entry.path)
         other = taken.get(key) or folders.get(key)
         for depth in range(1, len(key)):
@@ -195,8 +198,13 @@ def refuse_collisions(files: Iterable[FileEntry]) -> None:
         taken[key] = entry
 
 
+def _folded(part: str) -> str:
+    """What it is to a disk for which neither case nor the form of accents counts, nor dots and spaces at the end."""
+    if not part.isascii():
+        part = unicodedata.normalize("NFC", unicodedata.normalize("NFD", part).casefold())
+    return part.casefold().rstrip(". ")
+
+
 def _unshowable(char: str) -> bool:
     """Control characters, line separators, and what turns the direction of text; joiners, as in emoji, may stay."""
-    if char.isprintable():
-        return False
     return unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") or char in _DIRECTION
