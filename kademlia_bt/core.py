@@ -9,18 +9,32 @@ make another speak (BEP 32). Both flags are cheap.
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, zip_longest
+from typing import Literal
 
 from kademlia_bt.contact import Contact
-from kademlia_bt.events import Answered, DhtEvent, DhtStats, LookupDone, PeersFound, Unanswered
+from kademlia_bt.events import (
+    Answered,
+    DhtEvent,
+    DhtStats,
+    Health,
+    HealthChanged,
+    LookupDone,
+    LookupReport,
+    PeersFound,
+    Unanswered,
+)
 from kademlia_bt.face import Face
 from kademlia_bt.lookup import Lookup
 from kademlia_bt.lookups import GetPeers, LookupKind
 from kademlia_bt.peer_store import PeerStore
 from kademlia_bt.questions import Question, QuestionKind
+from kademlia_bt.table import K
 from kademlia_bt.tokens import Tokens
+from kademlia_bt.traffic import merge_messages, merge_refusals
 from wire.compact import Endpoint, Family
 from wire.errors import MisuseError
 from wire.ids import ID_BYTES
@@ -30,6 +44,8 @@ __all__ = ["Dht", "DhtConfig", "Face"]
 _PATIENCE_S = 10.0
 """How long a lookup waits for somebody to ask, while no node is known at all: names may still be resolving."""
 _MAX_SAVED = 500
+_MAX_REPORTS = 50
+"""Lookups that are over, kept for those who watch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +61,8 @@ class DhtConfig:
     """Bytes a second of answers, for each face. 0: no limit. None: 16,000, or no limit on a face with `allow_local`."""
     version: bytes = b"KB\x01\x00"
     """Client and version: the `v` of each message."""
+    network: bytes = b""
+    """The tag of a private network (`private.network_tag`); empty for the mainline DHT."""
 
 
 class Dht:
@@ -59,6 +77,8 @@ class Dht:
         self._stores: dict[Family, PeerStore] = {}
         self._events: list[DhtEvent] = []
         self._questions: set[Question] = set()
+        self._health: Health = "broken"
+        self._reports: deque[tuple[float, LookupReport]] = deque(maxlen=_MAX_REPORTS)
 
     @property
     def faces(self) -> Sequence[Face]:
@@ -127,10 +147,10 @@ class Dht:
         return [contact for contact in in_turn if contact is not None][:_MAX_SAVED]
 
     def start(self, kind: LookupKind, now: float) -> Lookup:
-        """Starts a lookup on every face; `PeersFound` and at last one `LookupDone` carry the handle given here."""
+        """Starts a lookup, on a face of each family; `PeersFound` and at last one `LookupDone` carry the handle."""
         self._now = now
         lookup = Lookup(kind, now)
-        for face in self._faces:
+        for face in self._faces_for_lookup(now):
             face.seeker.begin(lookup, now)
         if isinstance(kind, GetPeers):
             self._look_at_home(lookup, kind, now)
@@ -165,10 +185,10 @@ class Dht:
     def stats(self) -> DhtStats:
         """A snapshot of the counts, as of the latest call or tick."""
         faces = self._faces
-        starters = [face.seeker.starters for face in faces]
+        starters = tuple(starter for face in faces for starter in face.seeker.starters)
         return DhtStats(
-            routers_tried=sum(tried for tried, _ in starters),
-            routers_answered=sum(answered for _, answered in starters),
+            routers_tried=sum(starter.tried for starter in starters),
+            routers_answered=sum(starter.answered for starter in starters),
             nodes_asked=sum(face.seeker.nodes_asked for face in faces),
             nodes_answered=sum(face.seeker.nodes_answered for face in faces),
             faces=tuple(face.stats(self._now) for face in faces),
@@ -180,7 +200,23 @@ class Dht:
             limited=sum(face.limited for face in faces),
             sent_bytes=sum(face.sent_bytes for face in faces),
             received_bytes=sum(face.received_bytes for face in faces),
+            health=self._judge(self._now),
+            starters=starters,
+            messages=merge_messages(face.traffic.messages for face in faces),
+            refused=merge_refusals(face.traffic.refusals for face in faces),
         )
+
+    @property
+    def health(self) -> Health:
+        """How well it is connected; `HealthChanged` tells of each change, within a second."""
+        return self._health
+
+    def lookups(self, now: float) -> list[LookupReport]:
+        """Those under way, and the last 50 that are over: the latest first."""
+        running = dict.fromkeys(lookup for face in self._faces for lookup in face.seeker.lookups)
+        reports = [_report(lookup, "running", now) for lookup in running]
+        reports += [replace(report, age_s=now - began_at) for began_at, report in self._reports]
+        return sorted(reports, key=lambda report: report.age_s)
 
     # What the faces call
 
@@ -225,10 +261,39 @@ class Dht:
         if (done and not hopeful) or (not busy and now - lookup.started_at >= _PATIENCE_S):
             self._finish(lookup, now, cancelled=False)
 
+    def watch_health(self, now: float) -> None:
+        """Looks whether the health is still what it was."""
+        health = self._judge(now)
+        if health != self._health:
+            self._health = health
+            self.tell(HealthChanged(health))
+
     def sweep(self, now: float) -> None:
         """Forgets what is over in the shared stores."""
         for store in self._stores.values():
             store.sweep(now)
+
+    def _faces_for_lookup(self, now: float) -> list[Face]:
+        """One of each family, lest several sockets ask the same nodes at once (BEP 45).
+
+        Any of those that know live nodes, so that repeated announces go out from all of them; where none does,
+        all: nobody knows yet which address leads anywhere.
+        """
+        chosen: list[Face] = []
+        for family in dict.fromkeys(face.family for face in self._faces):
+            faces = [face for face in self._faces if face.family is family]
+            live = [face for face in faces if face.table.has_good(now)] if len(faces) > 1 else []
+            chosen += [self._rng.choice(live)] if live else faces
+        return chosen
+
+    def _judge(self, now: float) -> Health:
+        good = sum(face.table.good(now) for face in self._faces)
+        if not good:
+            return "broken"
+        if good < K:
+            return "poor"
+        of_faces = [health for face in self._faces if (health := face.health(now)) != "broken"]
+        return "firewalled" if all(health == "firewalled" for health in of_faces) else "good"
 
     def _look_at_home(self, lookup: Lookup, kind: GetPeers, now: float) -> None:
         """Peers that announced themselves to us are found at once; and whoever asks us is told of ourselves.
@@ -250,6 +315,7 @@ class Dht:
         if lookup.done:
             return
         lookup.done = True
+        self._reports.append((lookup.started_at, _report(lookup, "cancelled" if cancelled else "done", now)))
         closest: list[Contact] = []
         for face in self._faces:
             walk = face.seeker.end(lookup)
@@ -260,3 +326,19 @@ class Dht:
                 face.own_lookup_ended(lookup, now)
         if not lookup.internal:
             self.tell(LookupDone(lookup, tuple(closest), lookup.stored, cancelled))
+
+
+def _report(lookup: Lookup, state: Literal["running", "done", "cancelled"], now: float) -> LookupReport:
+    return LookupReport(
+        method=lookup.kind.method.decode(),
+        target=lookup.kind.target,
+        internal=lookup.internal,
+        state=state,
+        age_s=now - lookup.started_at,
+        took_s=now - lookup.started_at,
+        asked=lookup.asked,
+        answered=lookup.answered,
+        found=lookup.found,
+        stored=lookup.stored,
+        hops=lookup.hops,
+    )

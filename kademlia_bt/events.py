@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from kademlia_bt.contact import Contact
+from kademlia_bt.traffic import MessageStats
 from wire.compact import Endpoint, Family
 
 if TYPE_CHECKING:
@@ -23,12 +24,21 @@ __all__ = [
     "ExternalAddress",
     "FaceStats",
     "Failure",
+    "Health",
+    "HealthChanged",
     "Joined",
     "LookupDone",
+    "LookupReport",
     "NodeIdChanged",
     "PeersFound",
+    "StarterStats",
     "Unanswered",
 ]
+
+Health = Literal["broken", "poor", "firewalled", "good"]
+"""How well a DHT is connected. `broken`: no live node is known. `poor`: fewer than 8 are (a small network, or a start).
+`firewalled`: we reach others, but for 15 minutes nobody has asked us whom we had not asked before; never said of a
+read-only node. `good`: all else."""
 
 Failure = Literal["timed_out", "refused", "no_route", "cancelled"]
 """Why a question has no answer. `refused`: the node sent a KRPC error. `no_route`: there is no face of that address
@@ -107,7 +117,47 @@ class NodeIdChanged:
     node_id: bytes
 
 
-DhtEvent = PeersFound | LookupDone | Answered | Unanswered | Joined | ExternalAddress | NodeIdChanged
+@dataclass(frozen=True, slots=True)
+class HealthChanged:
+    """The health of the whole is another than before."""
+
+    health: Health
+
+
+DhtEvent = PeersFound | LookupDone | Answered | Unanswered | Joined | ExternalAddress | NodeIdChanged | HealthChanged
+
+
+@dataclass(frozen=True, slots=True)
+class LookupReport:
+    """One lookup, under way or over, for those who watch."""
+
+    method: str
+    """What it asks: `find_node`, `get_peers` ..."""
+    target: bytes
+    internal: bool
+    """Ours, for the table."""
+    state: Literal["running", "done", "cancelled"]
+    age_s: float
+    """Since it began."""
+    took_s: float
+    """From its begin to its end, or until now."""
+    asked: int
+    answered: int
+    found: int
+    """Peers named."""
+    stored: int
+    hops: int
+    """The longest chain of nodes, each named by the one before it, that led to an answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class StarterStats:
+    """A place to start from, and how it fared."""
+
+    endpoint: Endpoint
+    router: bool
+    tried: bool
+    answered: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +172,7 @@ class FaceStats:
     """Table nodes, good or not yet known to be bad."""
     replacements: int
     joined: bool
+    health: Health
     external: Endpoint | None
     rtt_s: float | None
     """Smoothed round trip; None before the first answer."""
@@ -153,6 +204,13 @@ class DhtStats:
     """Of these, dropped for a rate limit."""
     sent_bytes: int
     received_bytes: int
+    health: Health
+    starters: tuple[StarterStats, ...] = ()
+    """The places to start from, one by one."""
+    messages: tuple[MessageStats, ...] = ()
+    """Traffic by method."""
+    refused: tuple[tuple[str, int], ...] = ()
+    """Datagrams dropped, and errors sent as `error CODE`, by reason (see `kademlia_bt.traffic`)."""
 
     @property
     def nodes(self) -> int:
@@ -163,8 +221,3 @@ class DhtStats:
     def good(self) -> int:
         """Good nodes in all tables."""
         return sum(face.good for face in self.faces)
-
-    @property
-    def health(self) -> Literal["alone", "thin", "good"]:
-        """`alone`: no live node is known; `thin`: fewer than 8 are (a small network, or a start); else `good`."""
-        return "alone" if not self.good else "thin" if self.good < 8 else "good"

@@ -14,17 +14,20 @@ from typing import TYPE_CHECKING
 
 from kademlia_bt.border import Border
 from kademlia_bt.contact import Contact
-from kademlia_bt.events import ExternalAddress, FaceStats, Joined, NodeIdChanged
+from kademlia_bt.events import ExternalAddress, FaceStats, Health, Joined, NodeIdChanged
+from kademlia_bt.firewall import Firewall
 from kademlia_bt.guard import Guard
 from kademlia_bt.keeper import BEAT_S, Keeper
 from kademlia_bt.krpc import Query, QueryError, encode_error, parse
 from kademlia_bt.lookup import Lookup
 from kademlia_bt.lookups import FindNode
-from kademlia_bt.node_id import fits, make_node_id, random_id
+from kademlia_bt.node_id import fits, spread_id
 from kademlia_bt.peer_store import PeerStore
+from kademlia_bt.private import Envelope
 from kademlia_bt.responder import Responder
 from kademlia_bt.seeker import Seeker
 from kademlia_bt.table import K, Table
+from kademlia_bt.traffic import DropReason, Traffic
 from kademlia_bt.votes import AddressVotes
 from wire.compact import Endpoint, Family, reach
 from wire.errors import ProtocolError
@@ -36,6 +39,8 @@ if TYPE_CHECKING:
 __all__ = ["Face"]
 
 _KRPC_FIRST_BYTE = ord("d")
+_ERROR = b"d1:eli"
+"""How an error begins; its code of three digits follows."""
 _MIN_BYTES = 20
 """Shorter than the shortest message."""
 _MAX_BYTES = 8_192
@@ -71,7 +76,7 @@ class Face:
     ) -> None:
         config = dht.config
         self.family = family
-        self.node_id = node_id or random_id(rng)
+        self.node_id = node_id or spread_id(None, self._siblings(dht), rng)
         self.allow_local = allow_local
         self.bound = bound
         self.border = Border(family, allow_local)
@@ -79,7 +84,9 @@ class Face:
         self.keeper = Keeper(self.table, rng, now)
         self.responder = Responder(self.table, store, dht.tokens, config.version)
         self.seeker = Seeker(dht, self, rng)
-        self.queries = self.answers = self.dropped = self.limited = 0
+        self.firewall = Firewall(now)
+        self.traffic = Traffic()
+        self.queries = self.answers = 0
         self.received_bytes = 0
         self._answered_bytes = 0
         self._dht = dht
@@ -87,6 +94,8 @@ class Face:
         self._votes = AddressVotes()
         self._join: Lookup | None = None
         self._outbox: list[tuple[bytes | bytearray | memoryview, Endpoint]] = []
+        self._envelope = Envelope(config.network)
+        self._tag_bytes = 0
         per_ip = config.per_ip_limit
         if per_ip is None:
             per_ip = _LOCAL_PER_IP_LIMIT if allow_local else _PER_IP_LIMIT
@@ -107,7 +116,17 @@ class Face:
     @property
     def sent_bytes(self) -> int:
         """Of answers and questions; UDP headers not counted."""
-        return self._answered_bytes + self.seeker.sent_bytes
+        return self._answered_bytes + self.seeker.sent_bytes + self._tag_bytes
+
+    @property
+    def dropped(self) -> int:
+        """Datagrams dropped, for whatever reason."""
+        return sum(self.traffic.dropped.values())
+
+    @property
+    def limited(self) -> int:
+        """Of these, dropped for a rate limit."""
+        return self.traffic.dropped["limit"] + self.traffic.dropped["upload"]
 
     # What the pump calls
 
@@ -128,29 +147,40 @@ class Face:
         if self.seeker.outbox:
             outbox = outbox + self.seeker.outbox
             self.seeker.outbox = []
+        envelope = self._envelope
+        if envelope.overhead_bytes:
+            self._tag_bytes += envelope.overhead_bytes * len(outbox)
+            outbox = [(envelope.seal(data), to) for data, to in outbox]
         return outbox
 
     def receive(self, data: bytes, address: Endpoint, now: float) -> None:
         """Takes a datagram; never raises for what is in it."""
         self.received_bytes += len(data)
-        if not _MIN_BYTES <= len(data) <= _MAX_BYTES or not self.border.talks_to(address):
-            self.dropped += 1
+        if not _MIN_BYTES <= len(data) <= _MAX_BYTES:
+            self._drop("malformed")
+            return
+        if not self.border.talks_to(address):
+            self._drop("address")
+            return
+        opened = self._envelope.open(data)
+        if opened is None:
+            self._drop("foreign")
             return
         try:
-            message = parse(data)
+            message = parse(opened)
         except QueryError as error:
             if self._admits(address, now):
                 answer = encode_error(error.tid, error.code, str(error), address.compact(), self._dht.config.version)
                 self._reply(answer, address, now)
             return
         except ProtocolError:
-            self.dropped += 1
+            self._drop("malformed")
             return
         if isinstance(message, Query):
             if self._admits(address, now):
                 self._query(message, len(data), address, now)
         elif not self.seeker.response(message, address, now):
-            self.dropped += 1
+            self._drop("unasked")
 
     def next_timer(self) -> float:
         """When `tick` is wanted next."""
@@ -210,7 +240,18 @@ class Face:
         if lookup is not self._join:
             self.keeper.refreshed()
         elif self.keeper.join_ended(now):
+            self.firewall.begin(now)
             self._dht.tell(Joined(self.family, self.table.good(now)))
+
+    def health(self, now: float) -> Health:
+        """How well it is connected."""
+        good = self.table.good(now)
+        if not good:
+            return "broken"
+        if good < K:
+            return "poor"
+        is_closed = not self._dht.config.read_only and self.firewall.is_closed(now)
+        return "firewalled" if is_closed else "good"
 
     def stats(self, now: float) -> FaceStats:
         """A snapshot."""
@@ -221,6 +262,7 @@ class Face:
             nodes=len(self.table),
             replacements=self.table.replacements,
             joined=self.keeper.joined,
+            health=self.health(now),
             external=self.external,
             rtt_s=self.seeker.rtt_s,
             pending=self.seeker.pending,
@@ -234,25 +276,33 @@ class Face:
             return
         self._dht.tell(ExternalAddress(self.family, seen))
         if not fits(self.node_id, seen.ip):
-            self.node_id = self.responder.node_id = make_node_id(seen.ip, self._rng)
+            self.node_id = self.responder.node_id = spread_id(seen.ip, self._siblings(self._dht), self._rng)
             self.table.rekey(self.node_id)
             self.keeper.moved(now)
             self._dht.tell(NodeIdChanged(self.family, self.node_id))
+
+    def _siblings(self, dht: Dht) -> list[bytes]:
+        return [face.node_id for face in dht.faces if face is not self and face.family is self.family]
+
+    def _drop(self, reason: DropReason) -> None:
+        self.traffic.dropped[reason] += 1
 
     # Queries
 
     def _admits(self, address: Endpoint, now: float) -> bool:
         self.queries += 1
         if self._read_only:
-            self.dropped += 1
+            self._drop("read_only")
             return False
         if self._guard.is_on and not self._guard.allows(address, now):
-            self.dropped += 1
-            self.limited += 1
+            self._drop("limit")
             return False
         return True
 
     def _query(self, query: Query, size: int, address: Endpoint, now: float) -> None:
+        self.traffic.hear(query.method)
+        if now >= self.firewall.look_again_at:
+            self.firewall.heard(address, now)
         node = self.table.get(address)
         if node is not None and node.contact.id == query.sender:
             node.last_query = now
@@ -270,10 +320,11 @@ class Face:
 
     def _reply(self, data: bytes, address: Endpoint, now: float) -> None:
         if self._upload.rate and not self._upload.take(len(data) + _UDP_OVERHEAD_BYTES, now):
-            self.dropped += 1
-            self.limited += 1
+            self._drop("upload")
             return
         self.answers += 1
+        if data.startswith(_ERROR):
+            self.traffic.refuse(int(data[len(_ERROR) : len(_ERROR) + 3]))
         self._answered_bytes += len(data)
         self._outbox.append((data, address))
 
@@ -289,11 +340,13 @@ class Face:
         self._upkeep(now)
         self.seeker.advance_all(now)
         self.seeker.keep_alive(now)
+        self.keeper.revive(now)
         self.seeker.probe(now)
         if now >= self._sweep_at:
             self._sweep_at = now + _SWEEP_S
             self._guard.sweep(now)
             self._dht.sweep(now)
+        self._dht.watch_health(now)
 
     def _upkeep(self, now: float) -> None:
         if self.seeker.has_start and self.keeper.should_join(now):

@@ -53,9 +53,13 @@ class State(Enum):
 class Candidate:
     """A node that a walk may ask."""
 
-    __slots__ = ("distance", "endpoint", "id", "secure", "state", "store_state", "store_tries", "token", "tries")
+    __slots__ = (
+        "distance", "endpoint", "hop", "id", "secure", "state", "store_state", "store_tries", "token", "tries",
+    )  # fmt: skip
 
-    def __init__(self, endpoint: Endpoint, node_id: bytes | None, target: int) -> None:
+    def __init__(self, endpoint: Endpoint, node_id: bytes | None, target: int, hop: int) -> None:
+        self.hop = hop
+        """1 for a node that we knew; one more than that of the node that named it for another."""
         self.endpoint = endpoint
         self.id = node_id
         self.distance = -1 if node_id is None else number(node_id) ^ target
@@ -80,6 +84,8 @@ class Lookup:
         self.answered = 0
         self.stored = 0
         """Nodes that took the announce."""
+        self.hops = 0
+        """The longest chain of nodes, each named by the one before it, that led to an answer."""
         self.done = False
         self._peers: set[Endpoint] = set()
 
@@ -134,15 +140,15 @@ class Walk:
         answered = [c for c in self._candidates if c.state is State.ANSWERED][:K]
         return [Contact(c.id, c.endpoint) for c in answered if c.id is not None]
 
-    def add(self, contacts: Iterable[Contact]) -> None:
+    def add(self, contacts: Iterable[Contact], hop: int = 1) -> None:
         """Takes up nodes; those known already, our own, and a second one of a network are passed over."""
         for contact in contacts:
-            self._add(contact)
+            self._add(contact, hop)
 
     def add_starter(self, endpoint: Endpoint) -> None:
         """Takes up a node without a known id, to be asked while too little else is known."""
         if endpoint not in self._starters:
-            self._starters[endpoint] = Candidate(endpoint, None, 0)
+            self._starters[endpoint] = Candidate(endpoint, None, 0, 1)
 
     def to_ask(self) -> list[Candidate]:
         """Whom to ask now, or again; they count as asked."""
@@ -166,6 +172,7 @@ class Walk:
 
     def answered(self, candidate: Candidate, node_id: bytes, token: bytes | None, *, counts: bool) -> None:
         """A node answered; its id may be news. `counts` is false for a router, which is no result."""
+        self.lookup.hops = max(self.lookup.hops, candidate.hop)
         if candidate.id == node_id:
             candidate.state = State.ANSWERED
             candidate.token = token
@@ -179,7 +186,7 @@ class Walk:
             self._candidates.remove(candidate)
         elif not self._is_new_network(candidate.endpoint):
             return
-        twin = Candidate(candidate.endpoint, node_id, self._target)
+        twin = Candidate(candidate.endpoint, node_id, self._target, candidate.hop)
         twin.state = State.ANSWERED
         twin.token = token
         self._known.add(candidate.endpoint)
@@ -240,11 +247,11 @@ class Walk:
         """Whether every store has ended, one way or the other."""
         return all(c.store_state in (State.ANSWERED, State.FAILED) for c in self._writers or ())
 
-    def _add(self, contact: Contact) -> None:
+    def _add(self, contact: Contact, hop: int) -> None:
         endpoint = contact.endpoint
         if contact.id == self._own_id or endpoint in self._known:
             return
-        candidate = Candidate(endpoint, contact.id, self._target)
+        candidate = Candidate(endpoint, contact.id, self._target, hop)
         if len(self._candidates) >= _MAX_CANDIDATES:
             last = self._candidates[-1]
             if last.distance <= candidate.distance or last.state is not State.FRESH:

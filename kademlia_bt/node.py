@@ -192,7 +192,7 @@ class Node:
             self._names,
             self._network,
             found=found,
-            alone=lambda: self._dht.stats().health == "alone",
+            alone=lambda: self._dht.health == "broken",
         )
 
     async def _save_now_and_then(self) -> None:

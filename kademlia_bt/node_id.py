@@ -6,15 +6,29 @@ Ids travel as 20 bytes and are measured as integers: the distance of two is thei
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 
 from crc32c import crc32c
 
 from wire.compact import Endpoint, reach
 from wire.ids import ID_BYTES
 
-__all__ = ["ID_BITS", "fits", "is_secure", "make_node_id", "number", "random_id", "random_id_sharing", "shared_bits"]
+__all__ = [
+    "ID_BITS",
+    "fits",
+    "is_secure",
+    "make_node_id",
+    "number",
+    "random_id",
+    "random_id_sharing",
+    "shared_bits",
+    "spread_id",
+]
 
 ID_BITS = ID_BYTES * 8
+
+_SPREAD_TRIES = 32
+"""Random ids to choose from: among 32, one differs from another id in its first bit but once in 2^32."""
 
 _MASK_V4 = 0x030F3FFF
 _MASK_V6 = 0x0103070F1F3F7FFF
@@ -58,6 +72,17 @@ def make_node_id(ip: bytes, rng: random.Random) -> bytes:
     random_part[1] = crc >> 16 & 0xFF
     random_part[2] = crc >> 8 & 0xF8 | random_part[2] & 7
     return bytes(random_part)
+
+
+def spread_id(ip: bytes | None, others: Sequence[bytes], rng: random.Random) -> bytes:
+    """An id for one more socket, far from those of the `others` in its first bits (BEP 45).
+
+    It fits the packed address, where one is given (BEP 42): of the 8 beginnings that an address allows, the farthest.
+    """
+    if not others:
+        return random_id(rng) if ip is None else make_node_id(ip, rng)
+    tries = [random_id(rng) if ip is None else make_node_id(ip, rng) for _ in range(_SPREAD_TRIES)]
+    return min(tries, key=lambda each: max(shared_bits(number(each), number(other)) for other in others))
 
 
 def fits(node_id: bytes, ip: bytes) -> bool:

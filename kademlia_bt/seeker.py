@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from kademlia_bt.contact import Contact
-from kademlia_bt.events import Answered, PeersFound, Unanswered
+from kademlia_bt.events import Answered, PeersFound, StarterStats, Unanswered
 from kademlia_bt.krpc import WANT_IPV4, WANT_IPV6, Answer, Refusal, encode_query
 from kademlia_bt.lookup import Candidate, Lookup, State, Walk
 from kademlia_bt.questions import Question
@@ -67,6 +67,14 @@ class _Probe(NamedTuple):
 _Purpose = _Ask | _Store | _Single | _Probe
 
 
+def _method_of(purpose: _Purpose) -> bytes:
+    if isinstance(purpose, _Ask):
+        return purpose.walk.lookup.kind.method
+    if isinstance(purpose, _Store):
+        return purpose.walk.lookup.kind.store_method or b"other"
+    return purpose.question.kind.method if isinstance(purpose, _Single) else b"ping"
+
+
 class _Starter:
     __slots__ = ("answered", "router", "tried")
 
@@ -108,10 +116,14 @@ class Seeker:
         return bool(len(self._face.table) or self._starters or self._face.keeper.remembered)
 
     @property
-    def starters(self) -> tuple[int, int]:
-        """How many starters were tried, and have answered."""
-        starters = self._starters.values()
-        return sum(starter.tried for starter in starters), sum(starter.answered for starter in starters)
+    def starters(self) -> list[StarterStats]:
+        """The places to start from, and how each fared."""
+        return [StarterStats(at, each.router, each.tried, each.answered) for at, each in self._starters.items()]
+
+    @property
+    def lookups(self) -> list[Lookup]:
+        """Those under way."""
+        return list(self._walks)
 
     def add_starters(self, endpoints: Iterable[Endpoint], *, routers: bool) -> None:
         """Adds places to start from; running walks get them too."""
@@ -182,11 +194,11 @@ class Seeker:
             walk.done = True
         return walk
 
-    def offer(self, lookup: Lookup, contacts: list[Contact], now: float) -> None:
+    def offer(self, lookup: Lookup, contacts: list[Contact], now: float, hop: int) -> None:
         """Nodes of this family, named on another face: for the lookup's walk here, or, where it has none, the table."""
         walk = self._walks.get(lookup)
         if walk is not None and not walk.done:
-            walk.add(contacts)
+            walk.add(contacts, hop)
             self._dht.advance(lookup, self._face, now)
         elif self._face.needs_nodes:
             for contact in contacts:
@@ -225,6 +237,8 @@ class Seeker:
         want: int = 0,
     ) -> None:
         self.nodes_asked += purpose.number == 1
+        self._face.traffic.ask(method)
+        self._face.firewall.asked(endpoint, now)
         starter = self._starters.get(endpoint)
         if starter is not None:
             starter.tried = True
@@ -310,6 +324,7 @@ class Seeker:
         starter = self._starters.get(address)
         if starter is not None:
             starter.answered = True
+        self._face.traffic.end(_method_of(pending.purpose), answered=isinstance(message, Answer))
         if isinstance(message, Refusal):
             self._refused(message, pending.purpose, now)
             return True
@@ -320,6 +335,8 @@ class Seeker:
         node = Contact(message.id, address)
         if message.id != face.node_id and not is_router:
             face.table.answered(node, rtt_s, now)
+        if not face.keeper.joined:
+            face.keeper.join_soon(now)
         seen = message.own_address
         if seen is not None:
             face.seen_as(seen, address, now)
@@ -344,10 +361,11 @@ class Seeker:
             self.nodes_answered += 1
         walk.answered(candidate, answer.id, answer.token, counts=counts)
         border = self._face.border
-        walk.add(border.believed(answer.contacts(self._face.family), address))
+        hop = candidate.hop + 1
+        walk.add(border.believed(answer.contacts(self._face.family), address), hop)
         for face in self._dht.faces:
             if face.family is not self._face.family:
-                face.seeker.offer(lookup, face.border.believed(answer.contacts(face.family), address), now)
+                face.seeker.offer(lookup, face.border.believed(answer.contacts(face.family), address), now, hop)
         peers = lookup.new_peers(peer for peer in answer.peers if border.believes(peer, address))
         if peers and not lookup.internal:
             self._dht.tell(PeersFound(lookup, peers, address))
