@@ -170,7 +170,7 @@ _names = st.one_of(_hostile, st.text(max_size=6), st.lists(_hostile, max_size=3)
 _paths = st.lists(st.lists(_names, min_size=1, max_size=4), min_size=1, max_size=4)
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(_paths)
 def test_whatever_the_names_every_file_lies_inside_and_alone(paths: list[list[str]]) -> None:
     entries: list[FileEntry] = []

@@ -10,7 +10,6 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from wire.bencode import Encodable, encode
@@ -139,6 +138,8 @@ def _cannot_read(path: Path, error: OSError) -> DiskError:
 
 def _hash_all(layout: Layout, paths: Sequence[Path]) -> bytes:
     """The SHA-1 of each piece, laid end to end. A worker takes a stretch of pieces, and reads it in order."""
+    from concurrent.futures import ThreadPoolExecutor  # only those who make torrents wait for this import
+
     workers = os.cpu_count() or 1
     stretch = max(1, (8 << 20) // layout.piece_length)
     starts = range(0, layout.piece_count, stretch)
