@@ -1,0 +1,1 @@
+"""uTP: a reliable stream over UDP that yields to other traffic (BEP 29)."""

@@ -1,0 +1,142 @@
+"""What comes in on a uTP connection: put in order, kept within bounds, acknowledged (BEP 29). No I/O.
+
+Data ahead of a hole is kept for the selective ack; what is too far ahead, or finds no room, is dropped as if
+it had been lost. The window that is advertised is the room that is left.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from wire.utp.packet import seq_distance
+
+__all__ = ["RECEIVE_BUFFER_BYTES", "Inbound"]
+
+RECEIVE_BUFFER_BYTES = 2 << 20
+"""Unread bytes and those beyond a hole, together: 20 MB/s over 100 ms."""
+_MAX_AHEAD = 2048
+"""Packets beyond the next expected one that are kept: a window of 2 MiB in packets of a kilobyte."""
+_MAX_SACK_BITS = 1024
+
+
+class Inbound:
+    """The receiving half. `ack` is the number of the last packet that came in order."""
+
+    __slots__ = (
+        "_ahead",
+        "_ahead_bytes",
+        "_chunks",
+        "_fin_seq",
+        "_told_bytes",
+        "_unread_bytes",
+        "ack",
+        "deaf",
+        "must_ack",
+    )
+
+    def __init__(self) -> None:
+        self.ack = 0
+        self.must_ack = False
+        """Something came, or room was made, that the peer should hear of."""
+        self.deaf = False
+        """Nobody reads any more: what comes is acknowledged and thrown away."""
+        self._chunks: deque[bytes] = deque()
+        self._ahead: dict[int, bytes] = {}
+        self._ahead_bytes = 0
+        self._unread_bytes = 0
+        self._fin_seq: int | None = None
+        self._told_bytes = RECEIVE_BUFFER_BYTES
+
+    @property
+    def readable(self) -> bool:
+        """Bytes wait to be read."""
+        return bool(self._chunks)
+
+    @property
+    def finished(self) -> bool:
+        """The peer's end came, and everything before it."""
+        return self._fin_seq is not None and self.ack == self._fin_seq
+
+    @property
+    def has_holes(self) -> bool:
+        """Packets came that are ahead of a missing one."""
+        return bool(self._ahead)
+
+    @property
+    def held_bytes(self) -> int:
+        """All that is kept."""
+        return self._unread_bytes + self._ahead_bytes
+
+    def window_bytes(self) -> int:
+        """The room that is left."""
+        return max(0, RECEIVE_BUFFER_BYTES - self._unread_bytes - self._ahead_bytes)
+
+    def accept(self, seq: int, payload: bytes, *, fin: bool) -> None:
+        """Takes the payload of a data packet, or the peer's end."""
+        self.must_ack = True
+        if fin and self._fin_seq is None:
+            self._fin_seq = seq
+        ahead = seq_distance(seq, (self.ack + 1) & 0xFFFF)
+        if ahead < 0 or (self._fin_seq is not None and seq_distance(seq, self._fin_seq) > 0):
+            return
+        if ahead == 0:
+            # What lies ahead was acknowledged and stays; this is what it all waits for, and needs only its own room.
+            if self._unread_bytes + len(payload) > RECEIVE_BUFFER_BYTES:
+                return
+            self.ack = seq
+            self._deliver(payload)
+            while self._ahead and (following := (self.ack + 1) & 0xFFFF) in self._ahead:
+                kept = self._ahead.pop(following)
+                self._ahead_bytes -= len(kept)
+                self.ack = following
+                self._deliver(kept)
+        elif ahead <= _MAX_AHEAD and len(payload) <= self.window_bytes() and seq not in self._ahead:
+            self._ahead[seq] = payload
+            self._ahead_bytes += len(payload)
+
+    def _deliver(self, payload: bytes) -> None:
+        if payload and not self.deaf:
+            self._chunks.append(payload)
+            self._unread_bytes += len(payload)
+
+    def read_into(self, buffer: memoryview) -> int:
+        """Moves received bytes into `buffer`; 0 where there are none."""
+        filled, room = 0, len(buffer)
+        chunks = self._chunks
+        while chunks and filled < room:
+            chunk = chunks[0]
+            after = filled + len(chunk)
+            if after <= room:
+                buffer[filled:after] = chunk
+                chunks.popleft()
+            else:
+                buffer[filled:] = chunk[: room - filled]
+                chunks[0] = chunk[room - filled :]
+                after = room
+            filled = after
+        self._unread_bytes -= filled
+        if self._told_bytes < RECEIVE_BUFFER_BYTES // 2 <= self.window_bytes():
+            self.must_ack = True  # the peer may be waiting for room
+        return filled
+
+    def forget(self) -> None:
+        """The connection is over: what is in order can still be read."""
+        self._ahead.clear()
+        self._ahead_bytes = 0
+
+    def told(self, window_bytes: int) -> None:
+        """The acknowledgement goes out."""
+        self.must_ack = False
+        self._told_bytes = window_bytes
+
+    def sack(self) -> bytes:
+        """The selective ack: which packets ahead of the hole are here."""
+        if not self._ahead:
+            return b""
+        base = self.ack + 2
+        mask = 0
+        for seq in self._ahead:
+            bit = (seq - base) & 0xFFFF
+            if bit < _MAX_SACK_BITS:
+                mask |= 1 << bit
+        return mask.to_bytes(max(4, (mask.bit_length() + 31) // 32 * 4), "little")

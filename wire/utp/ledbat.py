@@ -1,0 +1,90 @@
+"""LEDBAT: how many bytes may be under way, so that our queue at the bottleneck stays at 100 ms (BEP 29).
+
+The one-way delay is measured by two clocks that do not agree, so only its rise over the least of the last
+minutes means anything. Loss halves the window, as it does TCP's; a time-out starts over.
+"""
+
+from __future__ import annotations
+
+__all__ = ["MIN_WINDOW_BYTES", "TARGET_DELAY_US", "Ledbat"]
+
+TARGET_DELAY_US = 100_000
+_GAIN_BYTES_PER_RTT = 3000
+"""The window grows by at most two packets a round trip once slow start is over."""
+MIN_WINDOW_BYTES = 2 * 1452
+"""Two packets, so that a lost one can be told from a late one."""
+FIRST_WINDOW_BYTES = 2 * MIN_WINDOW_BYTES
+_MAX_WINDOW_BYTES = 4 << 20
+_BASE_BUCKETS = 3
+_BUCKET_S = 60.0
+"""The least delay is taken over two to three minutes, a minute a bucket: clocks drift and routes change."""
+_FILTER_SAMPLES = 4
+"""The least of the last few delays: a single late packet says nothing of the queue."""
+
+
+def _wrapped(delay_us: int, base_us: int) -> int:
+    """How much `delay_us` is above `base_us`, both modulo 2^32: -2^31..2^31-1."""
+    return ((delay_us - base_us + 0x80000000) & 0xFFFFFFFF) - 0x80000000
+
+
+class Ledbat:
+    """The congestion window of one direction, in bytes. Times are monotonic seconds."""
+
+    __slots__ = ("_base", "_bucket_until", "_cut_at", "_recent", "queueing_us", "slow_start", "window_bytes")
+
+    def __init__(self) -> None:
+        self.window_bytes = float(FIRST_WINDOW_BYTES)
+        self.slow_start = True
+        self.queueing_us = 0
+        """Our queue at the bottleneck, as last measured."""
+        self._base: list[int] = []
+        self._bucket_until = 0.0
+        self._recent: list[int] = []
+        self._cut_at = float("-inf")
+
+    def acked(self, count_bytes: int, delay_us: int, window_used: bool, now: float) -> None:
+        """New bytes were acknowledged; `delay_us` is what the peer measured of our packets (0: nothing yet).
+
+        `window_used`: the window was what held us back; only then may it grow.
+        """
+        if delay_us:
+            self._measure(delay_us, now)
+        if not window_used and self.queueing_us < TARGET_DELAY_US:
+            return
+        off_target = (TARGET_DELAY_US - self.queueing_us) / TARGET_DELAY_US
+        if self.slow_start:
+            if self.queueing_us > TARGET_DELAY_US * 0.9:
+                # What was measured now was sent a round trip ago, with half the window: that one fits the target.
+                self.slow_start = False
+                self.window_bytes = max(MIN_WINDOW_BYTES, self.window_bytes / 2)
+            else:
+                self.window_bytes = min(_MAX_WINDOW_BYTES, self.window_bytes + count_bytes)
+                return
+        share = min(count_bytes, self.window_bytes) / max(self.window_bytes, count_bytes)
+        gain = _GAIN_BYTES_PER_RTT * max(off_target, -1.0) * share
+        self.window_bytes = min(_MAX_WINDOW_BYTES, max(MIN_WINDOW_BYTES, self.window_bytes + gain))
+
+    def lost(self, rtt_s: float, now: float) -> None:
+        """A packet was lost: halves the window, once a round trip."""
+        self.slow_start = False
+        if now - self._cut_at >= rtt_s:
+            self._cut_at = now
+            self.window_bytes = max(MIN_WINDOW_BYTES, self.window_bytes / 2)
+
+    def timed_out(self, packet_bytes: int) -> None:
+        """Nothing came back: one packet at a time, then slow start again."""
+        self.window_bytes = float(packet_bytes)
+        self.slow_start = True
+
+    def _measure(self, delay_us: int, now: float) -> None:
+        if not self._base or now >= self._bucket_until:
+            self._base = [*self._base[-(_BASE_BUCKETS - 1) :], delay_us]
+            self._bucket_until = now + _BUCKET_S
+        elif _wrapped(delay_us, self._base[-1]) < 0:
+            self._base[-1] = delay_us
+        base = self._base[0]
+        for other in self._base[1:]:
+            if _wrapped(other, base) < 0:
+                base = other
+        self._recent = [*self._recent[-(_FILTER_SAMPLES - 1) :], max(0, _wrapped(delay_us, base))]
+        self.queueing_us = min(self._recent)
