@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kademlia_bt.console import endpoint, host_port, size
+from kademlia_bt.console import endpoint, host_port, size, version_of
 from wire.compact import Endpoint
 from wire.errors import ProtocolError
 from wire.ids import ID_BYTES, InfoHash
@@ -111,6 +111,19 @@ Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Says more on std
 InfoHashArgument = Annotated[
     bytes, typer.Argument(parser=_swarm_id, metavar="INFOHASH", help="40 hex digits or 32 base32 letters.")
 ]
+
+
+@app.callback(invoke_without_command=True)
+def _top(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Show the version and leave.", is_eager=True)] = False,
+) -> None:
+    if version:
+        typer.echo(version_of("kademlia-bt"))
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit(2)
 
 
 @app.command()

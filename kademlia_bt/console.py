@@ -35,6 +35,7 @@ __all__ = [
     "run_app",
     "run_async",
     "size",
+    "version_of",
 ]
 
 T = TypeVar("T")
@@ -220,3 +221,13 @@ def run_async(main: Callable[[], Awaitable[int]], *, on_interrupt: int = ExitCod
             return code
 
     return trio.run(guarded)
+
+
+def version_of(program: str) -> str:
+    """What `--version` shows: the program and the version of the distribution that it came with."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return f"{program} {version('kademlia-bt')}"
+    except PackageNotFoundError:
+        return f"{program} (not installed, run from its source)"

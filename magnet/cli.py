@@ -15,7 +15,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from kademlia_bt.console import endpoint, host_port, size
+from kademlia_bt.console import endpoint, host_port, size, version_of
 from magnet.config import DEFAULT_PATIENCE_S, Config, default_state_dir
 from wire.errors import MisuseError
 
@@ -188,14 +188,7 @@ def _top(
     version: Annotated[bool, typer.Option("--version", help="Show the version and leave.", is_eager=True)] = False,
 ) -> int:
     if version:
-        from importlib.metadata import PackageNotFoundError
-        from importlib.metadata import version as version_of
-
-        try:
-            number = version_of("kademlia-bt")
-        except PackageNotFoundError:
-            number = "(not installed, run from its source)"
-        typer.echo(f"magnet {number}")
+        typer.echo(version_of("magnet"))
         raise typer.Exit
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())

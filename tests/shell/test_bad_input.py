@@ -135,7 +135,6 @@ def test_magnet(tmp_path: Path, case: str) -> None:
 
 LOCAL = ["--bootstrap", "127.0.0.1:9", "--state", "state"]
 KADEMLIA_CASES: dict[str, list[str]] = {
-    "no command": [],
     "unknown command": ["walk"],
     "unknown option": ["run", "--no-such-option", *LOCAL],
     "listen at nonsense": ["run", "--listen", "127.0.0.1:port", *LOCAL],
@@ -184,6 +183,13 @@ def test_help_is_no_error(tmp_path: Path, module: str, words: list[str]) -> None
     done = run(module, words, tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout
+
+
+@pytest.mark.parametrize("module", ["magnet", "kademlia_bt"])
+def test_no_command_shows_the_help(tmp_path: Path, module: str) -> None:
+    done = run(module, [], tmp_path)
+    assert (done.returncode, done.stderr) == (2, "")
+    assert "Commands:" in done.stdout
 
 
 EVIL_PATHS = {
