@@ -32,6 +32,8 @@ _KEEPALIVE_SLOWER = 1.15
 
 _REJOIN_MIN_S = 2.0
 _REJOIN_MAX_S = 60.0
+_REVIVE_EVERY_S = 10.0
+_REVIVE_NODES = 4
 
 
 class Keeper:
@@ -49,6 +51,7 @@ class Keeper:
         self._rejoin_s = _REJOIN_MIN_S
         self._join_at: float | None = now
         self._join_again = False
+        self._revive_at = now
         self._refreshing = False
         self.joined = False
         self.is_cut_off = False
@@ -124,10 +127,20 @@ class Keeper:
         return True
 
     def join_soon(self, now: float) -> None:
-        """There is news of where to start from: if nothing is known yet, join now."""
-        if self._join_at is not None and not self._table.has_good(now):
+        """There is news of where to start from, or a first answer: if we are not joined, join now."""
+        if self._join_at is not None and not self.joined:
             self._join_at = now
             self._rejoin_s = _REJOIN_MIN_S
+
+    def revive(self, now: float) -> None:
+        """Where all nodes were lost, has a few of old pinged now and then, so that the net's return is noticed."""
+        if not self.is_cut_off or now < self._revive_at or not self._remembered:
+            return
+        self._revive_at = now + _REVIVE_EVERY_S
+        contacts = self.remembered
+        for contact in self._rng.sample(contacts, min(_REVIVE_NODES, len(contacts))):
+            self._tried.pop(contact.endpoint, None)
+            self.suggest(contact.endpoint, now)
 
     def join_ended(self, now: float) -> bool:
         """The lookup of our own id has ended. True where that is how we joined: live nodes are known, as was not so

@@ -76,6 +76,26 @@ def test_losing_everybody_starts_over() -> None:
     assert keeper.should_join(5.0)
 
 
+def test_while_cut_off_a_few_old_nodes_are_pinged_and_an_answer_joins_at_once() -> None:
+    keeper, _ = made()
+    contacts = [Contact(random_id(RNG), endpoint(index)) for index in range(20)]
+    keeper.remember(contacts)
+    keeper.revive(0.0)
+    assert keeper.probes(0.0) == []  # nothing is known yet of being cut off
+    for now in (0.0, 2.0, 6.0, 14.0):
+        assert keeper.should_join(now)
+        keeper.join_ended(now)
+    asked = []
+    for second in range(14, 54):
+        keeper.revive(float(second))
+        asked += keeper.probes(float(second))
+    assert len(asked) == 16
+    assert set(asked) <= {contact.endpoint for contact in contacts}
+    assert not keeper.should_join(29.0)
+    keeper.join_soon(29.0)
+    assert keeper.should_join(29.0)
+
+
 def test_a_new_id_joins_again_even_while_joining() -> None:
     keeper, _ = made(20)
     assert keeper.should_join(0.0)
