@@ -10,11 +10,13 @@ misses two in a row goes. When to ping whom is the router's to decide.
 from __future__ import annotations
 
 import hashlib
+import mmap
 import random
 from collections.abc import Iterator
 from typing import Final, Literal
 
 from kademlia_bt.contact import Contact
+from kademlia_bt.places import is_global
 from wire.compact import Endpoint, Family
 from wire.errors import MisuseError
 from wire.ids import ID_BYTES
@@ -52,8 +54,8 @@ class NodeRing:
             family: Of all its nodes.
             rng: For a seed, so that nobody can choose addresses that collide.
             max_nodes: Where the ring is full, the newest takes the place of the one whose turn was the longest ago.
-            per_network: Nodes of one /24 or /48, and then one node an IP address. 0 means no bound: for a network
-                of one's own, whose nodes may share an address.
+            per_network: Nodes of one /24 or /48, and then one node an IP address; 0 for no bound. Local addresses
+                know no bound: there it is a network of one's own, whose nodes may share an address.
 
         Raises MisuseError for no room at all.
         """
@@ -65,13 +67,13 @@ class NodeRing:
         self._per_network = per_network
         self._seed = rng.getrandbits(64)
         self._network_key = rng.randbytes(16)
-        self._key_end = ID_BYTES + family.endpoint_bytes - (_PORT_BYTES if per_network else 0)
+        self._ip_bytes = family.ip_bytes
         self._entries = bytearray()
         self._marks = bytearray()
         # At most half full, so that an entry is found within a step or two.
-        self._slots = memoryview(bytearray(4 << (2 * max_nodes - 1).bit_length())).cast("I")
+        self._slots = memoryview(mmap.mmap(-1, 4 << (2 * max_nodes - 1).bit_length())).cast("I")
         self._mask = len(self._slots) - 1
-        self._shares = bytearray(_NETWORKS if per_network else 0)
+        self._shares = mmap.mmap(-1, _NETWORKS if per_network else 1)
         self._hand_at = 0
         self._check_at = 0
 
@@ -101,15 +103,15 @@ class NodeRing:
                 self._entries[start - ID_BYTES : start] = node_id
                 self._marks[self._slots[at] - 1] = 0
             return "known"
-        network = self._network(address)
-        if self._per_network and self._shares[network] >= self._per_network:
+        network = self._network(address) if self._is_bounded(address) else None
+        if network is not None and self._shares[network] >= self._per_network:
             return "network"
         if len(self) >= self._max:
             # The one whose turn is next was handed out the longest ago, as were those behind it.
             self._remove(self._hand_at % len(self))
         self._entries += node_id + address
         self._marks.append(0 if proven else 1)
-        if self._per_network:
+        if network is not None:
             self._shares[network] += 1
         self._insert(address, len(self))
         return "new"
@@ -188,16 +190,20 @@ class NodeRing:
     # The hash table: linear probing; a slot holds 0 or an entry's index + 1. Removal closes the gap, so there are
     # no tombstones, and no table ever needs to be rebuilt.
 
+    def _is_bounded(self, address: bytes) -> bool:
+        return bool(self._per_network) and is_global(address[:-_PORT_BYTES])
+
     def _home(self, address: bytes) -> int:
-        return hash((self._seed, address[: self._key_end - ID_BYTES])) & self._mask
+        return hash((self._seed, address[: self._ip_bytes] if self._is_bounded(address) else address)) & self._mask
 
     def _find(self, address: bytes) -> int | None:
         slots, mask, entries, width = self._slots, self._mask, self._entries, self._width
-        key = address[: self._key_end - ID_BYTES]
+        key = address[: self._ip_bytes] if self._is_bounded(address) else address
         at = hash((self._seed, key)) & mask
+        length = len(key)
         while slot := slots[at]:
-            start = (slot - 1) * width
-            if entries[start + ID_BYTES : start + self._key_end] == key:
+            start = (slot - 1) * width + ID_BYTES
+            if entries[start : start + length] == key:
                 return at
             at = (at + 1) & mask
         return None
@@ -237,7 +243,7 @@ class NodeRing:
         at = self._find(address)
         assert at is not None
         self._clear(at)
-        if self._per_network:
+        if self._is_bounded(address):
             self._shares[self._network(address)] -= 1
         last = len(self) - 1
         if index != last:

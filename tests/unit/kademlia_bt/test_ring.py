@@ -148,7 +148,7 @@ def test_one_address_has_one_node_unless_the_network_is_ones_own() -> None:
     assert Endpoint("9.9.9.9", 2).compact() not in ring
     assert miss(ring, Endpoint("9.9.9.9", 2).compact()) == "answered"  # which is nobody's loss
     assert ring.hand_out(2) == b"a" * 20 + Endpoint("9.9.9.9", 1).compact()
-    own = NodeRing(IPV4, random.Random(3), per_network=0)
+    own = NodeRing(IPV4, random.Random(3))  # loopback
     assert [own.add(bytes(20), Endpoint("127.0.0.1", port).compact()) for port in range(1, 99)] == ["new"] * 98
 
 
