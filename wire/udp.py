@@ -19,6 +19,7 @@ from wire.net import Buffer, Datagrams
 __all__ = ["Tenant", "UdpPump"]
 
 _NEVER = float("inf")
+_MAX_UNSENT_TO = 64
 
 
 class Tenant(Protocol):
@@ -60,14 +61,18 @@ class UdpPump:
         """Datagrams that no tenant wanted."""
         self.unsent = 0
         """Datagrams that the system would not take."""
+        self.unsent_to: dict[Endpoint, None] = {}
+        """Where the latest of them were to go; at most 64."""
 
     @property
     def endpoint(self) -> Endpoint:
         """Where the socket is bound."""
         return self._datagrams.endpoint
 
-    def add(self, tenant: Tenant) -> None:
-        """Takes in a tenant; where two claim a first byte, the earlier one gets it."""
+    def add(self, tenant: Tenant, *, bulk: bool = False) -> None:
+        """Takes in a tenant; where two claim a first byte, the earlier one gets it. `bulk`: it carries streams."""
+        if bulk:
+            self._datagrams.expect_bulk()
         self._tenants.append(tenant)
         for first in range(256):
             if self._by_first_byte[first] is None and tenant.claims(first):
@@ -139,8 +144,10 @@ class UdpPump:
                 self._settled()
 
     def _drain(self) -> None:
-        send = self._datagrams.send
         for tenant in self._tenants:
-            for data, address in tenant.outgoing():
-                if not send(data, address):
+            if batch := tenant.outgoing():
+                for address in self._datagrams.send_many(batch):
                     self.unsent += 1
+                    self.unsent_to[address] = None
+                    if len(self.unsent_to) > _MAX_UNSENT_TO:
+                        del self.unsent_to[next(iter(self.unsent_to))]

@@ -272,6 +272,13 @@ class VirtualDatagrams:
             target.arrive(bytes(data), source, now + internet.delay())
         return True
 
+    def send_many(self, batch: Sequence[tuple[Buffer, Endpoint]]) -> list[Endpoint]:
+        """Sends each; returns where it failed."""
+        return [to for data, to in batch if not self.send(data, to)]
+
+    def expect_bulk(self) -> None:
+        """All batches are alike here."""
+
     def lets_in(self, source: Endpoint, now: float) -> bool:
         """Whether the router before this host lets a datagram from `source` pass."""
         if not self._host.nat or source.host in self._host.addresses:

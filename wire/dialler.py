@@ -1,0 +1,191 @@
+"""How a peer is reached: TCP and uTP raced, encrypted and plain tried in turn; what comes out is a stream.
+
+The first way on which the peer shakes hands wins, the other is broken off. An encrypted handshake that fails is
+followed by a plain one on a fresh connection, and the other way round, as far as the settings allow. What worked
+with a peer is tried first when it is dialled again. Whom to dial, and when, is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+import enum
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Literal
+
+import trio
+
+from wire.compact import Endpoint
+from wire.errors import NetworkError, ProtocolError
+from wire.net import Network, Stream
+from wire.secure import Encryption, dial_plain, dial_secure
+from wire.utp.stream import UtpSocket
+
+__all__ = ["DialError", "Dialler", "Encryption", "Miss", "Transport"]
+
+Transport = Literal["both", "tcp", "utp"]
+
+_LATER_S = 0.3
+"""How long the second way waits for the first: a round trip of most of the world. Less where the first one fails."""
+_UTP_PATIENCE_S = 4.0
+"""A uTP dial sends its last SYN after three seconds; who has not answered by then is not there."""
+_TRY_S = 5.0
+"""Until a handshake that has an alternative is given up: a peer that does not understand mostly hangs up at once."""
+_SHAKE_S = 10.0
+"""Until the last one is."""
+_MAX_REMEMBERED = 4096
+
+
+class Miss(enum.IntEnum):
+    """How far a dial came that failed, the furthest last."""
+
+    SILENT = 0
+    """Nobody answered in time."""
+    REFUSED = 1
+    """The peer or the system refused."""
+    NO_HANDSHAKE = 2
+    """A stream was opened, and no handshake came on it."""
+
+
+class DialError(NetworkError):
+    """A peer could not be reached on any way; `miss` is how far the best one came."""
+
+    def __init__(self, message: str, miss: Miss) -> None:
+        super().__init__(message)
+        self.miss = miss
+
+
+Connect = Callable[[Endpoint], Awaitable[Stream]]
+
+
+class Dialler:
+    """Opens streams to peers by the settings of a session."""
+
+    def __init__(
+        self,
+        network: Network,
+        *,
+        rng: random.Random,
+        utp: Sequence[UtpSocket] = (),
+        transport: Transport = "both",
+        encryption: Encryption = "prefer",
+    ) -> None:
+        """`utp` are the sockets for uTP; a family without one has TCP alone."""
+        self._network = network
+        self._rng = rng
+        self._utp = tuple(utp)
+        self._transport = transport
+        self._encryption: Encryption = encryption
+        self._worked: dict[Endpoint, tuple[str, bool]] = {}
+        """By peer: the transport, and whether it was encrypted."""
+
+    async def open(self, to: Endpoint, opening: bytes, patience_s: float) -> Stream:
+        """Reaches a peer and says `opening`, our handshake (BEP 3); on the stream come his handshake and the rest.
+
+        `patience_s` is how long one connection may take to open. Raises DialError.
+        """
+        race = _Race()
+        ways = self._ways(to)
+        if not ways:
+            raise DialError(f"cannot connect to {to}: no uTP socket of its kind", Miss.REFUSED)
+        try:
+            async with trio.open_nursery() as nursery:
+                for place, (name, connect) in enumerate(ways):
+                    wait_s = min(patience_s, _UTP_PATIENCE_S) if name == "utp" else patience_s
+                    nursery.start_soon(self._run, race, nursery, name, connect, to, opening, wait_s, place)
+        except BaseException:
+            if race.stream is not None:
+                race.stream.close()
+            raise
+        if race.stream is None:
+            raise DialError(race.reason, race.miss)
+        return race.stream
+
+    def _ways(self, to: Endpoint) -> list[tuple[str, Connect]]:
+        ways: list[tuple[str, Connect]] = []
+        if self._transport != "utp":
+            ways.append(("tcp", self._network.connect))
+        if self._transport != "tcp":
+            socket = next((one for one in self._utp if one.endpoint.family is to.family), None)
+            if socket is not None:
+                ways.append(("utp", socket.connect))
+        if self._worked.get(to, ("tcp", True))[0] == "utp":
+            ways.reverse()
+        return ways
+
+    async def _run(
+        self,
+        race: _Race,
+        nursery: trio.Nursery,
+        name: str,
+        connect: Connect,
+        to: Endpoint,
+        opening: bytes,
+        patience_s: float,
+        place: int,
+    ) -> None:
+        if place:
+            with trio.move_on_after(_LATER_S):
+                await race.first_failed.wait()
+        try:
+            stream, encrypted = await self._try(connect, to, opening, patience_s)
+        except DialError as error:
+            if race.reason == "" or error.miss > race.miss:
+                race.miss, race.reason = error.miss, str(error)
+            race.first_failed.set()
+            return
+        if race.stream is not None:  # the other one was a moment earlier
+            stream.close()
+            return
+        race.stream = stream
+        self._remember(to, name, encrypted)
+        nursery.cancel_scope.cancel()
+
+    async def _try(self, connect: Connect, to: Endpoint, opening: bytes, patience_s: float) -> tuple[Stream, bool]:
+        """One transport: each kind of handshake that is allowed, on a connection of its own."""
+        kinds = {"prefer": (True, False), "require": (True,), "off": (False,)}[self._encryption]
+        if not self._worked.get(to, ("", True))[1]:
+            kinds = kinds[::-1]
+        reason = ""
+        for number, encrypted in enumerate(kinds):
+            stream = None
+            try:
+                with trio.move_on_after(patience_s):
+                    stream = await connect(to)
+            except NetworkError as error:
+                miss = Miss.NO_HANDSHAKE if number else Miss.REFUSED
+                raise DialError(reason or str(error), miss) from error
+            if stream is None:
+                miss = Miss.NO_HANDSHAKE if number else Miss.SILENT
+                raise DialError(reason or f"{to} does not answer", miss)
+            reason = f"{to} did not answer the handshake"
+            shaken = None
+            try:
+                with trio.move_on_after(_SHAKE_S if number == len(kinds) - 1 else _TRY_S):
+                    if encrypted:
+                        shaken = await dial_secure(stream, opening, self._encryption, self._rng)
+                    else:
+                        shaken = await dial_plain(stream, opening)
+            except (NetworkError, ProtocolError) as error:
+                reason = f"no handshake with {to}: {error}"
+            finally:
+                if shaken is None:
+                    stream.close()
+            if shaken is not None:
+                return shaken, encrypted
+        raise DialError(reason, Miss.NO_HANDSHAKE)
+
+    def _remember(self, to: Endpoint, name: str, encrypted: bool) -> None:
+        self._worked.pop(to, None)
+        self._worked[to] = (name, encrypted)
+        while len(self._worked) > _MAX_REMEMBERED:
+            del self._worked[next(iter(self._worked))]
+
+
+class _Race:
+    """What the ways to one peer share while they run."""
+
+    def __init__(self) -> None:
+        self.stream: Stream | None = None
+        self.miss = Miss.SILENT
+        self.reason = ""
+        self.first_failed = trio.Event()
