@@ -6,8 +6,8 @@ not know saved nodes: those go to the core before any name is resolved.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import trio
 
@@ -15,7 +15,7 @@ from wire.compact import Endpoint
 from wire.errors import MisuseError, NetworkError
 from wire.net import Network
 
-__all__ = ["ROUTERS", "keep_resolving", "literals"]
+__all__ = ["ROUTERS", "Attempt", "keep_resolving", "literals"]
 
 ROUTERS: tuple[tuple[str, int], ...] = (
     ("router.bittorrent.com", 6881),
@@ -31,6 +31,23 @@ _PAUSES_S = (2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
 """Between tries while no node is known: soon after a network comes up, at most once a minute for ever."""
 _LOOK_AGAIN_S = 30.0
 """How often to see whether a node that had company is alone again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """How it went with one address to start from, or with a name that led to none."""
+
+    place: str
+    """As it was given: `HOST:PORT`."""
+    endpoint: Endpoint | None
+    """None where the name has no address."""
+    answered: bool
+    outcome: str
+    """For people: `answered`, or why not."""
+
+    def __str__(self) -> str:
+        name = "" if self.endpoint is None or str(self.endpoint) == self.place else f" ({self.endpoint})"
+        return f"{self.place}{name}: {self.outcome}"
 
 
 def literals(hosts: Sequence[tuple[str, int]]) -> tuple[list[Endpoint], list[tuple[str, int]]]:
@@ -51,18 +68,25 @@ async def keep_resolving(
     names: Sequence[tuple[str, int]],
     network: Network,
     *,
-    found: Callable[[list[Endpoint]], None],
+    found: Callable[[str, int, list[Endpoint]], None],
+    failed: Callable[[str, int, str], None],
     alone: Callable[[], bool],
 ) -> None:
     """Resolves the names at once, in parallel, and again with back-off while `alone()`. Runs until cancelled.
 
-    `found` gets every address of a name as it comes.
+    `found` gets every address of a name as it comes, `failed` why it has none; the next round tries that again.
     """
 
     async def resolve(host: str, port: int) -> None:
-        # A name that fails is tried again in the next round; the counts tell that nobody answered.
-        with trio.move_on_after(_RESOLVE_S), contextlib.suppress(NetworkError):
-            found(await network.resolve(host, port))
+        with trio.move_on_after(_RESOLVE_S) as waiting:
+            try:
+                endpoints = await network.resolve(host, port)
+            except NetworkError as error:
+                failed(host, port, str(error))
+            else:
+                found(host, port, endpoints)
+        if waiting.cancelled_caught:
+            failed(host, port, f"the resolver did not answer in {_RESOLVE_S:g} s")
 
     misses = 0
     while True:

@@ -21,12 +21,24 @@ from types import TracebackType
 import trio
 
 from kademlia_bt.answers import PeerSearch, Pong, QueryError
-from kademlia_bt.bootstrap import ROUTERS, keep_resolving, literals
+from kademlia_bt.bootstrap import ROUTERS, Attempt, keep_resolving, literals
 from kademlia_bt.contact import Contact
 from kademlia_bt.core import Dht, DhtConfig
-from kademlia_bt.events import Answered, DhtStats, Joined, LookupDone, PeersFound, Unanswered
+from kademlia_bt.events import (
+    Answered,
+    DhtStats,
+    Health,
+    HealthChanged,
+    Joined,
+    LookupDone,
+    LookupReport,
+    PeersFound,
+    Unanswered,
+)
 from kademlia_bt.lookup import Lookup
 from kademlia_bt.lookups import FindNode, GetPeers, LookupKind
+from kademlia_bt.picture import TableView, table_view
+from kademlia_bt.private import network_tag
 from kademlia_bt.questions import AskNodes, Ping, Question, QuestionKind
 from kademlia_bt.state import SavedNode, StateFile
 from wire.compact import IPV4, IPV6, Endpoint, Family, reach
@@ -41,6 +53,7 @@ _log = logging.getLogger(__name__)
 
 _SAVE_S = 300.0
 """Between saves of the table: what a crash loses of it is found again in seconds."""
+_MAX_ADDRESSES_OF_NAME = 32
 _SAME_PORT_TRIES = 8
 """Random ports tried until one is free on IPv4 and IPv6 both."""
 
@@ -70,6 +83,7 @@ class Node:
         allow_local: bool | None = None,
         per_ip_limit: float | None = None,
         upload_limit: int | None = None,
+        network_name: str | None = None,
     ) -> None:
         """Prepares a node; `async with` opens it.
 
@@ -85,23 +99,33 @@ class Node:
             allow_local: Whether to talk to loopback and private addresses. None: where the bound address is one.
             per_ip_limit: Queries a second that one address may send; 0 for no limit; None for the default of the core.
             upload_limit: Bytes a second of answers; 0 for no limit; None for the default of the core.
+            network_name: A private network: its nodes and those of other networks do not hear each other. It has no
+                built-in routers, and a state file of its own beside `state`. None: the mainline DHT.
 
-        Raises MisuseError for a bootstrap port outside 1..65535. Opening it raises NetworkError where it cannot bind.
+        Raises MisuseError for a bootstrap port outside 1..65535 or an impossible network name. Opening it raises
+        NetworkError where it cannot bind.
         """
         if listen is not None and not listen:
             raise MisuseError("a node needs an address to listen on")
         self._listen = listen
-        self._routers = bootstrap is None
-        self._first, self._names = literals(ROUTERS if bootstrap is None else bootstrap)
+        tag = b"" if network_name is None else network_tag(network_name)
+        self._routers = bootstrap is None and not tag
+        self._first, self._names = literals(ROUTERS if self._routers else bootstrap or ())
+        self._addresses: dict[tuple[str, int], list[Endpoint]] = {}
+        self._unresolved: dict[tuple[str, int], str] = {}
+        if state is not None and tag:
+            state = state.with_name(f"{state.stem}-{tag.hex()}{state.suffix}")
         self._state = None if state is None else StateFile(state)
         self._network: Network = TrioNetwork() if network is None else network
         self._rng = random.SystemRandom() if rng is None else rng
         self._allow_local = allow_local
-        self._config = DhtConfig(read_only=read_only, per_ip_limit=per_ip_limit, upload_limit=upload_limit)
+        self._config = DhtConfig(read_only=read_only, per_ip_limit=per_ip_limit, upload_limit=upload_limit, network=tag)
         self._open_parts: AsyncExitStack | None = None
         self._core: Dht | None = None
         self._pumps: list[UdpPump] = []
         self._joined = trio.Event()
+        self._health_changed = trio.Event()
+        self._opened_at = 0.0
         self._searches: dict[Lookup, PeerSearch] = {}
         self._questions: dict[Question, _Pending] = {}
         self._save_failed = False
@@ -131,6 +155,7 @@ class Node:
         if self._state is not None:
             parts.enter_context(self._state)
             saved = self._load(self._state)
+        self._opened_at = now
         dht = self._core = Dht(self._config, self._rng, now)
         for datagrams in await self._bind(parts):
             family, allow_local = datagrams.endpoint.family, self._allow_local
@@ -182,9 +207,15 @@ class Node:
         return self._dht.faces[0].node_id if self._dht.faces and not before else None
 
     async def _resolve_names(self) -> None:
-        def found(endpoints: list[Endpoint]) -> None:
+        def failed(host: str, port: int, reason: str) -> None:
+            self._unresolved[host, port] = reason
+
+        def found(host: str, port: int, endpoints: list[Endpoint]) -> None:
             if self._closed:  # this task may have its last turn after `_close`
                 return
+            known = dict.fromkeys([*self._addresses.get((host, port), ()), *endpoints])
+            self._addresses[host, port] = list(known)[-_MAX_ADDRESSES_OF_NAME:]
+            self._unresolved.pop((host, port), None)
             self._dht.add_bootstrap(endpoints, trio.current_time(), routers=self._routers)
             self._settle()
 
@@ -192,6 +223,7 @@ class Node:
             self._names,
             self._network,
             found=found,
+            failed=failed,
             alone=lambda: self._dht.health == "broken",
         )
 
@@ -217,6 +249,7 @@ class Node:
     def _close(self) -> None:
         self._save()
         self._closed = True
+        self._health_changed.set()
         for search in self._searches.values():
             search.finish(None)
         for pending in self._questions.values():
@@ -270,6 +303,9 @@ class Node:
                         pending.arrived.set()
                 elif isinstance(event, Joined):
                     self._joined.set()
+                elif isinstance(event, HealthChanged):
+                    self._health_changed.set()
+                    self._health_changed = trio.Event()
         for face, pump in zip(dht.faces, self._pumps, strict=True):
             if face.has_outgoing:
                 pump.wake()
@@ -340,6 +376,64 @@ class Node:
         """Names a node, from a PORT message or a torrent: pinged first, kept if it answers."""
         self._dht.add_node(endpoint, trio.current_time())
         self._settle()
+
+    @property
+    def health(self) -> Health:
+        """How well it is connected: `broken`, `poor`, `firewalled` or `good` (see `kademlia_bt.events.Health`)."""
+        return self._dht.health
+
+    async def wait_health(self, *wanted: Health) -> Health:
+        """Returns once the health is one of the `wanted`, or, where none are named, once it is another than now.
+
+        Gives the health back. Like `wait_joined`, it may wait for ever. Raises MisuseError once the node is closed.
+        """
+        await trio.lowlevel.checkpoint()
+        before = self.health
+        while (self.health not in wanted) if wanted else (self.health == before):
+            await self._health_changed.wait()
+        return self.health
+
+    @property
+    def uptime_s(self) -> float:
+        """Seconds since it was opened."""
+        return trio.current_time() - self._opened_at
+
+    def attempts(self) -> list[Attempt]:
+        """How it went with each place to start from, given or built in: for who must know why nobody answers."""
+        stats = {starter.endpoint: starter for starter in self._dht.stats().starters}
+        unsent = {endpoint for pump in self._pumps for endpoint in pump.unsent_to}
+        families = {face.family for face in self._dht.faces}
+        attempts: list[Attempt] = []
+        places: list[tuple[str, Endpoint]] = [(str(endpoint), endpoint) for endpoint in self._first]
+        for host, port in self._names:
+            places += [(f"{host}:{port}", endpoint) for endpoint in self._addresses.get((host, port), ())]
+            if (host, port) not in self._addresses:
+                reason = self._unresolved.get((host, port), "its name is still being resolved")
+                attempts.append(Attempt(f"{host}:{port}", None, False, reason))
+        for place, endpoint in places:
+            starter = stats.get(endpoint)
+            answered = starter is not None and starter.answered
+            if answered:
+                outcome = "answered"
+            elif endpoint.family not in families:
+                outcome = f"not asked: no socket for {endpoint.family.name}"
+            elif starter is None:
+                outcome = "not asked: a local address, and such are not allowed here"
+            elif endpoint in unsent:
+                outcome = "could not be sent to: no route from this machine"
+            else:
+                outcome = "no answer" if starter.tried else "not asked yet"
+            attempts.append(Attempt(place, endpoint, answered, outcome))
+        return attempts
+
+    def lookups(self) -> list[LookupReport]:
+        """The lookups under way and the last 50 that are over, the latest first."""
+        return self._dht.lookups(trio.current_time())
+
+    def tables(self) -> list[TableView]:
+        """What each socket's routing table holds."""
+        now = trio.current_time()
+        return [table_view(face.table, now) for face in self._dht.faces]
 
     def stats(self) -> DhtStats:
         """A snapshot of the counts; the last one once it is closed."""
