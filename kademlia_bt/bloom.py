@@ -9,9 +9,11 @@ from typing import NamedTuple
 
 from wire.errors import ProtocolError
 
-__all__ = ["FILTER_BYTES", "BloomFilter", "Estimate"]
+__all__ = ["CAPACITY", "FILTER_BYTES", "BloomFilter", "Estimate"]
 
 FILTER_BYTES = 256
+CAPACITY = 6000
+"""Above this a filter is so full that it says little (BEP 33)."""
 _BITS = FILTER_BYTES * 8
 _HASHES = 2
 

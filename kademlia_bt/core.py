@@ -28,6 +28,7 @@ from kademlia_bt.events import (
     Unanswered,
 )
 from kademlia_bt.face import Face
+from kademlia_bt.item_store import ItemStore
 from kademlia_bt.lookup import Lookup
 from kademlia_bt.lookups import GetPeers, LookupKind
 from kademlia_bt.peer_store import PeerStore
@@ -71,6 +72,7 @@ class Dht:
     def __init__(self, config: DhtConfig, rng: random.Random, now: float) -> None:
         self.config = config
         self.tokens = Tokens(rng, now)
+        self.items = ItemStore()
         self._rng = rng
         self._now = now
         self._faces: list[Face] = []
@@ -109,6 +111,7 @@ class Dht:
         store = self._stores.setdefault(family, PeerStore(family, self._rng))
         face = Face(self, family, node_id, store, self._rng, now, allow_local=allow_local, bound=bound)
         self._faces.append(face)
+        self.items.own_id = self._faces[0].node_id
         for each in self._faces:
             each.responder.serve([other.table for other in self._faces])
         return face
@@ -272,6 +275,8 @@ class Dht:
         """Forgets what is over in the shared stores."""
         for store in self._stores.values():
             store.sweep(now)
+        self.items.own_id = self._faces[0].node_id
+        self.items.sweep(now)
 
     def _faces_for_lookup(self, now: float) -> list[Face]:
         """One of each family, lest several sockets ask the same nodes at once (BEP 45).

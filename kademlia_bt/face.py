@@ -82,7 +82,7 @@ class Face:
         self.border = Border(family, allow_local)
         self.table = Table(family, self.node_id)
         self.keeper = Keeper(self.table, rng, now)
-        self.responder = Responder(self.table, store, dht.tokens, config.version)
+        self.responder = Responder(self.table, store, dht.items, dht.tokens, config.version, rng)
         self.seeker = Seeker(dht, self, rng)
         self.firewall = Firewall(now)
         self.traffic = Traffic()

@@ -23,18 +23,18 @@ ITEM_LIFE_S = 2 * 3600.0
 class _Kept:
     item: Item
     until: float
-    network: bytes | None
+    network: str | bytes | None
 
 
 class ItemStore:
     """Holds items by target. Times are monotonic seconds."""
 
-    def __init__(self, own_id: bytes, *, max_items: int = MAX_ITEMS) -> None:
+    def __init__(self, own_id: bytes = bytes(20), *, max_items: int = MAX_ITEMS) -> None:
         self.own_id = own_id
         """What is nearest to this stays longest: where lookups for it end. It may change."""
         self._max_items = max_items
         self._kept: dict[bytes, _Kept] = {}
-        self._per_network: dict[bytes, int] = {}
+        self._per_network: dict[str | bytes, int] = {}
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -49,7 +49,7 @@ class ItemStore:
             return None
         return kept.item
 
-    def put(self, item: Item, network: bytes | None, now: float, cas: int | None = None) -> None:
+    def put(self, item: Item, network: str | bytes | None, now: float, cas: int | None = None) -> None:
         """Keeps an item for `ITEM_LIFE_S` from now, or says why not.
 
         Raises ItemError 301 (`cas` names another `seq`), 302 (an older `seq`) or 202 (the store is full of items nearer
@@ -57,7 +57,7 @@ class ItemStore:
 
         Args:
             item: What was verified.
-            network: The network that the put came from (the packed /24 or /64): its share is bounded. None: no bound.
+            network: The network that the put came from (a /24 or /64): its share is bounded. None: no bound.
             now: Monotonic seconds.
             cas: The `seq` that the putter believes to be stored; ignored where nothing is stored.
         """
@@ -83,7 +83,7 @@ class ItemStore:
         for target in [target for target, kept in self._kept.items() if kept.until <= now]:
             self._drop(target)
 
-    def _make_room(self, wanted: bytes, network: bytes | None, now: float) -> None:
+    def _make_room(self, wanted: bytes, network: str | bytes | None, now: float) -> None:
         def crowded() -> bool:
             return network is not None and self._per_network.get(network, 0) >= MAX_ITEMS_PER_NETWORK
 

@@ -24,6 +24,7 @@ __all__ = [
     "MAX_SEQ",
     "MAX_VALUE_BYTES",
     "OLD_SEQUENCE",
+    "PROTOCOL_ERROR",
     "SALT_TOO_BIG",
     "STORE_FULL",
     "VALUE_TOO_BIG",
@@ -34,6 +35,7 @@ __all__ = [
     "mutable_target",
     "torrent_of",
     "torrent_value",
+    "value_target",
 ]
 
 MAX_VALUE_BYTES = 1000
@@ -48,7 +50,7 @@ BAD_SIGNATURE = 206
 SALT_TOO_BIG = 207
 CAS_MISMATCH = 301
 OLD_SEQUENCE = 302
-_PROTOCOL = 203
+PROTOCOL_ERROR = 203
 
 
 class ItemError(ProtocolError):
@@ -58,6 +60,11 @@ class ItemError(ProtocolError):
         super().__init__(text)
         self.code = code
         self.text = text
+
+
+def value_target(raw_value: bytes) -> bytes:
+    """Where an immutable item lives: SHA-1 of its bencoded value (BEP 44)."""
+    return hashlib.sha1(raw_value).digest()
 
 
 def mutable_target(public_key: bytes, salt: bytes = b"") -> bytes:
@@ -78,7 +85,7 @@ def _check_value(raw_value: bytes) -> None:
     except BencodeError:
         canonical = False
     if not canonical:
-        raise ItemError(_PROTOCOL, "the value is not canonical bencode")
+        raise ItemError(PROTOCOL_ERROR, "the value is not canonical bencode")
 
 
 def _encoded(value: bencode.Encodable) -> bytes:
@@ -105,13 +112,13 @@ class ImmutableItem:
         _check_value(raw_value)
         item = cls(raw_value)
         if target is not None and item.target != target:
-            raise ItemError(_PROTOCOL, "the value does not hash to its target")
+            raise ItemError(PROTOCOL_ERROR, "the value does not hash to its target")
         return item
 
     @property
     def target(self) -> bytes:
         """SHA-1 of the bencoded value: 20 bytes."""
-        return hashlib.sha1(self.raw_value).digest()
+        return value_target(self.raw_value)
 
     @property
     def value(self) -> bencode.Value:
@@ -149,10 +156,10 @@ class MutableItem:
         if len(salt) > MAX_SALT_BYTES:
             raise ItemError(SALT_TOO_BIG, f"the salt has {len(salt)} bytes, more than {MAX_SALT_BYTES}")
         if not 0 <= seq <= MAX_SEQ:
-            raise ItemError(_PROTOCOL, "the sequence number is outside 0..2^63-1")
+            raise ItemError(PROTOCOL_ERROR, "the sequence number is outside 0..2^63-1")
         _check_value(raw_value)
         if target is not None and mutable_target(public_key, salt) != target:
-            raise ItemError(_PROTOCOL, "the key and salt do not hash to the target")
+            raise ItemError(PROTOCOL_ERROR, "the key and salt do not hash to the target")
         if not verify(public_key, signature, _signed_buffer(salt, seq, raw_value)):
             raise ItemError(BAD_SIGNATURE, "the signature is not the key's")
         return cls(raw_value, public_key, signature, seq, salt)
@@ -183,5 +190,5 @@ def torrent_of(item: Item) -> bytes:
     value = item.value
     info_hash = value.get(b"ih") if isinstance(value, dict) else None
     if not isinstance(info_hash, bytes) or len(info_hash) != 20:
-        raise ItemError(_PROTOCOL, "the item names no torrent (BEP 46)")
+        raise ItemError(PROTOCOL_ERROR, "the item names no torrent (BEP 46)")
     return info_hash

@@ -1,4 +1,4 @@
-"""KRPC messages: bytes to values and back (BEP 5, with the `ip` of BEP 42, `ro` of BEP 43, `want` of BEP 32).
+"""KRPC messages: bytes to values and back (BEP 5; BEP 32 `want`, BEP 33, BEP 42 `ip`, BEP 43 `ro`, BEP 44, BEP 51).
 
 The border where datagrams are verified: only `ProtocolError` comes out of it. Queries are parsed whole,
 as many are answered; an answer is parsed as far as its transaction wants. Answers are written by hand, keys
@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from kademlia_bt.bloom import FILTER_BYTES, BloomFilter
 from kademlia_bt.contact import Contact, unpack_contacts
-from wire.bencode import Encodable, Value, decode, encode
+from wire.bencode import Encodable, Value, decode, encode, get_bytes, get_int, raw_item
 from wire.compact import IPV4, IPV6, Endpoint, Family
-from wire.errors import ProtocolError
+from wire.errors import BencodeError, ProtocolError
 from wire.ids import ID_BYTES
 
 __all__ = [
@@ -24,9 +25,12 @@ __all__ = [
     "WANT_IPV4",
     "WANT_IPV6",
     "Answer",
+    "Held",
+    "PutArguments",
     "Query",
     "QueryError",
     "Refusal",
+    "Samples",
     "byte_string",
     "encode_answer",
     "encode_error",
@@ -53,6 +57,10 @@ _MAX_CONTACTS = 32
 MAX_VALUES = 300
 """Peers of one answer: more than a datagram of 1,500 bytes holds."""
 _MAX_ERROR_TEXT = 200
+_MAX_INTERVAL_S = 21_600
+"""BEP 51."""
+_MAX_SAMPLES = 100
+"""More than a datagram of 1,500 bytes holds."""
 
 
 class QueryError(ProtocolError):
@@ -64,6 +72,19 @@ class QueryError(ProtocolError):
         self.code = code
 
 
+class PutArguments(NamedTuple):
+    """What a `put` brings, of the right types and no more than that (BEP 44)."""
+
+    raw_value: bytes
+    """`v`, as it stood in the datagram: bencoded, of any size."""
+    public_key: bytes | None
+    """None for an immutable item, and the rest then means nothing."""
+    signature: bytes
+    seq: int
+    salt: bytes
+    cas: int | None
+
+
 class Query(NamedTuple):
     """A question that came in; what its method does not use is None, 0 or False."""
 
@@ -71,7 +92,7 @@ class Query(NamedTuple):
     method: bytes
     sender: bytes
     target: bytes | None
-    """`target` or `info_hash`, 20 bytes; required by every method that we know but ping."""
+    """`target` or `info_hash`, 20 bytes; required by every method that we know but ping and put."""
     want: int
     """`WANT_IPV4` | `WANT_IPV6`, 0 where nothing was said (BEP 32)."""
     read_only: bool
@@ -79,6 +100,34 @@ class Query(NamedTuple):
     port: int = 0
     """0 where the UDP source port is meant (implied_port)."""
     seed: bool = False
+    scrape: bool = False
+    """`get_peers` that asks for the size of the swarm (BEP 33)."""
+    no_seeds: bool = False
+    """`get_peers` by one who needs no seeds (BEP 33)."""
+    seq: int | None = None
+    """`get` by one who has the item of this `seq` (BEP 44)."""
+    put: PutArguments | None = None
+
+
+class Held(NamedTuple):
+    """An item as an answer to `get` brings it, nothing of it verified (BEP 44)."""
+
+    raw_value: bytes | None
+    """None where only `seq` was told, since the asker has that item or a newer one."""
+    public_key: bytes | None
+    signature: bytes
+    seq: int | None
+
+
+class Samples(NamedTuple):
+    """What a node shows of its store (BEP 51)."""
+
+    info_hashes: tuple[bytes, ...]
+    """Some of the info-hashes that it has peers of, 20 bytes each; at most 100."""
+    total: int
+    """How many it says that it has."""
+    interval_s: int
+    """After how long it would show others: 0 to 21,600 s. Do not ask again before."""
 
 
 class Answer:
@@ -118,6 +167,37 @@ class Answer:
         found = (_endpoint_or_none(value) for value in values[:MAX_VALUES])
         return [endpoint for endpoint in found if endpoint is not None]
 
+    @property
+    def filters(self) -> tuple[BloomFilter, BloomFilter] | None:
+        """The seeds and the others of a swarm as the node counts them (BEP 33); None where it does not say."""
+        seeds, others = self._return.get(b"BFsd"), self._return.get(b"BFpe")
+        if not isinstance(seeds, bytes) or not isinstance(others, bytes):
+            return None
+        if len(seeds) != FILTER_BYTES or len(others) != FILTER_BYTES:
+            return None
+        return BloomFilter.from_bytes(seeds), BloomFilter.from_bytes(others)
+
+    @property
+    def held(self) -> Held | None:
+        """The item that the node keeps, or its `seq` (BEP 44); None where it has none."""
+        returned = self._return
+        value, seq = returned.get(b"v"), get_int(returned, b"seq")
+        if value is None and seq is None:
+            return None
+        raw_value = None if value is None else encode(value)
+        return Held(raw_value, get_bytes(returned, b"k"), get_bytes(returned, b"sig") or b"", seq)
+
+    @property
+    def samples(self) -> Samples | None:
+        """What it shows of its store (BEP 51); None where it does not know the question."""
+        joined = self._return.get(b"samples")
+        if not isinstance(joined, bytes):
+            return None
+        end = min(len(joined) // ID_BYTES, _MAX_SAMPLES) * ID_BYTES
+        hashes = tuple(joined[at : at + ID_BYTES] for at in range(0, end, ID_BYTES))
+        total, interval = get_int(self._return, b"num") or 0, get_int(self._return, b"interval") or 0
+        return Samples(hashes, min(max(total, len(hashes)), 1 << 31), min(max(interval, 0), _MAX_INTERVAL_S))
+
 
 class Refusal(NamedTuple):
     """An error that came in (`y` = `e`)."""
@@ -148,7 +228,7 @@ def parse(data: bytes) -> Query | Answer | Refusal:
         raise ProtocolError("a KRPC message without a transaction id")
     kind = message.get(b"y")
     if kind == b"q":
-        return _query(message, tid)
+        return _query(message, tid, data)
     if kind == b"r":
         returned = message.get(b"r")
         node_id = returned.get(b"id") if type(returned) is dict else None
@@ -160,7 +240,7 @@ def parse(data: bytes) -> Query | Answer | Refusal:
     raise ProtocolError("a KRPC message that is neither query, answer nor error")
 
 
-def _query(message: dict[bytes, Value], tid: bytes) -> Query:
+def _query(message: dict[bytes, Value], tid: bytes, data: bytes) -> Query:
     method = message.get(b"q")
     arguments = message.get(b"a")
     if type(method) is not bytes or type(arguments) is not dict:
@@ -176,6 +256,8 @@ def _query(message: dict[bytes, Value], tid: bytes) -> Query:
         target = arguments.get(key)
         if type(target) is not bytes or len(target) != ID_BYTES:
             raise QueryError(tid, PROTOCOL_ERROR, f"{key.decode()} must be 20 bytes")
+    elif method == b"put":
+        return _put(arguments, tid, sender, read_only, data)
     else:
         target = arguments.get(b"target", arguments.get(b"info_hash"))
         if type(target) is not bytes or len(target) != ID_BYTES:
@@ -186,7 +268,19 @@ def _query(message: dict[bytes, Value], tid: bytes) -> Query:
         if type(wanted) is list:
             want = (WANT_IPV4 if b"n4" in wanted else 0) | (WANT_IPV6 if b"n6" in wanted else 0)
     if method != b"announce_peer":
-        return Query(tid, method, sender, target, want, read_only)
+        if len(arguments) == _USUAL_ARGUMENTS:
+            return Query(tid, method, sender, target, want, read_only)
+        return Query(
+            tid,
+            method,
+            sender,
+            target,
+            want,
+            read_only,
+            scrape=arguments.get(b"scrape") == 1,
+            no_seeds=arguments.get(b"noseed") == 1,
+            seq=get_int(arguments, b"seq"),
+        )
     token = arguments.get(b"token")
     if type(token) is not bytes:
         raise QueryError(tid, PROTOCOL_ERROR, "announce_peer needs a token")
@@ -199,7 +293,41 @@ def _query(message: dict[bytes, Value], tid: bytes) -> Query:
     return Query(tid, method, sender, target, want, read_only, token, port, arguments.get(b"seed") == 1)
 
 
-_TARGET_KEYS = {b"find_node": b"target", b"get_peers": b"info_hash", b"announce_peer": b"info_hash"}
+_USUAL_ARGUMENTS = 2
+"""Our own id and a target: most queries have no more."""
+_TARGET_KEYS = {
+    b"find_node": b"target",
+    b"get_peers": b"info_hash",
+    b"announce_peer": b"info_hash",
+    b"get": b"target",
+    b"sample_infohashes": b"target",
+}
+
+
+def _put(arguments: dict[bytes, Value], tid: bytes, sender: bytes, read_only: bool, data: bytes) -> Query:
+    token = arguments.get(b"token")
+    if type(token) is not bytes:
+        raise QueryError(tid, PROTOCOL_ERROR, "put needs a token")
+    try:
+        # What is hashed and signed is what was sent, in whatever order its keys are.
+        raw_value = raw_item(raw_item(data, b"a") or b"de", b"v")
+    except BencodeError as error:
+        raise QueryError(tid, PROTOCOL_ERROR, str(error)) from None
+    if raw_value is None:
+        raise QueryError(tid, PROTOCOL_ERROR, "put needs a value")
+    public_key = arguments.get(b"k")
+    if public_key is None:
+        return Query(
+            tid, b"put", sender, None, 0, read_only, token, put=PutArguments(raw_value, None, b"", 0, b"", None)
+        )
+    signature, seq, salt = arguments.get(b"sig"), arguments.get(b"seq"), arguments.get(b"salt", b"")
+    cas = arguments.get(b"cas")
+    if type(public_key) is not bytes or type(signature) is not bytes or type(salt) is not bytes:
+        raise QueryError(tid, PROTOCOL_ERROR, "k, sig and salt are byte strings")
+    if type(seq) is not int or not (cas is None or type(cas) is int):
+        raise QueryError(tid, PROTOCOL_ERROR, "seq and cas are numbers")
+    put = PutArguments(raw_value, public_key, signature, seq, salt, cas)
+    return Query(tid, b"put", sender, None, 0, read_only, token, put=put)
 
 
 def _refusal(message: dict[bytes, Value], tid: bytes) -> Refusal:

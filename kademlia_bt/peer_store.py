@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from array import array
 
+from kademlia_bt.bloom import CAPACITY, BloomFilter
 from wire.compact import Endpoint, Family
 
 __all__ = ["MAX_PEERS_PER_TORRENT", "MAX_TORRENTS", "PEER_LIFE_S", "PeerStore"]
@@ -20,13 +21,53 @@ PEER_LIFE_S = 45 * 60.0
 """BEP 5 leaves it open. Clients announce every 15 to 30 minutes, so this outlives one lost announce."""
 
 
+Filters = tuple[BloomFilter, BloomFilter]
+"""Seeds, and all others (BEP 33)."""
+
+
 class _Swarm:
-    __slots__ = ("entries", "expires", "seeds")
+    __slots__ = ("crowd", "entries", "expires", "filters", "is_saturated", "seeds")
 
     def __init__(self) -> None:
         self.entries = bytearray()
         self.expires = array("d")
         self.seeds = bytearray()
+        self.filters: Filters | None = None
+        """Of `entries`, once they were asked for; None again with each change."""
+        self.crowd: _Crowd | None = None
+        self.is_saturated = False
+        """Whether the filters could not count any more (BEP 33): further announces are not asked for."""
+
+
+class _Crowd:
+    """The peers for whom a torrent had no place any more: counted, not named. A half turns with each peer's life."""
+
+    __slots__ = ("_before", "_now", "_turns_at")
+
+    def __init__(self, now: float) -> None:
+        self._now = self._before = _NOBODY
+        self._turns_at = now + PEER_LIFE_S
+
+    def add(self, ip: bytes, seed: bool, now: float) -> None:
+        self.turn(now)
+        seeds, others = self._now
+        one = BloomFilter()
+        one.add(ip)
+        self._now = (seeds | one, others) if seed else (seeds, others | one)
+
+    def turn(self, now: float) -> None:
+        if now >= self._turns_at:
+            slept = now >= self._turns_at + PEER_LIFE_S
+            self._before = _NOBODY if slept else self._now
+            self._now = _NOBODY
+            self._turns_at = now + PEER_LIFE_S
+
+    @property
+    def filters(self) -> Filters:
+        return self._now[0] | self._before[0], self._now[1] | self._before[1]
+
+
+_NOBODY: Filters = (BloomFilter(), BloomFilter())
 
 
 class PeerStore:
@@ -54,11 +95,17 @@ class PeerStore:
         return sum(len(swarm.expires) for swarm in self._swarms.values())
 
     def accepts(self, info_hash: bytes) -> bool:
-        """Whether an announce would be kept. Where not, no token is to be given out."""
-        return len(self._swarms) < MAX_TORRENTS or info_hash in self._swarms
+        """Whether an announce is wanted. Where not, no token is to be given out: the store is full, or this torrent
+        has more peers than its filters can count (BEP 33: some 6,000)."""
+        swarm = self._swarms.get(info_hash)
+        return len(self._swarms) < MAX_TORRENTS if swarm is None else not swarm.is_saturated
 
     def add(self, info_hash: bytes, compact: bytes, now: float, *, seed: bool = False) -> bool:
-        """Keeps a peer (compact endpoint) for `PEER_LIFE_S`; of a full torrent the oldest goes. False: store full."""
+        """Keeps a peer (compact endpoint) for `PEER_LIFE_S`. False: the store is full.
+
+        Of a full torrent one goes: the oldest of the same address where it has one, else the oldest of all. Who goes is
+        still counted for as long (BEP 33).
+        """
         swarm = self._swarms.get(info_hash)
         if swarm is None:
             if len(self._swarms) >= MAX_TORRENTS:
@@ -67,7 +114,9 @@ class PeerStore:
         entry = self._prefix + compact
         index = self._find(swarm, entry)
         if index is None and len(swarm.expires) >= MAX_PEERS_PER_TORRENT:
-            index = swarm.expires.index(min(swarm.expires))
+            index = self._victim(swarm, compact[:-2])
+            self._count_out(swarm, index, now)
+        swarm.filters = None
         if index is None:
             swarm.entries += entry
             swarm.expires.append(now + PEER_LIFE_S)
@@ -93,6 +142,28 @@ class PeerStore:
         window = swarm.entries[start : start + limit * self._width]
         return bytes(window + swarm.entries[: limit * self._width - len(window)])
 
+    def sample_others(self, info_hash: bytes, limit: int, now: float) -> bytes:
+        """As `sample`, of those alone who are no seeds (BEP 33 `noseed`)."""
+        swarm = self._swarms.get(info_hash)
+        if swarm is None or limit <= 0 or (min(swarm.expires) <= now and not self._expire(info_hash, swarm, now)):
+            return b""
+        others = [index for index, seed in enumerate(swarm.seeds) if not seed]
+        chosen = others if len(others) <= limit else self._rng.sample(others, limit)
+        return b"".join(swarm.entries[index * self._width : (index + 1) * self._width] for index in chosen)
+
+    def filters(self, info_hash: bytes, now: float) -> Filters | None:
+        """How many there are, seeds and others, as filters of their addresses (BEP 33); None for an unknown torrent."""
+        swarm = self._swarms.get(info_hash)
+        if swarm is None or (min(swarm.expires) <= now and not self._expire(info_hash, swarm, now)):
+            return None
+        if swarm.filters is None:
+            swarm.filters = self._filters_of(swarm)
+        if swarm.crowd is None:
+            return swarm.filters
+        swarm.crowd.turn(now)
+        crowd = swarm.crowd.filters
+        return swarm.filters[0] | crowd[0], swarm.filters[1] | crowd[1]
+
     def peers_of(self, info_hash: bytes, now: float) -> list[Endpoint]:
         """All peers of a torrent."""
         entries = self.sample(info_hash, MAX_PEERS_PER_TORRENT, now)
@@ -105,6 +176,38 @@ class PeerStore:
         """Forgets what is over."""
         for info_hash, swarm in list(self._swarms.items()):
             self._expire(info_hash, swarm, now)
+
+    def _ip(self, swarm: _Swarm, index: int) -> bytes:
+        start = index * self._width + len(self._prefix)
+        return bytes(swarm.entries[start : (index + 1) * self._width - 2])
+
+    def _filters_of(self, swarm: _Swarm) -> Filters:
+        seeds, others = BloomFilter(), BloomFilter()
+        for index, seed in enumerate(swarm.seeds):
+            (seeds if seed else others).add(self._ip(swarm, index))
+        return seeds, others
+
+    def _victim(self, swarm: _Swarm, ip: bytes) -> int:
+        """Whose place a newcomer takes, so that nobody with many ports pushes out many others."""
+        same: int | None = None
+        at = swarm.entries.find(self._prefix + ip)
+        while at >= 0:
+            index, off = divmod(at, self._width)
+            if not off and (same is None or swarm.expires[index] < swarm.expires[same]):
+                same = index
+            at = swarm.entries.find(self._prefix + ip, at + 1)
+        return swarm.expires.index(min(swarm.expires)) if same is None else same
+
+    def _count_out(self, swarm: _Swarm, index: int, now: float) -> None:
+        if swarm.crowd is None:
+            swarm.crowd = _Crowd(now)
+        swarm.crowd.add(self._ip(swarm, index), bool(swarm.seeds[index]), now)
+        self._measure(swarm)
+
+    def _measure(self, swarm: _Swarm) -> None:
+        assert swarm.crowd is not None
+        seeds, others = swarm.crowd.filters
+        swarm.is_saturated = (seeds | others).estimate.size + len(swarm.expires) > CAPACITY
 
     def _find(self, swarm: _Swarm, entry: bytes) -> int | None:
         at = swarm.entries.find(entry)
@@ -119,7 +222,11 @@ class PeerStore:
         if not kept:
             del self._swarms[info_hash]
             return False
+        if swarm.crowd is not None:
+            swarm.crowd.turn(now)
+            self._measure(swarm)
         if len(kept) < len(swarm.expires):
+            swarm.filters = None
             width = self._width
             swarm.entries = bytearray().join(swarm.entries[i * width : (i + 1) * width] for i in kept)
             swarm.expires = array("d", (swarm.expires[i] for i in kept))

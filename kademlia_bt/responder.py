@@ -1,13 +1,17 @@
 """Answers queries: nodes from the tables, peers and tokens from the stores (BEP 5, 32). Sends nothing itself.
 
 The hot path of a node that others use: everything that can be is made once and joined. Who may ask at all
-(limits, addresses, read-only mode) is decided in face.py before. BEP 33, 44 and 51 add methods here.
+(limits, addresses, read-only mode) is decided in face.py before. What BEP 33, 44 and 51 ask for stands in extras.py.
 """
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 
+from kademlia_bt.extras import Extras
+from kademlia_bt.item_store import ItemStore
+from kademlia_bt.items import ItemError
 from kademlia_bt.krpc import (
     METHOD_UNKNOWN,
     PROTOCOL_ERROR,
@@ -30,6 +34,8 @@ MAX_ANSWER_BYTES = 1_024
 _AMPLIFICATION = 6
 """An answer to an address that has proved nothing is at most this many times the question, lest forged questions
 turn us against a third party. Eight nodes of both families fit."""
+_NODES_HEAD_BYTES = 12
+"""Key and length of a list of nodes, and no less."""
 _ENVELOPE_BYTES = 96
 """What an answer has beside nodes, token and values, for ids and versions of usual lengths."""
 
@@ -37,11 +43,20 @@ _ENVELOPE_BYTES = 96
 class Responder:
     """Answers for one face."""
 
-    def __init__(self, table: Table, store: PeerStore, tokens: Tokens, version: bytes) -> None:
+    def __init__(
+        self,
+        table: Table,
+        store: PeerStore,
+        items: ItemStore,
+        tokens: Tokens,
+        version: bytes,
+        rng: random.Random,
+    ) -> None:
         self._table = table
         self._store = store
         self._tokens = tokens
         self._version = version
+        self._extras = Extras(store, items, tokens, rng)
         self._default = WANT_IPV6 if table.family is IPV6 else WANT_IPV4
         self._tables: dict[int, Table] = {self._default: table}
         self.node_id = table.own_id
@@ -74,6 +89,8 @@ class Responder:
         address = ip + port.to_bytes(2, "big")
         method = query.method
         if method == b"get_peers":
+            if query.scrape or query.no_seeds:
+                return self._extended(query, ip, address, asked_bytes, proven, now)
             returned = self._get_peers(query, ip, asked_bytes, proven, now)
         elif method == b"find_node":
             returned = self._id_item + self._nodes(query)
@@ -81,6 +98,8 @@ class Responder:
             returned = self._id_item
         elif method == b"announce_peer":
             return self._announce(query, ip, address, now)
+        elif method in Extras.METHODS:
+            return self._extended(query, ip, address, asked_bytes, proven, now)
         elif query.target is not None:  # an extension that we do not know is asked in lookups: the nodes help it on
             returned = self._id_item + self._nodes(query)
         else:
@@ -116,6 +135,35 @@ class Responder:
             if values:
                 items += b"6:valuesl%be" % values
         return items
+
+    def _extended(self, query: Query, ip: bytes, address: bytes, asked_bytes: int, proven: bool, now: float) -> bytes:
+        try:
+            parts = self._extras.answer(query, ip, address, asked_bytes, proven, now)
+        except ItemError as error:
+            return encode_error(query.tid, error.code, error.text, address, self._version)
+        returned = parts.before + self._id_item + parts.between
+        if query.target is not None:
+            room = parts.room - len(self._id_item)
+            nodes = self._nodes_within(query, room)
+            returned += nodes + parts.after
+            if query.method == b"get_peers":
+                returned += self._extras.values(query, room - len(nodes), now)
+        return encode_answer(query.tid, returned, address, self._version)
+
+    def _nodes_within(self, query: Query, room: int) -> bytes:
+        """As `_nodes`, in so many bytes: first those of the family that is asked over, the closest first."""
+        target = query.target
+        assert target is not None
+        want = query.want or self._default
+        items = {}
+        for bit in sorted((WANT_IPV4, WANT_IPV6), key=lambda bit: bit != self._default):
+            table = self._tables.get(bit) if want & bit else None
+            if table is not None:
+                width = table.family.node_bytes
+                found = table.closest_compact(target)[: max(room - _NODES_HEAD_BYTES, 0) // width * width]
+                items[bit] = b"%b%d:%b" % (_NODES_KEYS[bit], len(found), found)
+                room -= len(items[bit])
+        return b"".join(items[bit] for bit in sorted(items))
 
     def _announce(self, query: Query, ip: bytes, address: bytes, now: float) -> bytes:
         info_hash, token = query.target, query.token
