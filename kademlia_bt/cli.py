@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kademlia_bt.console import endpoint, host_port, size, version_of
+from kademlia_bt.console import endpoint, host_port, size, status_address, version_of
 from wire.compact import Endpoint
-from wire.errors import ProtocolError
+from wire.errors import MisuseError, ProtocolError
 from wire.ids import ID_BYTES, InfoHash
 
 if TYPE_CHECKING:
@@ -57,6 +57,16 @@ def _seconds(text: str) -> float:
     return value
 
 
+def _network_name(text: str) -> str:
+    from kademlia_bt.private import network_tag
+
+    try:
+        network_tag(text)
+    except MisuseError as error:
+        raise typer.BadParameter(str(error)) from None
+    return text
+
+
 def _options(
     listen: list[Endpoint] | None,
     bootstrap: list[Any] | None,
@@ -65,6 +75,7 @@ def _options(
     json: bool,
     verbose: bool,
     timeout: float,
+    network: str | None,
 ) -> Options:
     from kademlia_bt.commands import Options
 
@@ -76,6 +87,7 @@ def _options(
         json=json,
         verbose=verbose,
         timeout_s=timeout,
+        network=network,
     )
 
 
@@ -106,6 +118,27 @@ State = Annotated[
 Timeout = Annotated[
     float, typer.Option(parser=_seconds, metavar="SECONDS", help="Gives up after so long; 0 waits for ever.")
 ]
+NetworkName = Annotated[
+    str | None,
+    typer.Option(
+        "--network",
+        parser=_network_name,
+        metavar="NAME",
+        help="A private network, apart from the mainline DHT: all of its nodes are given the same name.",
+    ),
+]
+Status = Annotated[
+    Endpoint | None,
+    typer.Option(
+        parser=status_address,
+        metavar="[HOST:]PORT",
+        help="Serve a status page, /metrics and /healthz there. Default host: loopback.",
+    ),
+]
+StatusNames = Annotated[
+    list[str] | None,
+    typer.Option("--status-name", metavar="NAME", help="A host name by which the page may be asked for."),
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line on stdout, nothing else there.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Says more on stderr.")]
 InfoHashArgument = Annotated[
@@ -131,6 +164,7 @@ def run(
     listen: Listen = None,
     bootstrap: Bootstrap = None,
     allow_local: AllowLocal = False,
+    network: NetworkName = None,
     state: Annotated[
         Path | None,
         typer.Option(
@@ -147,6 +181,8 @@ def run(
         int | None,
         typer.Option(parser=size, metavar="N", help="Bytes a second of answers, with K or M; 0 for no limit."),
     ] = None,
+    status: Status = None,
+    status_name: StatusNames = None,
     json: Json = False,
     verbose: Verbose = False,
 ) -> int:
@@ -154,9 +190,11 @@ def run(
     from kademlia_bt import commands
 
     return commands.run(
-        _options(listen, bootstrap, allow_local, state, json, verbose, timeout=0.0),
+        _options(listen, bootstrap, allow_local, state, json, verbose, 0.0, network),
         per_ip_limit=per_ip_limit,
         upload_limit=upload_limit,
+        status=status,
+        status_names=tuple(status_name or ()),
     )
 
 
@@ -165,6 +203,7 @@ def ping(
     node: Annotated[Any, typer.Argument(parser=host_port, metavar="HOST:PORT", help="Host may be a name.")],
     listen: Listen = None,
     allow_local: AllowLocal = False,
+    network: NetworkName = None,
     timeout: Timeout = 15.0,
     json: Json = False,
     verbose: Verbose = False,
@@ -172,7 +211,7 @@ def ping(
     """Asks one node whether it is there: its id, its program, the round trip, and how it sees us."""
     from kademlia_bt import commands
 
-    return commands.ping(_options(listen, None, allow_local, None, json, verbose, timeout), *node)
+    return commands.ping(_options(listen, None, allow_local, None, json, verbose, timeout, network), *node)
 
 
 @app.command("find-node")
@@ -181,6 +220,7 @@ def find_node(
     listen: Listen = None,
     bootstrap: Bootstrap = None,
     allow_local: AllowLocal = False,
+    network: NetworkName = None,
     state: State = None,
     timeout: Timeout = 60.0,
     json: Json = False,
@@ -189,7 +229,7 @@ def find_node(
     """Finds the nodes closest to an id."""
     from kademlia_bt import commands
 
-    return commands.find_node(_options(listen, bootstrap, allow_local, state, json, verbose, timeout), node_id)
+    return commands.find_node(_options(listen, bootstrap, allow_local, state, json, verbose, timeout, network), node_id)
 
 
 @app.command("get-peers")
@@ -198,6 +238,7 @@ def get_peers(
     listen: Listen = None,
     bootstrap: Bootstrap = None,
     allow_local: AllowLocal = False,
+    network: NetworkName = None,
     state: State = None,
     timeout: Timeout = 60.0,
     json: Json = False,
@@ -206,7 +247,9 @@ def get_peers(
     """Finds the peers of a torrent, and prints each as it is named."""
     from kademlia_bt import commands
 
-    return commands.get_peers(_options(listen, bootstrap, allow_local, state, json, verbose, timeout), info_hash)
+    return commands.get_peers(
+        _options(listen, bootstrap, allow_local, state, json, verbose, timeout, network), info_hash
+    )
 
 
 @app.command()
@@ -216,6 +259,7 @@ def announce(
     listen: Listen = None,
     bootstrap: Bootstrap = None,
     allow_local: AllowLocal = False,
+    network: NetworkName = None,
     state: State = None,
     timeout: Timeout = 60.0,
     json: Json = False,
@@ -224,4 +268,6 @@ def announce(
     """Announces this machine as a peer of a torrent to the nodes closest to it."""
     from kademlia_bt import commands
 
-    return commands.announce(_options(listen, bootstrap, allow_local, state, json, verbose, timeout), info_hash, port)
+    return commands.announce(
+        _options(listen, bootstrap, allow_local, state, json, verbose, timeout, network), info_hash, port
+    )

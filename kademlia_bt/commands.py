@@ -10,24 +10,29 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import trio
 
 from kademlia_bt.answers import QueryError
-from kademlia_bt.console import ExitCode, complain, emit, one_line, run_async
+from kademlia_bt.bootstrap import Attempt
+from kademlia_bt.console import ExitCode, complain, emit, one_line, run_async, version_of
 from kademlia_bt.events import DhtStats
 from kademlia_bt.node import Node
+from kademlia_bt.views import StatusView, node_view
 from wire.compact import Endpoint, reach
 from wire.errors import MisuseError
 from wire.net import TrioNetwork
 
-__all__ = ["Options", "announce", "find_node", "get_peers", "ping", "run"]
+__all__ = ["Options", "announce", "find_node", "get_peers", "ping", "run", "status_page"]
 
 NAME = "kademlia-bt"
 
 _WAITING_SAID_S = 5.0
 """Between the lines that say what is waited for."""
+_UNREACHABLE_SAID_S = 12.0
+"""How long a node that runs waits for a first answer before it tells whom it asked in vain, and goes on."""
 _STATUS_SAID_S = 60.0
 """Between the lines that `run -v` writes of itself."""
 _LOCAL = ("loopback", "private")
@@ -45,10 +50,19 @@ class Options:
     verbose: bool
     timeout_s: float
     """0: waits for ever."""
+    network: str | None = None
+    """The name of a private network."""
 
 
-def run(options: Options, *, per_ip_limit: float | None, upload_limit: int | None) -> int:
-    """Runs a node until interrupted."""
+def run(
+    options: Options,
+    *,
+    per_ip_limit: float | None,
+    upload_limit: int | None,
+    status: Endpoint | None = None,
+    status_names: Sequence[str] = (),
+) -> int:
+    """Runs a node until interrupted; with `status` it serves its status page there."""
     _log_to_stderr(options.verbose)
     only_loopback = options.listen is not None and all(reach(at.host) == "loopback" for at in options.listen)
     folder = options.state_dir
@@ -61,22 +75,29 @@ def run(options: Options, *, per_ip_limit: float | None, upload_limit: int | Non
     if strangers and wide and not options.allow_local:
         complain(NAME, f"{strangers[0]} is a local address and will not be talked to: add --allow-local")
 
+    program = version_of(NAME)
+
     async def main() -> int:
-        async with Node(
+        node = Node(
             listen=options.listen,
             bootstrap=() if only_loopback and options.bootstrap is None else options.bootstrap,
             state=None if folder is None else folder / "dht.state",
             allow_local=options.allow_local,
             per_ip_limit=per_ip_limit,
             upload_limit=upload_limit,
-        ) as node:
+            network_name=options.network,
+        )
+        async with node, status_page(lambda: node_view(node, version=program), status, status_names) as page:
             addresses = [str(endpoint) for endpoint in node.endpoints]
             if options.json:
-                emit({"event": "listening", "addresses": addresses, "node_id": node.node_id.hex()})
+                where = {} if page is None else {"status": f"http://{page}/"}
+                emit({"event": "listening", "addresses": addresses, "node_id": node.node_id.hex(), **where})
             else:
                 complain(NAME, f"listening on {', '.join(addresses)}, node id {node.node_id.hex()}")
+                if page is not None:
+                    complain(NAME, f"status page on http://{page}/")
             start = trio.current_time()
-            async with _saying(lambda: _joining(node.stats())):
+            async with _saying(lambda: _joining(node.stats())), _telling_unreachable(node, json=options.json):
                 await node.wait_joined()
             seconds = trio.current_time() - start
             if options.json:
@@ -189,7 +210,7 @@ def _lookup(options: Options, ask: Callable[[Node], Awaitable[int]], *, verdict:
             found = 0
             with trio.move_on_after(options.timeout_s or float("inf")) as waiting:
                 found = await ask(node)
-            stats = node.stats()
+            stats, attempts = node.stats(), node.attempts()
         if found:
             if options.json:
                 seconds = round(trio.current_time() - start, 3)
@@ -197,17 +218,23 @@ def _lookup(options: Options, ask: Callable[[Node], Awaitable[int]], *, verdict:
                 emit({"event": "done", "found": found, "seconds": seconds, **counts})
             return ExitCode.DONE
         if not stats.nodes_answered:
-            return _failed(options, "dht_unreachable", f"no DHT node answered ({_joining(stats)})", stats)
+            return _failed(options, "dht_unreachable", f"no DHT node answered ({_tried(attempts)})", stats, attempts)
         late = f" within {options.timeout_s:g} s" if waiting.cancelled_caught else ""
         return _failed(options, verdict, f"{nothing}{late} ({_joining(stats)})", stats)
 
     return run_async(main)
 
 
-def _failed(options: Options, verdict: str, reason: str, stats: DhtStats | None = None) -> int:
+def _failed(
+    options: Options,
+    verdict: str,
+    reason: str,
+    stats: DhtStats | None = None,
+    attempts: Sequence[Attempt] | None = None,
+) -> int:
     complain(NAME, reason)
     if options.json:
-        counts = {}
+        counts: dict[str, object] = {}
         if stats is not None:
             counts = {
                 "routers_tried": stats.routers_tried,
@@ -215,6 +242,8 @@ def _failed(options: Options, verdict: str, reason: str, stats: DhtStats | None 
                 "nodes_asked": stats.nodes_asked,
                 "nodes_answered": stats.nodes_answered,
             }
+        if attempts is not None:
+            counts.update(_as_json(attempts))
         emit({"event": "failed", "verdict": verdict, "reason": reason, **counts})
     return ExitCode.NOT_FOUND
 
@@ -235,6 +264,7 @@ async def _node(options: Options, named: Sequence[Endpoint], *, alone: bool = Fa
         state=None if options.state_dir is None else options.state_dir / "dht.state",
         allow_local=allow_local,
         read_only=True,
+        network_name=options.network,
     ) as node:
         yield node
 
@@ -262,6 +292,60 @@ async def _saying(text: Callable[[], str]) -> AsyncIterator[None]:
         nursery.start_soon(say)
         yield
         nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def _telling_unreachable(node: Node, *, json: bool) -> AsyncIterator[None]:
+    """Tells once, where nobody has answered for a while, each address tried and why it leads nowhere."""
+
+    async def tell() -> None:
+        await trio.sleep(_UNREACHABLE_SAID_S)
+        attempts = node.attempts()
+        if node.stats().nodes_answered or not attempts:
+            return
+        reason = f"no DHT node answered; still trying ({_tried(attempts)})"
+        if json:
+            emit({"event": "unreachable", "verdict": "dht_unreachable", "reason": reason, **_as_json(attempts)})
+        else:
+            complain(NAME, reason)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(tell)
+        yield
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def status_page(
+    source: Callable[[], StatusView], at: Endpoint | None, names: Sequence[str]
+) -> AsyncIterator[Endpoint | None]:
+    """Serves the status page for as long as the body takes, if it is wanted; gives the address."""
+    if at is None:
+        yield None
+        return
+    from kademlia_bt.status import serve_status  # the web server is loaded by those who want it
+
+    async with trio.open_nursery() as nursery:
+        yield await nursery.start(partial(serve_status, source, at, names=names))
+        nursery.cancel_scope.cancel()
+
+
+def _tried(attempts: Sequence[Attempt]) -> str:
+    return "; ".join(map(str, attempts)) if attempts else "no node to start from was given"
+
+
+def _as_json(attempts: Sequence[Attempt]) -> dict[str, object]:
+    return {
+        "tried": [
+            {
+                "place": attempt.place,
+                "address": None if attempt.endpoint is None else str(attempt.endpoint),
+                "answered": attempt.answered,
+                "outcome": attempt.outcome,
+            }
+            for attempt in attempts
+        ]
+    }
 
 
 def _joining(stats: DhtStats) -> str:

@@ -35,6 +35,7 @@ __all__ = [
     "run_app",
     "run_async",
     "size",
+    "status_address",
     "version_of",
 ]
 
@@ -91,6 +92,17 @@ def host_port(text: str) -> tuple[str, int]:
 def endpoint(text: str) -> Endpoint:
     """`parse_endpoint` as the parser of a typer option: an address to bind or to reach, no name."""
     return _option_value(parse_endpoint, text)
+
+
+def status_address(text: str) -> Endpoint:
+    """Where to serve a page, as the parser of a typer option: `HOST:PORT`; `PORT` or `localhost:PORT` is loopback."""
+
+    def parse(text: str) -> Endpoint:
+        bare = text.removeprefix(":")
+        host, port = parse_host_port(text if ":" in bare else f"localhost:{bare}")
+        return Endpoint.of("127.0.0.1" if host == "localhost" else host, port)
+
+    return _option_value(parse, text)
 
 
 def _option_value(parse: Callable[[str], T], text: str) -> T:
