@@ -12,12 +12,12 @@ import random
 from collections import Counter, deque
 from typing import Final
 
-from kademlia_bt.contact import Contact
 from kademlia_bt.node_id import fits
 from kademlia_bt.ping_queue import PingQueue, Recent
 from kademlia_bt.places import is_global
 from kademlia_bt.ring import NodeRing
 from wire.compact import Family
+from wire.ids import ID_BYTES
 
 __all__ = ["PING_DELAY_S", "PING_WAIT_S", "RECHECK_S", "RETRY_S", "SMALL", "RingKeeper"]
 
@@ -168,10 +168,10 @@ class RingKeeper:
         others = [node for node in lent if node not in own]
         return nodes + b"".join(self._rng.sample(others, min(len(others), count - len(own))))
 
-    def restore(self, contacts: list[Contact]) -> None:
-        """Takes up nodes of a saved state: handed out until others are known, and pinged at once."""
-        for contact in contacts:
-            if self.ring.add(contact.id, contact.endpoint.compact(), proven=False) == "new":
+    def restore(self, entries: list[bytes]) -> None:
+        """Takes up compact nodes of a saved state: handed out until others are known, and pinged at once."""
+        for entry in entries:
+            if self.ring.add(entry[:ID_BYTES], entry[ID_BYTES:], proven=False) == "new":
                 self._unchecked += 1
 
     def beat(self, now: float) -> list[bytes]:

@@ -13,7 +13,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import cycle
 
-from kademlia_bt.contact import Contact
 from kademlia_bt.echo import Echoes
 from kademlia_bt.krpc import WANT_IPV4, WANT_IPV6, Answer
 from kademlia_bt.node_id import make_node_id, random_id
@@ -23,6 +22,7 @@ from kademlia_bt.ring_keeper import SMALL, RingKeeper
 from kademlia_bt.router_face import RouterFace
 from kademlia_bt.router_stats import RouterFaceStats, RouterStats
 from wire.compact import IPV6, Endpoint, Family
+from wire.ids import ID_BYTES
 from wire.limits import TokenBucket
 
 __all__ = ["Router", "RouterConfig", "RouterFace", "RouterStats"]
@@ -113,15 +113,14 @@ class Router:
         self.others.update(endpoint.compact() for endpoint in endpoints)
         self._pollinate_at = now
 
-    def restore(self, contacts: Iterable[Contact]) -> None:
-        """Takes up saved nodes: they are handed out, and pinged soon. Thousands at a time keep others waiting."""
-        by_family: dict[Family, list[Contact]] = {}
-        for contact in contacts:
-            by_family.setdefault(contact.endpoint.family, []).append(contact)
-        for family, of_family in by_family.items():
-            keeper = self._keeper(family)
-            if keeper is not None:
-                keeper.restore([contact for contact in of_family if self._usable(contact.endpoint)])
+    def restore(self, family: Family, nodes: bytes) -> None:
+        """Takes up saved compact nodes: they are handed out, and pinged soon. A million at once would keep others
+        waiting for seconds: give some thousands at a time."""
+        keeper = self._keeper(family)
+        if keeper is not None:
+            width = family.node_bytes
+            entries = (nodes[at : at + width] for at in range(0, len(nodes) - width + 1, width))
+            keeper.restore([entry for entry in entries if self._usable(entry[ID_BYTES:])])
 
     def dump(self) -> Mapping[Family, bytes]:
         """All nodes of each family in their compact form."""
@@ -201,8 +200,8 @@ class Router:
         for _, keeper in self.keepers:
             for contact in answer.contacts(keeper.family):
                 address = contact.endpoint.compact()
-                trusted = is_global(contact.endpoint.ip) or not is_global(sender.ip)
-                if trusted and self._usable(contact.endpoint) and address not in self.others:
+                trusted = is_global(address[:-2]) or not is_global(sender.ip)
+                if trusted and self._usable(address) and address not in self.others:
                     keeper.suggest(address, now)
 
     def _pollinate(self, now: float) -> None:
@@ -218,9 +217,9 @@ class Router:
     def _keeper(self, family: Family) -> RingKeeper | None:
         return next((keeper for _, keeper in self.keepers if keeper.family is family), None)
 
-    def _usable(self, endpoint: Endpoint) -> bool:
-        ip = endpoint.ip
-        if not endpoint.port:
+    def _usable(self, address: bytes) -> bool:
+        """Whether datagrams may go to a compact address."""
+        ip = address[:-2]
+        if address[-2:] == b"\0\0":
             return False
-        allow_local = any(face.allow_local for face in self.faces if face.family is endpoint.family)
-        return is_global(ip) or (allow_local and is_local(ip))
+        return is_global(ip) or (is_local(ip) and any(face.allow_local for face in self.faces))

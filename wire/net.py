@@ -396,6 +396,11 @@ class TrioNetwork:
         except OSError as error:
             raise _network_error("open UDP", at, error) from error
 
+    def adopt_udp(self, sock: socket.socket) -> Datagrams:
+        """Takes over a bound UDP socket that another process, or other code, has made."""
+        sock.setblocking(False)
+        return _TrioDatagrams(sock)
+
     async def connect(self, to: Endpoint) -> Stream:
         """Opens a TCP connection. Raises NetworkError."""
         sock = socket.socket(to.family.af, socket.SOCK_STREAM)

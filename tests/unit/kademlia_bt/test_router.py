@@ -329,7 +329,9 @@ def test_saved_nodes_are_handed_out_at_once_and_checked_soon() -> None:
     for each in saved[:80]:
         bench.live[each.endpoint] = each.id
     local = Contact(bytes(20), Endpoint("127.0.0.1", 5))
-    bench.router.restore([*saved, local, Contact(bytes(20), Endpoint("9.9.9.9", 0))])
+    unusable = [local, Contact(bytes(20), Endpoint("9.9.9.9", 0))]
+    bench.router.restore(IPV4, b"".join(each.compact() for each in [*saved, *unusable]) + b"a rest")
+    bench.router.restore(IPV6, bytes(38))  # of a family that has no socket any more
     assert bench.stats.nodes == 100
     assert len(nodes_of(bench.ask(node(700)))) >= 5
     bench.wait(2)
