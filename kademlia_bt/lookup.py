@@ -6,6 +6,9 @@ closest of all together with the 8 closest whose id fits their address (BEP 42):
 target with ids of their choice delay a walk but do not end it. A question that is slow gives its slot to
 another and is repeated while its node still matters; a node is given up after three tries.
 
+Of each network (a /24 of IPv4, a /64 of IPv6) one node takes part: the first that was asked and did not fail. A
+second has its turn only where that one is silent, so that bare names of nodes that do not exist hide nobody.
+
 Starters (routers, bootstrap nodes) have no known id. They are asked while too little else is known.
 
     FRESH -> ASKED -> ANSWERED
@@ -19,6 +22,7 @@ from __future__ import annotations
 from bisect import insort
 from collections.abc import Iterable, Iterator
 from enum import Enum, auto
+from itertools import islice
 
 from kademlia_bt.contact import Contact
 from kademlia_bt.lookups import LookupKind
@@ -36,6 +40,10 @@ _MAX_PARALLEL = 10
 """A walk that meets silence asks more at once, up to this."""
 _MAX_STARTERS_AT_ONCE = 6
 _MAX_CANDIDATES = 100
+_MAX_OF_NETWORK = 4
+"""Known candidates of one network, so that it cannot crowd out the others."""
+_MAX_FAILED_OF_NETWORK = 3
+"""After so many silent nodes of one network no other is asked: names cost nothing, time-outs do."""
 _MAX_PEERS = 10_000
 """Of one lookup; a swarm keeps fewer."""
 
@@ -54,7 +62,8 @@ class Candidate:
     """A node that a walk may ask."""
 
     __slots__ = (
-        "distance", "endpoint", "hop", "id", "secure", "state", "store_state", "store_tries", "token", "tries",
+        "distance", "endpoint", "hop", "id", "network", "secure", "state", "store_state", "store_tries", "token",
+        "tries",
     )  # fmt: skip
 
     def __init__(self, endpoint: Endpoint, node_id: bytes | None, target: int, hop: int) -> None:
@@ -64,11 +73,24 @@ class Candidate:
         self.id = node_id
         self.distance = -1 if node_id is None else number(node_id) ^ target
         self.secure = node_id is not None and is_secure(node_id, endpoint)
+        self.network = network_of(endpoint) if reach(endpoint.host) == "global" else None
+        """Whose it may be; None for a local address, which is exempt: whole test networks live there."""
         self.state = State.FRESH
         self.tries = 0
         self.token: bytes | None = None
         self.store_state = State.FRESH
         self.store_tries = 0
+
+
+class _Network:
+    """What a walk knows of one network."""
+
+    __slots__ = ("failed", "known", "speaker")
+
+    def __init__(self) -> None:
+        self.known = self.failed = 0
+        self.speaker: Candidate | None = None
+        """The one that takes part; the latest asked."""
 
 
 class Lookup:
@@ -113,8 +135,8 @@ class Walk:
         self._target = number(lookup.kind.target)
         self._candidates: list[Candidate] = []
         self._starters: dict[Endpoint, Candidate] = {}
-        self._known: set[Endpoint] = set()
-        self._networks: set[str | bytes] = set()
+        self._known: dict[Endpoint, Candidate] = {}
+        self._networks: dict[str | bytes, _Network] = {}
         self._silences = 0
         self._writers: list[Candidate] | None = None
 
@@ -126,8 +148,7 @@ class Walk:
     @property
     def is_thin(self) -> bool:
         """Whether fewer than 8 live candidates are known."""
-        failed = [candidate.state for candidate in self._candidates].count(State.FAILED)
-        return len(self._candidates) - failed < K
+        return len(list(islice(self._eligible(), K))) < K
 
     @property
     def has_answers(self) -> bool:
@@ -137,11 +158,10 @@ class Walk:
     @property
     def closest(self) -> list[Contact]:
         """The up to 8 closest nodes that answered, closest first."""
-        answered = [c for c in self._candidates if c.state is State.ANSWERED][:K]
-        return [Contact(c.id, c.endpoint) for c in answered if c.id is not None]
+        return [Contact(c.id, c.endpoint) for c in islice(self._answerers(), K) if c.id is not None]
 
     def add(self, contacts: Iterable[Contact], hop: int = 1) -> None:
-        """Takes up nodes; those known already, our own, and a second one of a network are passed over."""
+        """Takes up nodes; those known already, our own, and too many of one network are passed over."""
         for contact in contacts:
             self._add(contact, hop)
 
@@ -168,6 +188,8 @@ class Walk:
         for candidate in chosen:
             candidate.state = State.ASKED
             candidate.tries += 1
+            if candidate.network is not None:
+                self._network(candidate.network).speaker = candidate
         return chosen
 
     def answered(self, candidate: Candidate, node_id: bytes, token: bytes | None, *, counts: bool) -> None:
@@ -178,31 +200,34 @@ class Walk:
             candidate.token = token
             return
         # A starter, or a node that has another id now: it takes its place by the id that it gives itself.
-        candidate.state = State.ANSWERED if candidate.id is None else State.FAILED
+        if candidate.id is None:
+            candidate.state = State.ANSWERED
+        else:
+            self._fail(candidate)
         if not counts or node_id == self._own_id:
             return
-        self._known.discard(candidate.endpoint)
-        if candidate in self._candidates:
-            self._candidates.remove(candidate)
-        elif not self._is_new_network(candidate.endpoint):
-            return
+        for old in (candidate, self._known.get(candidate.endpoint)):
+            if old is not None and old in self._candidates:
+                self._candidates.remove(old)
         twin = Candidate(candidate.endpoint, node_id, self._target, candidate.hop)
         twin.state = State.ANSWERED
         twin.token = token
-        self._known.add(candidate.endpoint)
-        insort(self._candidates, twin, key=_distance)
+        self._insert(twin)
 
     def slow(self, candidate: Candidate) -> bool:
         """An answer takes long: the slot is free again. True where that was the last try, and the node is given up."""
         if candidate.state is not State.ASKED:
             return False
         self._silences += 1
-        candidate.state = State.FAILED if candidate.tries >= _MAX_TRIES else State.SLOW
-        return candidate.state is State.FAILED
+        if candidate.tries < _MAX_TRIES:
+            candidate.state = State.SLOW
+            return False
+        self._fail(candidate)
+        return True
 
     def refused(self, candidate: Candidate) -> None:
         """A node answered with an error."""
-        candidate.state = State.FAILED
+        self._fail(candidate)
 
     @property
     def settled(self) -> bool:
@@ -216,7 +241,7 @@ class Walk:
     def begin_store(self) -> None:
         """Picks the 8 closest that gave a token, those first whose id fits their address (BEP 42)."""
         if self._writers is None:
-            able = [c for c in self._candidates if c.state is State.ANSWERED and c.token is not None]
+            able = [c for c in self._answerers() if c.token is not None]
             self._writers = sorted(able, key=lambda c: not c.secure)[:K]
 
     def to_store(self) -> list[Candidate]:
@@ -249,37 +274,81 @@ class Walk:
 
     def _add(self, contact: Contact, hop: int) -> None:
         endpoint = contact.endpoint
-        if contact.id == self._own_id or endpoint in self._known:
-            return
-        candidate = Candidate(endpoint, contact.id, self._target, hop)
-        if len(self._candidates) >= _MAX_CANDIDATES:
-            last = self._candidates[-1]
-            if last.distance <= candidate.distance or last.state is not State.FRESH:
-                return
-            del self._candidates[-1]
-        if not self._is_new_network(endpoint):
+        if contact.id == self._own_id:
             return
         starter = self._starters.get(endpoint)
         if starter is not None and starter.state is not State.FRESH:
             return  # its answer will tell its id itself
-        self._known.add(endpoint)
-        insort(self._candidates, candidate, key=_distance)
+        candidate = Candidate(endpoint, contact.id, self._target, hop)
+        known = self._known.get(endpoint)
+        if known is not None:
+            if known.state is not State.FRESH or known.distance <= candidate.distance:
+                return
+            # Named by two ids: the closer one counts, lest a false name hide a node. Its answer will tell.
+            self._drop(known)
+        last = self._candidates[-1] if len(self._candidates) >= _MAX_CANDIDATES else None
+        if last is not None and last.distance <= candidate.distance:
+            return
+        if candidate.network is not None and self._network(candidate.network).known >= _MAX_OF_NETWORK:
+            return
+        if last is not None:
+            self._drop(last)
+        self._insert(candidate)
 
-    def _is_new_network(self, endpoint: Endpoint) -> bool:
-        if reach(endpoint.host) != "global":
-            return True
-        network = network_of(endpoint)
-        if network in self._networks:
-            return False
-        self._networks.add(network)
-        return True
+    def _insert(self, candidate: Candidate) -> None:
+        self._known[candidate.endpoint] = candidate
+        insort(self._candidates, candidate, key=_distance)
+        if candidate.network is not None:
+            network = self._network(candidate.network)
+            network.known += 1
+            if candidate.state is State.ANSWERED:
+                network.speaker = candidate
+
+    def _drop(self, candidate: Candidate) -> None:
+        """Forgets a candidate; one that was asked stays known, so that it is not asked anew."""
+        self._candidates.remove(candidate)
+        if candidate.state is State.FRESH:
+            del self._known[candidate.endpoint]
+            if candidate.network is not None:
+                self._network(candidate.network).known -= 1
+
+    def _fail(self, candidate: Candidate) -> None:
+        candidate.state = State.FAILED
+        if candidate.network is not None:
+            self._network(candidate.network).failed += 1
+
+    def _network(self, key: str | bytes) -> _Network:
+        network = self._networks.get(key)
+        if network is None:
+            network = self._networks[key] = _Network()
+        return network
+
+    def _eligible(self) -> Iterator[Candidate]:
+        """Those that did not fail, one a network, in order of distance."""
+        seen: set[str | bytes] = set()
+        for candidate in self._candidates:
+            if candidate.state is State.FAILED:
+                continue
+            key = candidate.network
+            if key is not None:
+                network = self._networks[key]
+                speaker = network.speaker
+                if speaker is not None and speaker.state is not State.FAILED:
+                    if candidate is not speaker:
+                        continue
+                elif network.failed >= _MAX_FAILED_OF_NETWORK or key in seen:
+                    continue
+                seen.add(key)
+            yield candidate
+
+    def _answerers(self) -> Iterator[Candidate]:
+        """Those that answered, one a network, in order of distance."""
+        return (candidate for candidate in self._eligible() if candidate.state is State.ANSWERED)
 
     def _closest_open(self) -> Iterator[Candidate]:
         """The closest that did not fail, 8 of all and 8 of those with a fitting id, in order of distance."""
         any_left = secure_left = K
-        for candidate in self._candidates:
-            if candidate.state is State.FAILED:
-                continue
+        for candidate in self._eligible():
             if any_left > 0 or (candidate.secure and secure_left > 0):
                 any_left -= 1
                 secure_left -= candidate.secure
@@ -291,12 +360,13 @@ class Walk:
         if not self._starters:
             return False
         live = silent = answered = 0
-        for candidate in self._candidates:
-            live += candidate.state is not State.FAILED
+        for candidate in self._eligible():
+            live += 1
             answered += candidate.state is State.ANSWERED
-            silent += candidate.state in (State.SLOW, State.FAILED)
+            silent += candidate.state is State.SLOW
             if live >= K and answered:
                 return False
+        silent += [candidate.state for candidate in self._candidates].count(State.FAILED)
         return live < K or (silent > 0 and not answered)
 
 

@@ -117,6 +117,54 @@ def test_one_candidate_a_network() -> None:
     assert [candidate.distance for candidate in walk.to_ask()] == [1, 3]
 
 
+def test_a_silent_node_of_a_network_gives_its_turn_to_the_next_but_not_for_ever() -> None:
+    walk = walk_of(*(contact(distance, f"8.8.4.{distance}") for distance in range(1, 10)), contact(20, "8.9.4.4"))
+    asked = []
+    while todo := walk.to_ask():
+        for candidate in todo:
+            if candidate.distance == 20:
+                answer(walk, candidate)
+            else:
+                asked.append(candidate.distance)
+                walk.slow(candidate)
+    assert asked == [1] * 3 + [2] * 3 + [3] * 3
+    assert walk.settled
+    assert [number(node.id) for node in walk.closest] == [20]
+
+
+def test_one_of_a_network_in_the_closest_set_and_local_ones_are_exempt() -> None:
+    walk = walk_of(contact(3, "8.8.4.3"), contact(4, "127.0.0.4"), contact(5, "127.0.0.5"))
+    for candidate in walk.to_ask():
+        answer(walk, candidate)
+    walk.add([contact(1, "8.8.4.1"), contact(2, "2a00:1:2:3::1"), contact(6, "2a00:1:2:3::2")])
+    for candidate in walk.to_ask():
+        answer(walk, candidate)
+    assert [number(node.id) for node in walk.closest] == [2, 3, 4, 5]
+
+
+def test_a_false_id_for_an_address_hides_nobody() -> None:
+    far, near = contact(500, "8.8.4.4"), contact(1, "8.8.4.4")
+    assert walk_of(far, near).to_ask()[0].distance == 1
+    walk = walk_of(near)
+    (asked,) = walk.to_ask()
+    walk.answered(asked, far.id, b"t", counts=True)
+    assert walk.closest == [far]
+
+
+def test_a_full_list_still_takes_closer_nodes() -> None:
+    walk = walk_of(*(contact(distance) for distance in range(1000, 1100)))
+    answered = []
+    for distance in range(900, 700, -1):
+        for candidate in walk.to_ask()[:1]:
+            answered.append(candidate.distance)
+            answer(walk, candidate)
+        walk.add([contact(distance)])
+    while todo := walk.to_ask():
+        for candidate in todo:
+            answer(walk, candidate)
+    assert [number(node.id) for node in walk.closest] == list(range(701, 709))
+
+
 def test_starters_are_asked_while_little_is_known() -> None:
     walk = walk_of()
     walk.add_starter(Endpoint("127.0.0.1", 1))
