@@ -76,7 +76,7 @@ class Face:
     ) -> None:
         config = dht.config
         self.family = family
-        self.node_id = node_id or spread_id(None, self._siblings(dht), rng)
+        self.node_id: bytes = node_id or spread_id(None, [face.node_id for face in self._siblings(dht)], rng)
         self.allow_local = allow_local
         self.bound = bound
         self.border = Border(family, allow_local)
@@ -276,13 +276,21 @@ class Face:
             return
         self._dht.tell(ExternalAddress(self.family, seen))
         if not fits(self.node_id, seen.ip):
-            self.node_id = self.responder.node_id = spread_id(seen.ip, self._siblings(self._dht), self._rng)
+            others = [face.node_id for face in self._siblings(self._dht)]
+            self.node_id = self.responder.node_id = spread_id(seen.ip, others, self._rng)
             self.table.rekey(self.node_id)
             self.keeper.moved(now)
             self._dht.tell(NodeIdChanged(self.family, self.node_id))
 
-    def _siblings(self, dht: Dht) -> list[bytes]:
-        return [face.node_id for face in dht.faces if face is not self and face.family is self.family]
+    def _siblings(self, dht: Dht) -> list[Face]:
+        """The faces of our family on other addresses (BEP 45)."""
+        return [face for face in dht.faces if face is not self and face.family is self.family]
+
+    def _ask_siblings(self, now: float) -> None:
+        """Where we know nobody, begins with nodes that our other addresses know."""
+        for sibling in self._siblings(self._dht):
+            if sibling.table.has_good(now):
+                self.remember(sibling.table.closest(self.node_id, 2 * K)[::-1], now)
 
     def _drop(self, reason: DropReason) -> None:
         self.traffic.dropped[reason] += 1
@@ -337,6 +345,8 @@ class Face:
 
     def _beat(self, now: float) -> None:
         self.keeper.watch(now)
+        if not self.seeker.has_start:
+            self._ask_siblings(now)
         self._upkeep(now)
         self.seeker.advance_all(now)
         self.seeker.keep_alive(now)

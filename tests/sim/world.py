@@ -86,8 +86,12 @@ class World:
         config: DhtConfig | None = None,
         node_id: bytes | None = None,
         hosts: Sequence[str] = (),
+        fresh_ids: bool = False,
     ) -> SimNode:
-        """A node with a face a family (IPv4 where none is said), at addresses of networks of their own."""
+        """A node with a face a family (IPv4 where none is said), at addresses of networks of their own.
+
+        Its ids fit its addresses (BEP 42), unless they are to be `fresh_ids`: then the core makes them, one a face.
+        """
         index = len(self.nodes)
         node = SimNode(Dht(config or DhtConfig(per_ip_limit=0, upload_limit=0), self._child_rng(), self.now), nat=nat)
         self.nodes.append(node)
@@ -99,7 +103,7 @@ class World:
             else:
                 host = f"{20 + index // 65536}.{index // 256 % 256}.{index % 256}.7"
             endpoint = Endpoint(host, 6881)
-            fitting = node_id or make_node_id(endpoint.ip, self.rng)
+            fitting = None if fresh_ids else node_id or make_node_id(endpoint.ip, self.rng)
             face = node.dht.add_face(family, fitting, self.now, allow_local=reach(host) != "global", bound=endpoint)
             node.faces[endpoint] = face
             self._at[endpoint] = node
