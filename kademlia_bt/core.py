@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from itertools import chain, zip_longest
 from typing import Literal
 
+from kademlia_bt.confidence import Confidence, NetworkSize, judge
 from kademlia_bt.contact import Contact
 from kademlia_bt.events import (
     Answered,
@@ -81,6 +82,7 @@ class Dht:
         self._questions: set[Question] = set()
         self._health: Health = "broken"
         self._reports: deque[tuple[float, LookupReport]] = deque(maxlen=_MAX_REPORTS)
+        self._sizes: dict[Family, NetworkSize] = {}
 
     @property
     def faces(self) -> Sequence[Face]:
@@ -221,6 +223,24 @@ class Dht:
         reports += [replace(report, age_s=now - began_at) for began_at, report in self._reports]
         return sorted(reports, key=lambda report: report.age_s)
 
+    def network_size(self, family: Family) -> int | None:
+        """About how many nodes the whole network has in a family; None before it was measured.
+
+        Measured by the lookups that keep the table alive, so it comes with the join and grows better within minutes.
+        """
+        size = self._sizes.get(family)
+        return None if size is None else size.nodes
+
+    def judge(self, target: bytes, closest: Iterable[Contact]) -> tuple[Confidence, ...]:
+        """How far the closest nodes that a lookup found can be trusted, by what is known of the network now."""
+        by_family: dict[Family, dict[bytes, Contact]] = {}
+        for contact in closest:
+            by_family.setdefault(contact.endpoint.family, {})[contact.id] = contact
+        return tuple(
+            judge(family, target, list(contacts.values()), self._sizes.get(family, NetworkSize()))
+            for family, contacts in by_family.items()
+        )
+
     # What the faces call
 
     def tell(self, event: DhtEvent) -> None:
@@ -328,9 +348,12 @@ class Dht:
                 continue
             closest += walk.closest
             if lookup.internal:
+                if not cancelled:
+                    self._sizes.setdefault(face.family, NetworkSize()).sample(lookup.kind.target, walk.closest)
                 face.own_lookup_ended(lookup, now)
         if not lookup.internal:
-            self.tell(LookupDone(lookup, tuple(closest), lookup.stored, cancelled))
+            confidence = self.judge(lookup.kind.target, closest)
+            self.tell(LookupDone(lookup, tuple(closest), lookup.stored, cancelled, confidence))
 
 
 def _report(lookup: Lookup, state: Literal["running", "done", "cancelled"], now: float) -> LookupReport:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from kademlia_bt.confidence import Confidence
 from kademlia_bt.contact import Contact
 from kademlia_bt.traffic import MessageStats
 from wire.compact import Endpoint, Family
@@ -65,6 +66,8 @@ class LookupDone:
     stored: int
     """Nodes that said they took the announce; 0 where none was asked for."""
     cancelled: bool = False
+    confidence: tuple[Confidence, ...] = ()
+    """How far `closest` can be trusted: one for each family that it holds nodes of."""
 
 
 @dataclass(frozen=True, slots=True)
