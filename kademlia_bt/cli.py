@@ -199,6 +199,78 @@ def run(
 
 
 @app.command()
+def bootstrap(
+    listen: Annotated[
+        list[Endpoint] | None,
+        typer.Option(
+            parser=endpoint,
+            metavar="HOST:PORT",
+            help="Address to bind; may be repeated. Default: all, IPv4 and IPv6, on port 6881.",
+        ),
+    ] = None,
+    bootstrap: Annotated[
+        list[Any] | None,
+        typer.Option(
+            parser=host_port,
+            metavar="HOST:PORT",
+            help="Another router to learn nodes from; may be repeated. Without one, nodes are known once they ask.",
+        ),
+    ] = None,
+    allow_local: AllowLocal = False,
+    network: NetworkName = None,
+    state: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder that keeps id and nodes. Default: the user's state folder; on loopback alone, none.",
+        ),
+    ] = None,
+    nodes: Annotated[
+        int, typer.Option(min=1, max=1_000_000, metavar="N", help="Nodes kept of each family.")
+    ] = 1_000_000,
+    workers: Annotated[
+        int, typer.Option(min=1, max=256, metavar="N", help="Processes that share the port, one a core (Linux).")
+    ] = 1,
+    per_ip_limit: Annotated[
+        float | None,
+        typer.Option(
+            parser=_seconds,
+            metavar="N",
+            help="Queries a second from one address; 0 for no limit. Default: 5, on local addresses 1000.",
+        ),
+    ] = None,
+    upload_limit: Annotated[
+        int,
+        typer.Option(parser=size, metavar="N", help="Bytes a second of answers, with K or M; 0 for no limit."),
+    ] = "8M",  # type: ignore[assignment]  # which the parser reads
+    status: Status = None,
+    status_name: StatusNames = None,
+    json: Json = False,
+    verbose: Verbose = False,
+) -> int:
+    """Runs a router for a whole network: nodes ask it for others to start from.
+
+    It hands out nodes that answered a ping long after they asked, so that they are alive and can be reached, and
+    pings them again and again. It keeps no routing table and no peers. Ctrl-C or SIGTERM saves its state and ends it.
+    """
+    from kademlia_bt.private import network_tag
+    from kademlia_bt.router import RouterConfig
+    from kademlia_bt.router_commands import RouterOptions
+    from kademlia_bt.router_commands import bootstrap as run_router
+
+    config = RouterConfig(
+        max_nodes=nodes,
+        per_ip_limit=per_ip_limit,
+        upload_limit=upload_limit,
+        network_tag=b"" if network is None else network_tag(network),
+    )
+    return run_router(
+        _options(listen, bootstrap, allow_local, state, json, verbose, 0.0, network),
+        RouterOptions(config, workers, status, tuple(status_name or ())),
+    )
+
+
+@app.command()
 def ping(
     node: Annotated[Any, typer.Argument(parser=host_port, metavar="HOST:PORT", help="Host may be a name.")],
     listen: Listen = None,

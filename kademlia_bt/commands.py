@@ -25,7 +25,7 @@ from wire.compact import Endpoint, reach
 from wire.errors import MisuseError
 from wire.net import TrioNetwork
 
-__all__ = ["Options", "announce", "find_node", "get_peers", "ping", "run", "status_page"]
+__all__ = ["Options", "announce", "find_node", "get_peers", "log_to_stderr", "ping", "run", "status_page"]
 
 NAME = "kademlia-bt"
 
@@ -63,7 +63,7 @@ def run(
     status_names: Sequence[str] = (),
 ) -> int:
     """Runs a node until interrupted; with `status` it serves its status page there."""
-    _log_to_stderr(options.verbose)
+    log_to_stderr(options.verbose)
     only_loopback = options.listen is not None and all(reach(at.host) == "loopback" for at in options.listen)
     folder = options.state_dir
     if folder is None and options.bootstrap is None and not only_loopback:
@@ -254,7 +254,7 @@ async def _node(options: Options, named: Sequence[Endpoint], *, alone: bool = Fa
 
     Local addresses that the user `named` are permission enough to talk to such. `alone`: it joins no DHT.
     """
-    _log_to_stderr(options.verbose)
+    log_to_stderr(options.verbose)
     allow_local = options.allow_local
     if allow_local is None and any(reach(endpoint.host) in _LOCAL for endpoint in named):
         allow_local = True
@@ -364,5 +364,6 @@ def _status(stats: DhtStats) -> str:
     )
 
 
-def _log_to_stderr(verbose: bool) -> None:
+def log_to_stderr(verbose: bool) -> None:
+    """Warnings, and with `verbose` more, as lines on stderr."""
     logging.basicConfig(format=f"{NAME}: %(message)s", level=logging.INFO if verbose else logging.WARNING)

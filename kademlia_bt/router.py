@@ -51,6 +51,8 @@ class RouterConfig:
     """Bytes a second of answers, UDP headers counted: some 25,000 answers. 0: no limit."""
     verify_ids: bool = True
     """Whether only nodes come in whose id fits their address (BEP 42); local addresses are exempt."""
+    network_tag: bytes = b""
+    """The tag of a private network (`private.network_tag`); empty for the mainline DHT."""
     version: bytes = b"KB\x01\x00"
     """Client and version: the `v` of each message."""
 

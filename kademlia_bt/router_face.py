@@ -17,6 +17,7 @@ from kademlia_bt.guard import Guard
 from kademlia_bt.krpc import WANT_IPV4, WANT_IPV6, Answer, Query, encode_answer, encode_query, parse
 from kademlia_bt.node_id import fits, random_id
 from kademlia_bt.places import is_global, is_local
+from kademlia_bt.private import Envelope
 from kademlia_bt.ring_keeper import RingKeeper
 from kademlia_bt.votes import AddressVotes
 from wire.bencode import Encodable
@@ -74,6 +75,7 @@ class RouterFace:
         self.received_bytes = self.sent_bytes = 0
         self._router = router
         self.allow_local = allow_local
+        self._envelope = Envelope(router.config.network_tag)
         self._guard = Guard(per_ip_limit)
         self._default = WANT_IPV6 if self.family is IPV6 else WANT_IPV4
         self._outbox: list[tuple[bytes | bytearray | memoryview, Endpoint]] = []
@@ -93,7 +95,10 @@ class RouterFace:
         self._id_item = b"2:id20:" + node_id
         version = self._router.config.version
         # What an answer has beside nodes and transaction id, whose length may take two digits more.
-        self._empty_bytes = len(encode_answer(b"", self._id_item, bytes(self.family.endpoint_bytes), version)) + 2
+        tag_bytes = self._envelope.overhead_bytes
+        self._empty_bytes = (
+            len(encode_answer(b"", self._id_item, bytes(self.family.endpoint_bytes), version)) + 2 + tag_bytes
+        )
 
     # What the pump calls
 
@@ -136,10 +141,14 @@ class RouterFace:
         if not address.port or not (is_global(ip) or (self.allow_local and is_local(ip))):
             self.dropped["martian"] += 1
             return
+        message_data = self._envelope.open(data)
+        if message_data is None:
+            self.dropped["foreign"] += 1
+            return
         try:
             if not _MIN_BYTES <= size <= _MAX_BYTES:
                 raise ProtocolError("of no length that a message has")
-            message = parse(data)
+            message = parse(message_data)
         except ProtocolError:
             self.dropped["malformed"] += 1
             return
@@ -178,8 +187,9 @@ class RouterFace:
             read_only=True,  # a router is in nobody's table, and in no other router's ring (BEP 43)
             want=want,
         )
-        self.sent_bytes += len(query)
-        self._outbox.append((query, Endpoint.from_compact(address)))
+        sealed = self._envelope.seal(query)
+        self.sent_bytes += len(sealed)
+        self._outbox.append((sealed, Endpoint.from_compact(address)))
 
     def _answered(self, answer: Answer, compact: bytes, address: Endpoint, now: float) -> None:
         seen = answer.own_address
@@ -215,7 +225,7 @@ class RouterFace:
                 items += item
             else:
                 items += self._nodes_of(want, room, again)
-        answer = encode_answer(query.tid, items, compact, self._router.config.version)
+        answer = self._envelope.seal(encode_answer(query.tid, items, compact, self._router.config.version))
         if not self._router.may_send(len(answer) + _UDP_OVERHEAD_BYTES, now):
             self.dropped["upload"] += 1
             return

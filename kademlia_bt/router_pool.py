@@ -133,6 +133,7 @@ class RouterPool:
                 max_nodes=max(1, self._config.max_nodes // self._workers),
                 per_ip_limit=self._config.per_ip_limit,
                 upload_limit=-(-self._config.upload_limit // self._workers),
+                network_tag=self._config.network_tag.hex(),
                 secret=secret,
                 ids=ids,
             )

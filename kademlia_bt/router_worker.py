@@ -43,6 +43,8 @@ class Orders:
     max_nodes: int
     per_ip_limit: float | None
     upload_limit: int
+    network_tag: str
+    """Hex."""
     secret: str
     """Hex, as are the ids."""
     ids: Mapping[str, tuple[str, ...]]
@@ -102,7 +104,10 @@ async def _work() -> None:
         network=_Inherited(sockets),
         allow_local=orders.allow_local,
         config=RouterConfig(
-            max_nodes=orders.max_nodes, per_ip_limit=orders.per_ip_limit, upload_limit=orders.upload_limit
+            max_nodes=orders.max_nodes,
+            per_ip_limit=orders.per_ip_limit,
+            upload_limit=orders.upload_limit,
+            network_tag=bytes.fromhex(orders.network_tag),
         ),
         secret=bytes.fromhex(orders.secret),
         ids={_FAMILIES[name]: [bytes.fromhex(each) for each in ids] for name, ids in orders.ids.items()},
