@@ -7,27 +7,18 @@ wrong with a SOURCE is the input's fault and comes out as a ProtocolError or Mis
 from __future__ import annotations
 
 import os
-import socket
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urljoin, urlsplit
 
 from magnet.link import LinkError, MagnetLink
-from wire.compact import reach
 from wire.errors import MetainfoError, MisuseError, ProtocolError
 from wire.metainfo import Torrent
 from wire.metainfo.torrent import MAX_TORRENT_BYTES
 
 if TYPE_CHECKING:
-    import httpx
+    from wire.net import Network
 
-__all__ = ["fetch_torrent", "is_url", "read_source", "read_torrent"]
-
-_FETCH_S = 30.0
-_QUIET_S = 15.0
-"""To connect, and between two parts of the answer."""
-_REDIRECTS = 5
+__all__ = ["fetch_torrent", "fetched_torrent", "is_url", "read_source", "read_torrent"]
 
 
 def is_url(source: str) -> bool:
@@ -70,60 +61,33 @@ def read_torrent(path: Path) -> Torrent:
 def fetch_torrent(url: str) -> Torrent:
     """Fetches a .torrent over HTTP. Raises MisuseError where that fails, ProtocolError where it is broken.
 
-    Blocking, for half a minute or so. A redirect may not lead from the global internet into a network nearby.
+    Blocking, for half a minute at the most; for scripts and commands, outside of trio. Whoever names the URL may name
+    one of his own network.
     """
-    import httpx
+    import trio
+
+    async def get() -> Torrent:
+        from wire.net import TrioNetwork
+
+        return await fetched_torrent(TrioNetwork(), url.strip(), near=True)
+
+    return trio.run(get)
+
+
+async def fetched_torrent(network: Network, url: str, *, near: bool) -> Torrent:
+    """The same as a task. `near`: whether the URL may lead into this machine's own network."""
+    from wire.http import HttpError, fetch  # not needed by those who give links and files
 
     try:
-        with httpx.Client(timeout=_QUIET_S, follow_redirects=False) as client:
-            data = _fetch(client, url.strip())
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise MisuseError(f"cannot fetch {url}: {str(error) or type(error).__name__}") from None
+        reply = await fetch(network, url, near=near, max_bytes=MAX_TORRENT_BYTES)
+    except HttpError as error:
+        raise MisuseError(f"cannot fetch {error}") from None
+    if reply.status != 200:
+        raise MisuseError(f"cannot fetch {url}: the server says {reply.status}")
     try:
-        return Torrent.from_bytes(data)
+        return Torrent.from_bytes(reply.body)
     except ProtocolError as error:
         raise MetainfoError(f"{url}: {error}") from None
-
-
-def _fetch(client: httpx.Client, url: str) -> bytes:
-    end = time.monotonic() + _FETCH_S
-    for _ in range(_REDIRECTS + 1):
-        with client.stream("GET", url) as response:
-            if response.is_redirect:
-                url = _redirected(url, response.headers.get("location", ""))
-                continue
-            if response.status_code != 200:
-                raise MisuseError(
-                    f"cannot fetch {url}: the server says {response.status_code} {response.reason_phrase}"
-                )
-            data = bytearray()
-            for chunk in response.iter_bytes():
-                data += chunk
-                if len(data) > MAX_TORRENT_BYTES:
-                    raise MisuseError(f"cannot fetch {url}: it is larger than any .torrent")
-                if time.monotonic() > end:
-                    raise MisuseError(f"cannot fetch {url}: it takes longer than {_FETCH_S:.0f} s")
-            return bytes(data)
-    raise MisuseError(f"cannot fetch {url}: more than {_REDIRECTS} redirects")
-
-
-def _redirected(url: str, location: str) -> str:
-    target = urljoin(url, location)
-    if not is_url(target):
-        raise MisuseError(f"cannot fetch {url}: it redirects to {target}")
-    if not _is_near(url) and _is_near(target):
-        raise MisuseError(f"cannot fetch {url}: it redirects to an address of this network, {target}")
-    return target
-
-
-def _is_near(url: str) -> bool:
-    """Whether the host of a URL is, or resolves to, anything but a global address."""
-    host = urlsplit(url).hostname or ""
-    try:
-        rows = socket.getaddrinfo(host, None)
-    except OSError:
-        return False  # the fetch will say so itself
-    return any(reach(str(row[4][0]).partition("%")[0]) != "global" for row in rows)
 
 
 def _exists(path: Path) -> bool:

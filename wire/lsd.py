@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from wire.compact import Endpoint
 from wire.errors import ProtocolError
 
-__all__ = ["GROUP_V4", "GROUP_V6", "INTERVAL_S", "MIN_INTERVAL_S", "Lsd", "LocalPeer", "build", "parse"]
+__all__ = ["GROUP_V4", "GROUP_V6", "INTERVAL_S", "MIN_INTERVAL_S", "LocalPeer", "Lsd", "build", "parse"]
 
 GROUP_V4 = Endpoint("239.192.152.143", 6771)
 GROUP_V6 = Endpoint("ff15::efc0:988f", 6771)
