@@ -30,8 +30,9 @@ from kademlia_bt.events import (
 )
 from kademlia_bt.face import Face
 from kademlia_bt.item_store import ItemStore
+from kademlia_bt.items import ImmutableItem
 from kademlia_bt.lookup import Lookup
-from kademlia_bt.lookups import GetPeers, LookupKind
+from kademlia_bt.lookups import GetItem, GetPeers, LookupKind, PutItem, Scrape
 from kademlia_bt.peer_store import PeerStore
 from kademlia_bt.questions import Question, QuestionKind
 from kademlia_bt.table import K
@@ -159,6 +160,8 @@ class Dht:
             face.seeker.begin(lookup, now)
         if isinstance(kind, GetPeers):
             self._look_at_home(lookup, kind, now)
+        elif self._knows_enough(kind, now):
+            self.enough(lookup, now)
         for face in self._faces:
             self.advance(lookup, face, now)
         return lookup
@@ -256,6 +259,10 @@ class Dht:
         self._questions.discard(outcome.question)
         self.tell(outcome)
 
+    def enough(self, lookup: Lookup, now: float) -> None:
+        """Ends a lookup that has found all that there can be."""
+        self._finish(lookup, now, cancelled=False)
+
     def wants_both(self, lookup: Lookup, asking: Face) -> bool:
         """Whether a lookup asks for nodes of the other family too: only while that knows too few (BEP 32)."""
         for face in self._faces:
@@ -335,6 +342,20 @@ class Dht:
         found = lookup.new_peers(peers)
         if found:
             self.tell(PeersFound(lookup, found, None))
+
+    def _knows_enough(self, kind: LookupKind, now: float) -> bool:
+        """Puts in what others have left with us; True where that is the whole answer."""
+        if isinstance(kind, Scrape):
+            for store in self._stores.values():
+                filters = store.filters(kind.info_hash, now)
+                if filters is not None:
+                    kind.gather.add(*filters)
+        elif isinstance(kind, GetItem | PutItem):
+            item = self.items.get(kind.target, now)
+            if item is not None:
+                kind.gather.hold(item, None)
+                return isinstance(kind, GetItem) and isinstance(item, ImmutableItem)
+        return False
 
     def _finish(self, lookup: Lookup, now: float, *, cancelled: bool) -> None:
         if lookup.done:

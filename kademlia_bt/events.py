@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from kademlia_bt.confidence import Confidence
 from kademlia_bt.contact import Contact
+from kademlia_bt.krpc import Samples
 from kademlia_bt.traffic import MessageStats
 from wire.compact import Endpoint, Family
 
@@ -84,6 +85,8 @@ class Answered:
     """The `v` of the answer: client and version, not to be trusted."""
     own_address: Endpoint | None = None
     """Where the node saw us (BEP 42 `ip`)."""
+    samples: Samples | None = None
+    """What it shows of its store, where it was asked for that (BEP 51)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import ClassVar
 from wire.bencode import Encodable
 from wire.compact import Endpoint
 
-__all__ = ["Announce", "AskNodes", "AskPeers", "Ping", "Question", "QuestionKind"]
+__all__ = ["Announce", "AskNodes", "AskPeers", "AskSamples", "Ping", "Question", "QuestionKind"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,20 @@ class Announce:
         }
 
 
-QuestionKind = Ping | AskNodes | AskPeers | Announce
+@dataclass(frozen=True, slots=True)
+class AskSamples:
+    """sample_infohashes: some of the info-hashes that you have peers of, and nodes close to `target` (BEP 51)."""
+
+    target: bytes
+    method: ClassVar[bytes] = b"sample_infohashes"
+
+    @property
+    def arguments(self) -> dict[bytes, Encodable]:
+        """Beside our id."""
+        return {b"target": self.target}
+
+
+QuestionKind = Ping | AskNodes | AskPeers | Announce | AskSamples
 
 
 @dataclass(frozen=True, slots=True, eq=False)

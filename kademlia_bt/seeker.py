@@ -14,6 +14,7 @@ from kademlia_bt.contact import Contact
 from kademlia_bt.events import Answered, PeersFound, StarterStats, Unanswered
 from kademlia_bt.krpc import WANT_IPV4, WANT_IPV6, Answer, Refusal, encode_query
 from kademlia_bt.lookup import Candidate, Lookup, State, Walk
+from kademlia_bt.lookups import PutItem
 from kademlia_bt.questions import Question
 from kademlia_bt.table import K
 from kademlia_bt.transactions import Pending, RoundTrip, Transactions
@@ -172,15 +173,23 @@ class Seeker:
             self._ask(node.endpoint, kind.method, kind.arguments, _Ask(walk, node, node.tries), now, want)
         if not walk.settled:
             return
-        if kind.stores and kind.store_method is not None:
+        if kind.store_method is not None and self._stores(walk):
             walk.begin_store()
             for node in walk.to_store():
                 assert node.token is not None
-                arguments = kind.store_arguments(node.token)
+                arguments = (
+                    kind.gather.store_arguments(node.endpoint, node.token)
+                    if isinstance(kind, PutItem)
+                    else kind.store_arguments(node.token)
+                )
                 self._ask(node.endpoint, kind.store_method, arguments, _Store(walk, node, node.store_tries), now)
             if not walk.is_stored:
                 return
         walk.done = True
+
+    def _stores(self, walk: Walk) -> bool:
+        kind = walk.lookup.kind
+        return kind.gather.stores(self, walk.closest) if isinstance(kind, PutItem) else kind.stores
 
     def advance_all(self, now: float) -> None:
         """Lets every lookup take its next steps: nodes may have come from elsewhere."""
@@ -369,6 +378,10 @@ class Seeker:
         peers = lookup.new_peers(peer for peer in answer.peers if border.believes(peer, address))
         if peers and not lookup.internal:
             self._dht.tell(PeersFound(lookup, peers, address))
+        gather = lookup.kind.gather
+        if gather is not None and gather.take(answer, address):
+            self._dht.enough(lookup, now)
+            return
         self._dht.advance(lookup, self._face, now)
 
     def _store_ended(self, purpose: _Store, now: float, *, taken: bool) -> None:
@@ -392,6 +405,7 @@ class Seeker:
             token=answer.token,
             version=answer.version,
             own_address=answer.own_address,
+            samples=answer.samples,
         )
         self._dht.close_question(outcome)
 
@@ -401,6 +415,9 @@ class Seeker:
                 purpose.walk.refused(purpose.candidate)
                 self._dht.advance(purpose.walk.lookup, self._face, now)
         elif isinstance(purpose, _Store):
+            kind = purpose.walk.lookup.kind
+            if isinstance(kind, PutItem):
+                kind.gather.refused(refusal)
             self._store_ended(purpose, now, taken=False)
         elif isinstance(purpose, _Single):
             if self._dht.is_open(purpose.question):
