@@ -75,7 +75,8 @@ class NodeRing:
         self._mask = len(self._slots) - 1
         self._shares = mmap.mmap(-1, _NETWORKS if per_network else 1)
         self._hand_at = 0
-        self._check_at = 0
+        self._check_at = -1
+        """The entry that was checked last; all before it were, in this round."""
 
     def __len__(self) -> int:
         return len(self._marks)
@@ -169,7 +170,7 @@ class NodeRing:
         """The compact address of the next node to be pinged again, round and round; None where there is none."""
         if not self._marks:
             return None
-        self._check_at = (self._check_at + 1) % len(self)
+        self._check_at = self._check_at + 1 if self._check_at + 1 < len(self) else 0
         return self._address(self._check_at)
 
     def nodes(self) -> Iterator[Contact]:
@@ -246,15 +247,25 @@ class NodeRing:
         if self._is_bounded(address):
             self._shares[self._network(address)] -= 1
         last = len(self) - 1
-        if index != last:
-            moved = self._find(self._address(last))
-            assert moved is not None
-            self._slots[moved] = index + 1
-            width = self._width
-            self._entries[index * width : (index + 1) * width] = self._entries[last * width :]
-            self._marks[index] = self._marks[last]
+        if index <= self._check_at < last:
+            # Those up to here were checked in this round and those behind were not: the gap moves to the border, so
+            # that the last entry, which fills it, is still checked.
+            self._move(self._check_at, index)
+            index = self._check_at
+            self._check_at -= 1
+        self._move(last, index)
         del self._entries[last * self._width :]
         del self._marks[last]
+
+    def _move(self, source: int, to: int) -> None:
+        if source == to:
+            return
+        at = self._find(self._address(source))
+        assert at is not None
+        self._slots[at] = to + 1
+        width = self._width
+        self._entries[to * width : (to + 1) * width] = self._entries[source * width : (source + 1) * width]
+        self._marks[to] = self._marks[source]
 
     def _network(self, address: bytes) -> int:
         """Which counter its /24 has, or its /48: of these more than one may share a counter, which only bounds them

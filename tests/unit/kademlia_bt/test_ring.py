@@ -170,6 +170,25 @@ def test_every_node_is_checked_again() -> None:
     assert NodeRing(IPV4, random.Random(5)).next_to_check() is None
 
 
+@given(st.lists(st.integers(0, 29), max_size=25, unique=True), st.integers(0, 29))
+@settings(max_examples=60, deadline=None)
+def test_who_leaves_meanwhile_keeps_nobody_from_being_checked(leaving: list[int], first: int) -> None:
+    ring = NodeRing(IPV4, random.Random(5), per_network=0)
+    for n in range(30):
+        put(ring, n)
+    for _ in range(first):
+        ring.next_to_check()
+    checked = set()
+    for _ in range(30):
+        checked.add(ring.next_to_check())
+        if leaving and random.Random(len(leaving)).random() < 0.9:
+            gone = address(leaving.pop())
+            miss(ring, gone)
+            miss(ring, gone)
+            checked.discard(gone)
+    assert {node.endpoint.compact() for node in ring.nodes()} <= checked
+
+
 def test_memory_stays_flat_through_turnover() -> None:
     ring = NodeRing(IPV4, random.Random(6), max_nodes=2000, per_network=0)
     for n in range(4000):
