@@ -18,8 +18,8 @@ __all__ = ["render_live", "render_page"]
 _MAX_TEXT = 300
 _MAX_ROWS = 24
 """Buckets drawn; deeper ones are drawn in the last row: with 2^24 nodes there are none."""
-_WIDTH, _ROW, _LEFT, _RIGHT = 1000, 16, 34, 70
-_MAX_LOOKUPS_SHOWN = 20
+_WIDTH, _ROW, _LEFT, _RIGHT = 1000, 20, 30, 76
+_MAX_LOOKUPS_SHOWN = 12
 
 
 def render_page(view: StatusView) -> str:
@@ -46,9 +46,9 @@ def render_live(view: StatusView) -> str:
     ]
     if view.messages:
         parts.append(_section("Traffic by message", _messages(view)))
+    parts.append(_section("Refused, and why", _refused(view.refused)))
     if view.lookups is not None:
         parts.append(_section("Lookups", _lookups(view.lookups)))
-    parts.append(_section("Refused, and why", _refused(view.refused)))
     if view.attempts:
         rows = [(attempt.place, attempt.endpoint or "", attempt.outcome) for attempt in view.attempts]
         parts.append(_section("Places to start from", _table(("place", "address", "outcome"), rows)))
@@ -106,7 +106,7 @@ def _lookups(lookups: Sequence[LookupReport]) -> str:
         (
             lookup.method,
             lookup.target.hex(),
-            "the table" if lookup.internal else "users",
+            "the table" if lookup.internal else "a user",
             lookup.state,
             float(lookup.took_s),
             lookup.hops,
@@ -134,9 +134,9 @@ def _key_space(table: TableView) -> str:
         start, end = _covered(own, bucket)
         good = sum(node.state == "good" for node in nodes)
         rows.append(
-            f'<rect class="range" x="{_x(start):.1f}" y="{top + 2}" width="{max(_x(end) - _x(start), 1):.1f}" '
-            f'height="{_ROW - 4}"/><text class="depth" x="{_LEFT - 8}" y="{top + 12}">{bucket}</text>'
-            f'<text class="count" x="{_WIDTH - _RIGHT + 8}" y="{top + 12}">{good} of {len(nodes)}</text>'
+            f'<rect class="range" x="{_x(start):.1f}" y="{top + 3}" width="{max(_x(end) - _x(start), 1):.1f}" '
+            f'height="{_ROW - 6}"/><text class="depth" x="{_LEFT - 8}" y="{top + 14}">{bucket}</text>'
+            f'<text class="count" x="{_WIDTH - _RIGHT + 8}" y="{top + 14}">{good} of {len(nodes)}</text>'
             + "".join(_dot(node, top) for node in nodes)
         )
     line = f'<line class="own" x1="{_x(table.place):.1f}" x2="{_x(table.place):.1f}" y1="0" y2="{height}"/>'
@@ -166,6 +166,6 @@ def _dot(node: NodeView, top: int) -> str:
     ring = "" if node.secure else " ring"
     about = f"{node.id.hex()} {node.endpoint} {node.rtt_s * 1000:.0f} ms, {node.state}"
     return (
-        f'<circle class="{_text(node.state)}{ring}" cx="{_x(node.place):.1f}" cy="{top + _ROW // 2}" r="4">'
+        f'<circle class="{_text(node.state)}{ring}" cx="{_x(node.place):.1f}" cy="{top + _ROW // 2}" r="4.5">'
         f"<title>{_text(about)}</title></circle>"
     )
