@@ -18,7 +18,7 @@ from kademlia_bt.lookup import Lookup
 from wire.compact import Endpoint
 from wire.errors import WorldError
 
-__all__ = ["PeerSearch", "Pong", "QueryError"]
+__all__ = ["ItemRefusedError", "PeerSearch", "Pong", "QueryError", "SampleAnswer"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,31 @@ class QueryError(WorldError):
             "cancelled": "was not waited for: the node was closed",
         }[reason]
         super().__init__(f"{endpoint} {said}")
+
+
+@dataclass(frozen=True, slots=True)
+class SampleAnswer:
+    """What one node shows of its store (BEP 51)."""
+
+    node: Contact
+    info_hashes: tuple[bytes, ...]
+    """20 bytes each."""
+    total: int
+    """How many it says that it has."""
+    interval_s: int
+    """After how long it shows others: 0 to 21,600 s."""
+    nodes: tuple[Contact, ...]
+    """Nodes that it named, to ask next."""
+
+
+class ItemRefusedError(WorldError):
+    """An item was not taken. `code` is BEP 44's: 301 where `cas` names another number, 302 where a newer one is stored,
+    205, 206 or 207 where it is too big or ill signed, 202 or 203 where nodes are full or do not know items."""
+
+    def __init__(self, code: int, text: str) -> None:
+        self.code = code
+        self.text = text
+        super().__init__(f"the item was refused: {code} {text}")
 
 
 class PeerSearch:

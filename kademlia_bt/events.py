@@ -42,9 +42,10 @@ Health = Literal["broken", "poor", "firewalled", "good"]
 `firewalled`: we reach others, but for 15 minutes nobody has asked us whom we had not asked before; never said of a
 read-only node. `good`: all else."""
 
-Failure = Literal["timed_out", "refused", "no_route", "cancelled"]
-"""Why a question has no answer. `refused`: the node sent a KRPC error. `no_route`: there is no face of that address
-family, or it does not talk to such an address. `cancelled` never comes from here: it is for a shell that closes."""
+Failure = Literal["timed_out", "refused", "bad_answer", "no_route", "cancelled"]
+"""Why a question has no answer. `refused`: the node sent a KRPC error. `bad_answer`: it does not know the question.
+`no_route`: there is no face of that address family, or it does not talk to such an address. `cancelled` never comes
+from here: it is for a shell that closes."""
 
 
 @dataclass(frozen=True, slots=True)

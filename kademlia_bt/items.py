@@ -25,6 +25,7 @@ __all__ = [
     "MAX_VALUE_BYTES",
     "OLD_SEQUENCE",
     "PROTOCOL_ERROR",
+    "PUBLIC_KEY_BYTES",
     "SALT_TOO_BIG",
     "STORE_FULL",
     "VALUE_TOO_BIG",
@@ -42,6 +43,7 @@ MAX_VALUE_BYTES = 1000
 """Bencoded. BEP 44 says both "< 1000" and "<= 1000": we take up to 1,000 and send less."""
 MAX_SENT_VALUE_BYTES = MAX_VALUE_BYTES - 1
 MAX_SALT_BYTES = 64
+PUBLIC_KEY_BYTES = 32
 MAX_SEQ = (1 << 63) - 1
 
 STORE_FULL = 202

@@ -21,6 +21,7 @@ from types import TracebackType
 import trio
 
 from kademlia_bt.answers import PeerSearch, Pong, QueryError
+from kademlia_bt.asking import Asking
 from kademlia_bt.bootstrap import ROUTERS, Attempt, keep_resolving, literals
 from kademlia_bt.contact import Contact
 from kademlia_bt.core import Dht, DhtConfig
@@ -68,7 +69,7 @@ class _Pending:
         self.outcome: Answered | Unanswered | None = None
 
 
-class Node:
+class Node(Asking):
     """A DHT node. Use it as an async context manager; all else needs it to be open."""
 
     def __init__(
@@ -269,6 +270,11 @@ class Node:
             self._dht.cancel(search.lookup, trio.current_time())
             self._settle()
             search.finish(None)
+
+    async def _look_up(self, kind: LookupKind) -> int:
+        async with self._search(kind) as search:
+            await search.wait_done()
+            return search.announced
 
     async def _ask(self, endpoint: Endpoint, kind: QuestionKind) -> Answered:
         question = self._dht.query(endpoint, kind, trio.current_time())

@@ -10,11 +10,11 @@ import random
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from kademlia_bt.items import PUBLIC_KEY_BYTES
 from wire.errors import MisuseError
 
-__all__ = ["PUBLIC_KEY_BYTES", "SEED_BYTES", "SIGNATURE_BYTES", "KeyPair", "verify"]
+__all__ = ["SEED_BYTES", "SIGNATURE_BYTES", "KeyPair", "verify"]
 
-PUBLIC_KEY_BYTES = 32
 SEED_BYTES = 32
 SIGNATURE_BYTES = 64
 
