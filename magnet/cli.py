@@ -99,8 +99,13 @@ def _settings(
     no_lsd: Annotated[bool, typer.Option("--no-lsd", help="Do not look for peers in the local network.")] = False,
     no_trackers: Annotated[bool, typer.Option("--no-trackers", help="Do not ask trackers.")] = False,
     no_web_seeds: Annotated[bool, typer.Option("--no-web-seeds", help="Do not fetch from web seeds.")] = False,
-    encryption: Annotated[Encryption, typer.Option(help="Of connections to peers.", hidden=True)] = Encryption.prefer,
-    transport: Annotated[Transport, typer.Option(help="To peers.", hidden=True)] = Transport.both,
+    encryption: Annotated[
+        Encryption,
+        typer.Option(help="Of connections to peers: encrypted where the peer can, always (RC4), or never."),
+    ] = Encryption.prefer,
+    transport: Annotated[
+        Transport, typer.Option(help="To peers: whichever of TCP and uTP answers first, or one alone.")
+    ] = Transport.both,
     down_limit: Annotated[
         int,
         typer.Option(
@@ -137,11 +142,7 @@ def _settings(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="More lines, with all counts.")] = False,
 ) -> Settings:
     """The options that every command shares which talks to others; gives their values as one."""
-    for used, what in (
-        (tracker, "--tracker (asking trackers)"),
-        (encryption is Encryption.require, "--encryption require"),
-        (transport is Transport.utp, "--transport utp"),
-    ):
+    for used, what in ((tracker, "--tracker (asking trackers)"),):
         if used:
             raise MisuseError(f"{what} is not built yet; leave it out")
     if deadline == 0:

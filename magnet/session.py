@@ -7,8 +7,8 @@ TCP and UDP use one port number. Whoever connects says in the handshake which to
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -21,10 +21,11 @@ from magnet.config import Config
 from magnet.inputs import read_source, read_torrent
 from magnet.link import LinkError, MagnetLink
 from magnet.nursery import open_plain_nursery
+from magnet.sockets import Sockets, open_sockets
 from magnet.task import CACHE, FILE, Shared, StoreFactory, Task
 from magnet.torrent import TorrentHandle
 from magnet.vault import Vault
-from wire.compact import IPV4, IPV6, Endpoint, reach
+from wire.compact import Endpoint, reach
 from wire.errors import MisuseError, NetworkError, ProtocolError
 from wire.ids import make_peer_id
 from wire.limits import TokenBucket
@@ -34,6 +35,7 @@ from wire.peer.connection import PeerConnection
 from wire.peer.extended import ExtendedHandshake
 from wire.peer.handshake import HANDSHAKE_BYTES, SelfConnectionError
 from wire.peer.messages import HandshakeReceived
+from wire.secure import accept_any
 from wire.storage.store import Store
 
 __all__ = ["Session"]
@@ -42,8 +44,6 @@ _GREETING_S = 10.0
 """Who connects and does not say what he wants within this is sent away."""
 _MAX_GREETINGS = 128
 """Connections that have not said yet what they want; each costs a task and a small buffer."""
-_PORT_TRIES = 20
-"""A port that is free for TCP may be taken for UDP; a third one soon is not."""
 
 
 class Session:
@@ -68,20 +68,22 @@ class Session:
         self._rng = rng or random.SystemRandom()
         self._store_factory = store_factory or _disk_store
         self._stack = AsyncExitStack()
-        self._listeners: list[Listener] = []
         self._torrents: list[TorrentHandle] = []
         self._greetings = 0
-        self._node: Node | None = None
+        self._sockets: Sockets | None = None
         self._nursery: trio.Nursery | None = None
         self._shared: Shared | None = None
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(self._listening())
-            self._shared = self._share()
+            local = self._is_local()
+            self._sockets = sockets = await stack.enter_async_context(
+                open_sockets(self._config, self._network, self._rng, allow_local=local)
+            )
+            self._shared = self._share(sockets, local=local)
             # Innermost: the torrents end while the node and the listeners are still there.
             self._nursery = await stack.enter_async_context(open_plain_nursery())
-            for listener in self._listeners:
+            for listener in sockets.listeners:
                 self._nursery.start_soon(self._accept, listener)
             self._stack = stack.pop_all()
         return self
@@ -95,12 +97,12 @@ class Session:
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
         """Where it listens, TCP and UDP alike."""
-        return tuple(listener.endpoint for listener in self._listeners)
+        return () if self._sockets is None else self._sockets.endpoints
 
     @property
     def node(self) -> Node | None:
         """Its DHT node; None without DHT."""
-        return self._node
+        return None if self._sockets is None else self._sockets.node
 
     @property
     def torrents(self) -> tuple[TorrentHandle, ...]:
@@ -157,51 +159,6 @@ class Session:
         finally:
             self._torrents.remove(handle)
 
-    # how it listens
-
-    @asynccontextmanager
-    async def _listening(self) -> AsyncIterator[None]:
-        """Holds the sockets, TCP and UDP, of one port number."""
-        free = all(endpoint.port == 0 for endpoint in self._config.listen)
-        for tries_left in reversed(range(_PORT_TRIES if free else 1)):
-            try:
-                async with AsyncExitStack() as stack:
-                    stack.callback(self._close_listeners)
-                    await self._listen()
-                    if self._config.dht:
-                        self._node = await stack.enter_async_context(self._new_node())
-                    held = stack.pop_all()
-                break
-            except NetworkError:
-                if not tries_left:
-                    raise
-        async with held:
-            yield
-
-    async def _listen(self) -> None:
-        port = 0
-        for wanted in self._config.listen or (Endpoint(IPV4.any_host, 0), Endpoint(IPV6.any_host, 0)):
-            at = Endpoint(wanted.host, wanted.port or port)
-            try:
-                listener = await self._network.listen(at)
-            except NetworkError:
-                if not self._config.listen and self._listeners:
-                    continue  # a machine without IPv6 does without
-                raise
-            self._listeners.append(listener)
-            port = port or listener.endpoint.port
-
-    def _new_node(self) -> Node:
-        config = self._config
-        return Node(
-            listen=self.endpoints,
-            bootstrap=config.bootstrap,
-            state=Vault(config.state_dir).dht_state,
-            network=self._network,
-            rng=self._rng,
-            allow_local=self._is_local(),
-        )
-
     def _is_local(self) -> bool:
         """Whether addresses of this machine and its private network are believed when strangers name them."""
         config = self._config
@@ -210,21 +167,17 @@ class Session:
         hosts = [endpoint.host for endpoint in config.listen] + [host for host, _ in config.bootstrap or ()]
         return any(reach(host) in ("loopback", "private") for host in hosts)
 
-    def _close_listeners(self) -> None:
-        for listener in self._listeners:
-            listener.close()
-        self._listeners.clear()
-
-    def _share(self) -> Shared:
+    def _share(self, sockets: Sockets, *, local: bool) -> Shared:
         config, now = self._config, trio.current_time()
         return Shared(
             config=config,
             network=self._network,
+            dialler=sockets.dialler,
             rng=self._rng,
-            node=self._node,
+            node=sockets.node,
             peer_id=make_peer_id(self._rng),
-            port=self.endpoints[0].port if self._listeners else 0,
-            local=self._is_local(),
+            port=sockets.endpoints[0].port,
+            local=local,
             down=_bucket(config.down_limit, now),
             up=_bucket(config.up_limit, now),
             store_factory=self._store_factory,
@@ -248,7 +201,9 @@ class Session:
         adopted = False
         try:
             with trio.move_on_after(_GREETING_S):
-                adopted = await self._introduce(stream)
+                ours = [swarm_id for handle in self._torrents for swarm_id in handle.info_hash.swarm_ids]
+                said = await accept_any(stream, ours, self._config.encryption, self._rng)
+                adopted = await self._introduce(said)
         except (NetworkError, ProtocolError):
             pass  # he left, or spoke something else
         finally:

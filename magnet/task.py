@@ -11,6 +11,7 @@ from kademlia_bt.node import Node
 from magnet.config import Config
 from magnet.link import MagnetLink
 from magnet.vault import Vault
+from wire.dialler import Dialler
 from wire.limits import TokenBucket
 from wire.metainfo import Info, Torrent
 from wire.net import Network
@@ -46,6 +47,7 @@ class Shared:
 
     config: Config
     network: Network
+    dialler: Dialler
     rng: random.Random
     node: Node | None
     peer_id: bytes

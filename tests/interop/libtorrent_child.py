@@ -7,6 +7,10 @@ what was uploaded and downloaded. Only loopback and namespace addresses are ever
     libtorrent_child.py dht COUNT PORT [--net N]     nodes on 127.N.0.1, 127.N.1.1, ...; the first is the bootstrap
     libtorrent_child.py seed TORRENT DIR --listen HOST:PORT [--dht HOST:PORT] [--rate BYTES] [--lie]
     libtorrent_child.py get TORRENT|MAGNET DIR --listen HOST:PORT [--dht HOST:PORT] [--peer HOST:PORT]...
+
+Both take `--utp`, which leaves out TCP, and `--encrypt plain|rc4|both`: no connection without the encrypted
+handshake, and that is what it may choose for what follows. With `--wires` the answer to `stats` tells how
+its peers were connected.
 """
 
 from __future__ import annotations
@@ -47,7 +51,21 @@ def commands() -> queue.SimpleQueue[str]:
     return lines
 
 
-def session(listen: str, dht: str | None, *, is_dht_node: bool = False, lie: bool = False) -> lt.session:
+UTP_SOCKET = 1 << 17
+"""libtorrent's peer flag, which its Python binding does not name everywhere."""
+PLAIN, RC4, BOTH = 1, 2, 3
+"""libtorrent's `allowed_enc_level`."""
+
+
+def session(
+    listen: str,
+    dht: str | None,
+    *,
+    is_dht_node: bool = False,
+    lie: bool = False,
+    utp: bool = False,
+    encrypt: str | None = None,
+) -> lt.session:
     categories = lt.alert.category_t
     return lt.session(
         {
@@ -58,10 +76,14 @@ def session(listen: str, dht: str | None, *, is_dht_node: bool = False, lie: boo
             "enable_upnp": False,
             "enable_natpmp": False,
             # it prefers uTP where it has it, and its uTP is far slower than TCP on loopback
-            "enable_outgoing_utp": False,
-            "enable_incoming_utp": False,
-            "out_enc_policy": 2,
-            "in_enc_policy": 1,
+            "enable_outgoing_utp": utp,
+            "enable_incoming_utp": utp,
+            "enable_outgoing_tcp": not utp,
+            "enable_incoming_tcp": not utp,
+            "out_enc_policy": 0 if encrypt else 2,
+            "in_enc_policy": 0 if encrypt else 1,
+            "allowed_enc_level": {"plain": PLAIN, "rc4": RC4}.get(encrypt or "", BOTH),
+            "prefer_rc4": encrypt == "rc4",
             "allow_multiple_connections_per_ip": True,
             # all its DHT neighbours live in 127.0.0.0/8
             "dht_restrict_routing_ips": False,
@@ -147,9 +169,24 @@ def nodes_known(alert: Any) -> int:
     return sum(bucket["num_nodes"] for bucket in alert.routing_table)
 
 
+def wires_of(torrent: lt.torrent_handle) -> set[str]:
+    """What it says of its connections now, once the handshake is done."""
+    wires = set()
+    for peer in torrent.get_peer_info():
+        flags = int(peer.flags)
+        if not flags & (int(lt.peer_info.handshake) | int(lt.peer_info.connecting)):
+            encrypted = flags & int(lt.peer_info.rc4_encrypted)
+            shaken = flags & int(lt.peer_info.plaintext_encrypted)
+            cipher = "rc4" if encrypted else "plain after an encrypted handshake" if shaken else "plain"
+            wires.add(f"{'utp' if flags & UTP_SOCKET else 'tcp'}, {cipher}")
+    return wires
+
+
 def run_torrent(options: argparse.Namespace) -> None:
     lines = commands()
-    node = session(options.listen, options.dht, lie=getattr(options, "lie", False))
+    node = session(
+        options.listen, options.dht, lie=getattr(options, "lie", False), utp=options.utp, encrypt=options.encrypt
+    )
     if options.dht:
         joined(node)
     wanted = parameters(options.source, options.directory)
@@ -165,20 +202,24 @@ def run_torrent(options: argparse.Namespace) -> None:
         torrent.connect_peer((host, int(port)))
     if options.command == "seed":
         say("seeding", listen=options.listen)
+    wires: set[str] = set()
     has_metadata = done = options.command == "seed"
     asked_again = begun
     while True:
         try:
-            if lines.get(timeout=0.2 if done else 0.005) == "stats":
+            if lines.get(timeout=0.2 if done and not options.wires else 0.005) == "stats":
                 now = torrent.status()
                 say(
                     "stats",
                     uploaded=now.total_payload_upload,
                     downloaded=now.total_payload_download,
                     peers=now.num_peers,
+                    wires=sorted(wires),
                 )
         except queue.Empty:
             pass
+        if options.wires:
+            wires |= wires_of(torrent)
         node.pop_alerts()
         # its first announce may miss, and its next is a minute later
         if options.dht and asked_again - begun < 30 and time.monotonic() - asked_again > 2:
@@ -212,6 +253,9 @@ def main() -> None:
         torrent.add_argument("--dht")
         torrent.add_argument("--peer", action="append", default=[])
         torrent.add_argument("--rate", type=int, default=0)
+        torrent.add_argument("--utp", action="store_true")
+        torrent.add_argument("--encrypt", choices=["plain", "rc4", "both"])
+        torrent.add_argument("--wires", action="store_true", help="remember how peers were connected, for `stats`")
         if name == "seed":
             torrent.add_argument("--lie", action="store_true")
     options = parser.parse_args()

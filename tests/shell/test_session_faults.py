@@ -132,10 +132,23 @@ async def test_whoever_connects_and_says_nothing_useful_is_sent_away(autojump_cl
         await streams[0].send_all([b"GET / HTTP/1.1\r\n\r\n" + bytes(100)])
         await streams[1].send_all([b"\x13BitTorrent protocol" + bytes(8) + b"\xee" * 20 + bytes(20)])
         with trio.fail_after(1):
-            for stream in streams[:2]:
-                assert await stream.receive_into(memoryview(bytearray(10))) == 0
+            assert await streams[1].receive_into(memoryview(bytearray(10))) == 0
         with trio.fail_after(11):
             assert await streams[2].receive_into(memoryview(bytearray(10))) == 0
+            # What is no plain handshake may become an encrypted one: it gets our public key, and no more than that.
+            got = 0
+            while count := await streams[0].receive_into(memoryview(bytearray(1000))):
+                got += count
+            assert got <= 96 + 512
+
+
+async def test_where_encryption_is_off_only_plain_handshakes_are_listened_to(autojump_clock):
+    async with a_world(dht_nodes=0) as world:
+        seeder = await world.seeder(TORRENT, DATA, dht=False, encryption="off")
+        stream = await world.host().connect(seeder)
+        await stream.send_all([b"GET / HTTP/1.1\r\n\r\n" + bytes(100)])
+        with trio.fail_after(1):
+            assert await stream.receive_into(memoryview(bytearray(10))) == 0
 
 
 async def test_too_many_who_say_nothing_are_not_let_in(autojump_clock):

@@ -15,6 +15,7 @@ from tests.sim.net import Host, Internet
 from wire.bencode import encode
 from wire.bitfield import Bitfield
 from wire.compact import Endpoint
+from wire.dialler import Dialler
 from wire.errors import DiskError, MisuseError, NetworkError, ProtocolError
 from wire.ids import make_peer_id
 from wire.limits import TokenBucket
@@ -61,7 +62,7 @@ class Node:
             settings=Settings(listen_port=6881, **settings),  # type: ignore[arg-type]
             info=info if knows else None,
         )
-        self.runner = SwarmRunner(swarm, host, down=down, up=up)
+        self.runner = SwarmRunner(swarm, plain(host), down=down, up=up)
 
     async def serve(self) -> None:
         listener = await self.host.listen(self.endpoint)
@@ -105,6 +106,10 @@ async def running(*nodes: Node) -> AsyncIterator[None]:
         await trio.sleep(0.001)
         yield
         nursery.cancel_scope.cancel()
+
+
+def plain(host: Host) -> Dialler:
+    return Dialler(host, rng=random.Random(1), transport="tcp", encryption="off")
 
 
 def internet(**options: float) -> Internet:
@@ -234,7 +239,7 @@ async def test_a_failed_write_ends_the_run_with_its_reason(autojump_clock: MockC
             ended = trio.Event()
 
             async def run() -> None:
-                other = SwarmRunner(leecher.runner.swarm, leecher.host)
+                other = SwarmRunner(leecher.runner.swarm, plain(leecher.host))
                 leecher.runner = other
                 other.begin(store, Bitfield(info.piece_count))
                 nursery.start_soon(end)

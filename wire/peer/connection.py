@@ -30,7 +30,7 @@ from wire.peer.pieces import RemotePieces
 from wire.peer.receive_buffer import ReceiveBuffer
 from wire.peer.speaker import Speaker
 
-__all__ = ["Event", "PeerConnection", "TimedOut"]
+__all__ = ["Event", "PeerConnection", "TimedOut", "opening"]
 
 HANDSHAKE_TIMEOUT_S = 10.0
 IDLE_TIMEOUT_S = 180.0
@@ -88,8 +88,12 @@ class PeerConnection(Speaker):
         now: float,
         dht: bool = False,
         piece_count: int | None = None,
+        greeted: bool = False,
     ) -> None:
-        """`peer_id` is ours; `extended` is what we say of ourselves; `dht`: we have a DHT node."""
+        """`peer_id` is ours; `extended` is what we say of ourselves; `dht`: we have a DHT node.
+
+        `greeted`: our handshake, `opening`, was said already when the stream was opened.
+        """
         if len(peer_id) != ID_BYTES or (info_hash is not None and len(info_hash) != ID_BYTES):
             raise MisuseError("a peer id and an info-hash in a handshake are 20 bytes long")
         super().__init__(extended)
@@ -108,7 +112,7 @@ class PeerConnection(Speaker):
         self._opening_ends_at = now + HANDSHAKE_TIMEOUT_S
         self._keep_alive_at = now + KEEP_ALIVE_CHECK_S
         self._pex_ignored_until = now
-        if info_hash is not None:
+        if info_hash is not None and not greeted:
             self._send_handshake(info_hash)
 
     @property
@@ -330,5 +334,9 @@ class PeerConnection(Speaker):
         return None
 
     def _send_handshake(self, info_hash: bytes) -> None:
-        ours = Handshake(info_hash, self._our_id, extended=True, fast=True, dht=self._our_dht)
-        self._append(ours.encode())
+        self._append(opening(info_hash, self._our_id, dht=self._our_dht))
+
+
+def opening(info_hash: bytes, peer_id: bytes, *, dht: bool) -> bytes:
+    """Our handshake: the first words on every connection that we open (BEP 3)."""
+    return Handshake(info_hash, peer_id, extended=True, fast=True, dht=dht).encode()

@@ -18,7 +18,7 @@ from wire.ids import InfoHash
 from wire.metainfo import Info
 from wire.net import Buffer
 from wire.peer import messages as m
-from wire.peer.connection import PeerConnection
+from wire.peer.connection import PeerConnection, opening
 from wire.peer.extended import UT_METADATA_ID, UT_PEX_ID, ExtendedHandshake
 from wire.peer.handshake import SelfConnectionError
 from wire.peer.pex import REACHABLE, SEED, PexPeer
@@ -182,17 +182,27 @@ class Swarm:
             return endpoint
         return None
 
-    def dial_failed(self, endpoint: Endpoint, now: float, *, timed_out: bool) -> None:
-        """Nobody answered, or not with a stream."""
+    @property
+    def opening(self) -> bytes:
+        """What is said first to a peer that is dialled: our handshake (BEP 3)."""
+        return opening(self.info_hash.swarm_ids[0], self.peer_id, dht=self.settings.dht)
+
+    def dial_failed(self, endpoint: Endpoint, now: float, *, timed_out: bool, no_handshake: bool = False) -> None:
+        """Nobody answered, or not with a stream, or with one on which no handshake came."""
         self._dials -= 1
-        if timed_out:
+        if no_handshake:
+            self._handshake_failed += 1
+        elif timed_out:
             self._timed_out += 1
         else:
             self._refused += 1
         self.candidates.failed(endpoint, now)
 
-    def dial_opened(self, endpoint: Endpoint, now: float) -> Peer | None:
-        """The stream is open; the peer's connection has our handshake in its outbox. None: close it again."""
+    def dial_opened(self, endpoint: Endpoint, now: float, *, greeted: bool = False) -> Peer | None:
+        """The stream is open. None: close it again.
+
+        The peer's connection has our handshake in its outbox, unless `greeted`: `opening` was said already.
+        """
         self._dials -= 1
         if endpoint in self._peers or self.candidates.is_banned(endpoint):
             self.candidates.cancelled(endpoint, now)
@@ -204,6 +214,7 @@ class Swarm:
             now=now,
             dht=self.settings.dht,
             piece_count=None if self.info is None else self.info.piece_count,
+            greeted=greeted,
         )
         peer = Peer(next(self._keys), endpoint, connection, now, dialled=True)
         self._peers[endpoint] = peer

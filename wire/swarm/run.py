@@ -13,10 +13,11 @@ import trio
 
 from wire.bitfield import Bitfield
 from wire.compact import Endpoint
+from wire.dialler import DialError, Dialler, Miss
 from wire.errors import DiskError, MisuseError, NetworkError, ProtocolError
 from wire.limits import TokenBucket
 from wire.metainfo import Info
-from wire.net import Network, Stream
+from wire.net import Stream
 from wire.peer.connection import PeerConnection
 from wire.peer.messages import BLOCK_BYTES, Event
 from wire.storage.store import Store
@@ -50,14 +51,14 @@ class SwarmRunner:
     """Runs one swarm. The rate limits are shared by all torrents of a session; None means no limit."""
 
     def __init__(
-        self, swarm: Swarm, network: Network, *, down: TokenBucket | None = None, up: TokenBucket | None = None
+        self, swarm: Swarm, dialler: Dialler, *, down: TokenBucket | None = None, up: TokenBucket | None = None
     ) -> None:
         self.swarm = swarm
         self.metadata_via: str | None = None
         """The source that named the peer which gave the metadata; None before, and where it was known already."""
         self._nodes, self.nodes = trio.open_memory_channel[Endpoint](MAX_NODES_WAITING)
         """DHT nodes that peers name, for whoever wants them; what nobody takes is lost."""
-        self._network = network
+        self._dialler = dialler
         self._down = down
         self._up = up
         self._store: Store | None = None
@@ -188,19 +189,17 @@ class SwarmRunner:
     # --- streams
 
     async def _dial(self, endpoint: Endpoint) -> None:
-        stream: Stream | None = None
-        refused = False
-        with trio.move_on_after(self.swarm.candidates.patience_s(endpoint)):
-            try:
-                stream = await self._network.connect(endpoint)
-            except NetworkError:
-                refused = True
-        now = trio.current_time()
-        self._alarm.set()
-        if stream is None:
-            self.swarm.dial_failed(endpoint, now, timed_out=not refused)
+        swarm = self.swarm
+        try:
+            stream = await self._dialler.open(endpoint, swarm.opening, swarm.candidates.patience_s(endpoint))
+        except DialError as error:
+            miss = error.miss
+            now = trio.current_time()
+            swarm.dial_failed(endpoint, now, timed_out=miss is Miss.SILENT, no_handshake=miss is Miss.NO_HANDSHAKE)
+            self._alarm.set()
             return
-        peer = self.swarm.dial_opened(endpoint, now)
+        self._alarm.set()
+        peer = swarm.dial_opened(endpoint, trio.current_time(), greeted=True)
         if peer is None:
             stream.close()
         else:

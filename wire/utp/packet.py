@@ -80,9 +80,7 @@ def parse(data: bytes) -> Packet:
         if len(body) != size:
             raise ProtocolError("a uTP packet whose extension is cut off")
         if extension == _SACK:
-            if size == 0 or size % 4:
-                raise ProtocolError("a uTP selective ack that is no multiple of 4 bytes")
-            sack = body[:_MAX_SACK_BYTES]
+            sack = body[:_MAX_SACK_BYTES]  # a multiple of 4 bytes, by the BEP: libtorrent sends any size
         extension = following
         at += 2 + size
     return Packet(_KINDS[first >> 4], connection_id, timestamp, delay, window, seq, ack, sack, data[at:])

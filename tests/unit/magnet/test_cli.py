@@ -83,8 +83,6 @@ def test_help_names_every_option_of_the_contract(capsys: pytest.CaptureFixture[s
         (["get", HEX, "--timeout", "-1"], "seconds"),
         (["get", HEX, "--timeout", "nan"], "seconds"),
         (["get", HEX, "--deadline", "0"], "--deadline"),
-        (["get", HEX, "--encryption", "require"], "not built yet"),
-        (["get", HEX, "--transport", "utp"], "not built yet"),
         (["get", HEX, "--tracker", "http://t.example/"], "not built yet"),
         (["get", HEX[:-1]], "39 characters"),
         (["get", "magnet:?dn=x"], "names no torrent"),
