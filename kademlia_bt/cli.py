@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kademlia_bt.console import endpoint, host_port, size, status_address, version_of
+from kademlia_bt.console import endpoint, host_port, network_name, size, status_address, version_of
 from wire.compact import Endpoint
-from wire.errors import MisuseError, ProtocolError
+from wire.errors import ProtocolError
 from wire.ids import ID_BYTES, InfoHash
 
 if TYPE_CHECKING:
@@ -55,16 +55,6 @@ def _seconds(text: str) -> float:
     if not 0 <= value < 1e9:
         raise typer.BadParameter(f"{text!r} is no number of seconds")
     return value
-
-
-def _network_name(text: str) -> str:
-    from kademlia_bt.private import network_tag
-
-    try:
-        network_tag(text)
-    except MisuseError as error:
-        raise typer.BadParameter(str(error)) from None
-    return text
 
 
 def _options(
@@ -122,7 +112,7 @@ NetworkName = Annotated[
     str | None,
     typer.Option(
         "--network",
-        parser=_network_name,
+        parser=network_name,
         metavar="NAME",
         help="A private network, apart from the mainline DHT: all of its nodes are given the same name.",
     ),

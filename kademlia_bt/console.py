@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from enum import IntEnum
 from typing import TYPE_CHECKING, TypeVar
 
+from kademlia_bt.private import network_tag
 from wire.compact import Endpoint, parse_host_port
 from wire.errors import DiskError, MisuseError, WireError
 
@@ -29,6 +30,7 @@ __all__ = [
     "endpoint",
     "hide_tracebacks",
     "host_port",
+    "network_name",
     "one_line",
     "parse_endpoint",
     "parse_size",
@@ -92,6 +94,16 @@ def host_port(text: str) -> tuple[str, int]:
 def endpoint(text: str) -> Endpoint:
     """`parse_endpoint` as the parser of a typer option: an address to bind or to reach, no name."""
     return _option_value(parse_endpoint, text)
+
+
+def network_name(text: str) -> str:
+    """The name of a private network, as the parser of a typer option."""
+
+    def parse(text: str) -> str:
+        network_tag(text)
+        return text
+
+    return _option_value(parse, text)
 
 
 def status_address(text: str) -> Endpoint:

@@ -15,7 +15,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from kademlia_bt.console import endpoint, host_port, size, version_of
+from kademlia_bt.console import endpoint, host_port, network_name, size, version_of
 from magnet.config import DEFAULT_PATIENCE_S, Config, default_state_dir
 from wire.errors import MisuseError
 
@@ -90,6 +90,10 @@ def _settings(
         list[Any] | None,
         typer.Option(parser=host_port, metavar=_HOST_PORT, help="DHT node to join by, instead of the public routers."),
     ] = None,
+    network: Annotated[
+        str | None,
+        typer.Option(parser=network_name, metavar="NAME", help="A private DHT of that name, not the mainline DHT."),
+    ] = None,
     peer: Annotated[
         list[Any] | None, typer.Option(parser=host_port, metavar=_HOST_PORT, help="A peer to connect to.")
     ] = None,
@@ -150,6 +154,7 @@ def _settings(
     config = Config(
         listen=tuple(listen or ()),
         bootstrap=None if bootstrap is None else tuple(bootstrap),
+        network=network,
         peers=tuple(peer or ()),
         dht=not no_dht,
         pex=not no_pex,

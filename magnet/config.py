@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from kademlia_bt.private import network_tag
 from wire.compact import Endpoint
 from wire.errors import MisuseError
 
@@ -36,6 +37,8 @@ class Config:
     """Addresses for TCP and UDP alike; none: IPv4 and IPv6 wildcards on one free port."""
     bootstrap: tuple[tuple[str, int], ...] | None = None
     """DHT nodes to join through, as (host or name, port); None: the built-in routers."""
+    network: str | None = None
+    """The name of a private DHT (`kademlia_bt.private`); None: the mainline DHT."""
     peers: tuple[tuple[str, int], ...] = ()
     """Peers to dial for every torrent, as (host or name, port)."""
     trackers: tuple[str, ...] = ()
@@ -60,6 +63,8 @@ class Config:
     """Whether the DHT may talk to loopback and private addresses; None: where it listens on or joins by such a one."""
 
     def __post_init__(self) -> None:
+        if self.network is not None:
+            network_tag(self.network)  # checked now, not when the session opens
         for name, value in (("down_limit", self.down_limit), ("up_limit", self.up_limit)):
             if value < 0:
                 raise MisuseError(f"{name} is {value}; it is 0 (no limit) or more bytes a second")

@@ -78,6 +78,7 @@ async def _bind(
                         Node(
                             listen=at,
                             bootstrap=config.bootstrap,
+                            network_name=config.network,
                             state=Vault(config.state_dir).dht_state,
                             network=network,
                             rng=rng,

@@ -159,11 +159,13 @@ class World:
         self._hosts += 1
         return self.internet.host(f"81.{self._hosts // 250}.{self._hosts % 250}.7", **faults)
 
-    async def dht_node(self, address: str | None = None) -> Node:
+    async def dht_node(self, address: str | None = None, *, network_name: str | None = None) -> Node:
+        """One more node of the DHT, or the first one of a private network."""
         host = self.internet.host(address) if address else self.host()
         node = Node(
             listen=[Endpoint(host.addresses[0], 6881)],
-            bootstrap=[] if address == ROUTER else [(ROUTER, 6881)],
+            bootstrap=[] if address == ROUTER or network_name else [(ROUTER, 6881)],
+            network_name=network_name,
             network=host,
             rng=random.Random(str(host.addresses)),
         )

@@ -414,3 +414,21 @@ def test_the_kit_keeps_what_a_store_held():
     assert isinstance(store, Store)
     store.data[:] = ONE_DATA
     assert bytes(stores(ONE.info, None, None, None, False).data) == ONE_DATA
+
+
+async def test_a_private_dht_brings_the_files_to_its_own_and_to_nobody_else(autojump_clock):
+    async with a_world(dht_nodes=2) as world:
+        at = (await world.dht_node(network_name="acme")).endpoints[0]
+        inside = {"bootstrap": ((at.host, at.port),), "network": "acme"}
+        await world.seeder(ONE, ONE_DATA, **inside)
+        handle = await (await world.session(**inside)).add(link_of(ONE))
+        with trio.fail_after(60):
+            await handle.finished()
+        assert handle.status().metadata_source == "dht"
+        for outside in ({"bootstrap": ((at.host, at.port),)}, {}, {**inside, "network": "rival"}):
+            stranger = await (await world.session(patience_s=30.0, **outside)).add(link_of(ONE))
+            with pytest.raises(magnet.ResolveError) as caught:
+                await stranger.metadata()
+            assert caught.value.verdict in (Verdict.DHT_UNREACHABLE, Verdict.NO_PEERS)
+    with pytest.raises(MisuseError, match="network's name"):
+        magnet.Config(network="")
