@@ -26,7 +26,17 @@ from wire.errors import NetworkError
 if TYPE_CHECKING:
     from wire.net import Network, Stream
 
-__all__ = ["Body", "HttpError", "Reply", "Response", "fetch", "is_http_url", "is_near_literal", "request"]
+__all__ = [
+    "Body",
+    "HttpError",
+    "NoAddressError",
+    "Reply",
+    "Response",
+    "fetch",
+    "is_http_url",
+    "is_near_literal",
+    "request",
+]
 
 MAX_REDIRECTS = 5
 FETCH_S = 30.0
@@ -47,6 +57,10 @@ _PORTS = {"http": 80, "https": 443}
 
 class HttpError(NetworkError):
     """What was asked for did not come: one line for people, the server's words made printable."""
+
+
+class NoAddressError(HttpError):
+    """The host has no address of the family that was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +226,7 @@ async def _connect(network: Network, target: _Target, *, near: bool, family: Fam
     usable = [endpoint for endpoint in named if family is None or endpoint.family is family]
     allowed = [endpoint for endpoint in usable if _may_dial(endpoint, near=near)][:MAX_ADDRESSES]
     if not usable:
-        raise HttpError(f"{shown}: no address of that family")
+        raise NoAddressError(f"{shown}: no address of that family")
     if not allowed:
         raise HttpError(f"{shown}: it leads to {usable[0].host}, an address of this network")
     failure = ""

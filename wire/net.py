@@ -32,6 +32,8 @@ _DATAGRAM_BYTES = 65536
 _UDP_SOCKET_BUFFER_BYTES = 2 << 20
 """Room for the burst that comes while one batch is answered; the kernel may grant less."""
 _LISTEN_BACKLOG = 128
+_MAX_INTERFACES = 16
+"""On which a multicast group is joined: a host of containers has hundreds."""
 _ACCEPT_PAUSE_S = 0.05
 _SEND_BUFFERS = 512
 """Buffers handed to one `sendmsg`: below the IOV_MAX of 1,024 that systems guarantee."""
@@ -109,6 +111,13 @@ class Network(Protocol):
 
     async def udp(self, at: Endpoint) -> Datagrams:
         """Binds a UDP socket; port 0 picks a free one. Raises NetworkError."""
+        ...
+
+    async def multicast(self, group: Endpoint, at: str) -> Datagrams:
+        """A socket in a multicast group, on the interface that has the address `at`, or on all for the wildcard.
+
+        What is sent to the group goes out on each of them, no further than the local network. Raises NetworkError.
+        """
         ...
 
     async def connect(self, to: Endpoint) -> Stream:
@@ -304,6 +313,69 @@ class _TrioDatagrams:
             self._socket.close()
 
 
+class _TrioMulticast(_TrioDatagrams):
+    """A UDP socket in a multicast group."""
+
+    def __init__(self, group: Endpoint, at: str) -> None:
+        family = group.family
+        sock = socket.socket(family.af, socket.SOCK_DGRAM)
+        try:
+            sock.setblocking(False)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if hasattr(socket, "SO_REUSEPORT"):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            if family is IPV6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.bind((family.any_host, group.port))
+            super().__init__(sock)
+            self._interfaces = _joined(sock, group, at)
+        except BaseException:
+            sock.close()
+            raise
+
+    def send(self, data: Buffer, to: Endpoint) -> bool:
+        level = socket.IPPROTO_IP if self._is_v4 else socket.IPPROTO_IPV6
+        option = socket.IP_MULTICAST_IF if self._is_v4 else socket.IPV6_MULTICAST_IF
+        sent = False
+        for interface in self._interfaces:
+            with contextlib.suppress(OSError):  # an interface that is down, say
+                self._socket.setsockopt(level, option, interface)
+                sent = super().send(data, to) or sent
+        return sent
+
+
+def _joined(sock: socket.socket, group: Endpoint, at: str) -> list[bytes]:
+    """Joins the group on the interfaces; returns what selects each for sending. Raises OSError where there is none."""
+    v4 = group.family is IPV4
+    ways: list[bytes] = []
+    if v4 and at != IPV4.any_host:
+        ways.append(socket.inet_pton(socket.AF_INET, at))
+    else:
+        for number, name in socket.if_nameindex()[:_MAX_INTERFACES]:
+            if name.startswith("lo"):
+                continue
+            if not v4:
+                ways.append(struct.pack("@i", number))
+            elif sys.platform == "win32":
+                ways.append(struct.pack(">i", number))
+            else:
+                ways.append(struct.pack("@4s4si", group.ip, bytes(4), number))
+    joined = []
+    failure = OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+    for way in ways:
+        try:
+            if v4:
+                sock.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, way if len(way) > 4 else group.ip + way)
+            else:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, group.ip + way)
+            joined.append(way)
+        except OSError as error:
+            failure = error
+    if not joined:
+        raise failure
+    return joined
+
+
 class _TrioStream:
     def __init__(self, sock: socket.socket, remote: Endpoint) -> None:
         with contextlib.suppress(OSError):  # some systems refuse it where the other end is gone already
@@ -400,6 +472,14 @@ class TrioNetwork:
         """Takes over a bound UDP socket that another process, or other code, has made."""
         sock.setblocking(False)
         return _TrioDatagrams(sock)
+
+    async def multicast(self, group: Endpoint, at: str) -> Datagrams:
+        """A socket in a multicast group, shared with other programs in it. Raises NetworkError."""
+        await trio.lowlevel.checkpoint()
+        try:
+            return _TrioMulticast(group, at)
+        except OSError as error:
+            raise _network_error("join", group, error) from error
 
     async def connect(self, to: Endpoint) -> Stream:
         """Opens a TCP connection. Raises NetworkError."""

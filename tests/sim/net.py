@@ -29,7 +29,7 @@ from wire.compact import Endpoint
 from wire.errors import MisuseError, NetworkError
 from wire.net import Buffer
 
-__all__ = ["Host", "Internet", "VirtualDatagrams", "VirtualListener", "VirtualStream"]
+__all__ = ["Host", "Internet", "VirtualDatagrams", "VirtualListener", "VirtualMulticast", "VirtualStream"]
 
 _BATCH = 64
 _FIRST_FREE_PORT = 49152
@@ -70,6 +70,8 @@ class Internet:
         """What the resolver of every host knows: name to IP literals."""
         self.datagrams_sent = 0
         self.datagrams_lost = 0
+        self.groups: dict[Endpoint, list[VirtualMulticast]] = {}
+        """The members of each multicast group."""
         self._hosts: dict[str, Host] = {}
         self._order = 0
 
@@ -129,6 +131,16 @@ class Host:
         at = self._free(at, self.listeners, "listen on")
         self.listeners[at] = VirtualListener(self, at)
         return self.listeners[at]
+
+    async def multicast(self, group: Endpoint, at: str) -> VirtualMulticast:
+        """A socket in a group, heard by the hosts of the same /24 alone (IPv4 only). Raises NetworkError."""
+        await trio.lowlevel.checkpoint()
+        mine = [a for a in self.addresses if ":" not in a and at in (a, group.family.any_host)]
+        if ":" in group.host or not mine:
+            raise NetworkError(f"cannot join {group}: No such device")
+        member = VirtualMulticast(self, Endpoint(mine[0], group.port), group)
+        self.internet.groups.setdefault(group, []).append(member)
+        return member
 
     async def connect(self, to: Endpoint) -> VirtualStream:
         """Opens a stream after a round trip; hangs where nobody answers. Raises NetworkError where it is refused."""
@@ -295,6 +307,35 @@ class VirtualDatagrams:
         if not self._closed:
             self._closed = True
             del self._host.udp_sockets[self.endpoint]
+            self._wake()
+
+
+class VirtualMulticast(VirtualDatagrams):
+    """A UDP socket in a multicast group of the local network; `sent` is what it told the group."""
+
+    def __init__(self, host: Host, endpoint: Endpoint, group: Endpoint) -> None:
+        super().__init__(host, endpoint)
+        self._group = group
+        self.sent: list[tuple[float, bytes]] = []
+
+    def send(self, data: Buffer, to: Endpoint) -> bool:
+        """Sends to everybody in the group who is near, ourselves too."""
+        host, internet = self._host, self._host.internet
+        if self._closed or not host.up or to != self._group:
+            return False
+        now = trio.current_time()
+        self.sent.append((now, bytes(data)))
+        near = self.endpoint.host.rpartition(".")[0]
+        for member in internet.groups[to]:
+            if member.endpoint.host.rpartition(".")[0] == near and member._host.up:
+                member.arrive(bytes(data), self.endpoint, now + internet.delay())
+        return True
+
+    def close(self) -> None:
+        """Leaves the group; a waiting `receive` raises NetworkError."""
+        if not self._closed:
+            self._closed = True
+            self._host.internet.groups[self._group].remove(self)
             self._wake()
 
 

@@ -28,9 +28,15 @@ class TrackerState:
     failures: int = 0
     """In a row."""
     answered: bool = False
+    busy: bool = False
+    """It is being asked now."""
     last_reason: str | None = None
     never: bool = False
     """It asked not to be asked again (BEP 31)."""
+    started: bool = False
+    """It was told that we are here, so it is to be told when we leave."""
+    tracker_id: bytes | None = None
+    """What it wants to hear again (BEP 3)."""
 
 
 class Tiers:
@@ -55,10 +61,14 @@ class Tiers:
         """The tracker to ask now; None: none is due.
 
         A tracker that answered and is not due yet ends the search: as long as one works, those behind it are
-        left in peace.
+        left in peace. One that is being asked for the first time does not: the caller says how long it waits.
         """
         for tracker in self.trackers:
             if tracker.never:
+                continue
+            if tracker.busy:
+                if tracker.answered and not tracker.failures:
+                    return None
                 continue
             if tracker.due <= now:
                 return tracker
@@ -71,7 +81,8 @@ class Tiers:
         due = []
         for tracker in self.trackers:
             if not tracker.never:
-                due.append(tracker.due)
+                if not tracker.busy:
+                    due.append(tracker.due)
                 if tracker.answered and not tracker.failures:
                     break
         return min(due, default=None)

@@ -78,6 +78,8 @@ class _Conversation:
         self._attempt = 0
         self._transaction = 0
         self._action = _CONNECT
+        self._connected = False
+        """The id in use was given in this conversation."""
         self._outbox: list[bytes] = []
         self._due = now
         self._ask(now)
@@ -121,6 +123,9 @@ class _Conversation:
             return None
         if action == _ERROR:
             self._ids.forget(self.tracker)
+            if self._action != _CONNECT and not self._connected:
+                self._ask(now)  # it may have started anew since it gave the id
+                return None
             raise TrackerError(printable(data[8:].decode("utf-8", "replace")) or "no reason given")
         if action != self._action:
             return None
@@ -128,6 +133,7 @@ class _Conversation:
             if len(data) >= 16:
                 self._ids.put(self.tracker, struct.unpack_from(">Q", data, 8)[0], now)
                 self._attempt = 0
+                self._connected = True
                 self._ask(now)
             return None
         return data[8:]
