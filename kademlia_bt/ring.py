@@ -117,6 +117,16 @@ class NodeRing:
         self._insert(address, len(self))
         return "new"
 
+    def doubt(self, node_id: bytes, address: bytes) -> Admission:
+        """Takes in, or keeps, a node that answers but is not what it should be: it is handed out where others are few,
+        and goes when it misses a ping."""
+        admission = self.add(node_id, address, proven=False)
+        if admission == "known":
+            index = self._slots[self._find(address) or 0] - 1
+            self._entries[index * self._width : index * self._width + ID_BYTES] = node_id
+            self._marks[index] = 1
+        return admission
+
     def asked(self, address: bytes) -> None:
         """A ping goes out to a node, which has until `overdue` to answer."""
         index = self._index(address)
@@ -149,22 +159,20 @@ class NodeRing:
         return self._choose(count, start, total)
 
     def _choose(self, count: int, start: int, total: int) -> bytes:
-        seen = min(total, count * _SEEN_AT_ONCE)
         fine: list[int] = []
         doubted: list[int] = []
-        for step in range(seen):
-            index = (start + step) % total
-            if self._marks[index] & _IN_DOUBT:
-                doubted.append(index)
+        for step in range(min(total, count * _SEEN_AT_ONCE)):
+            if self._marks[(start + step) % total] & _IN_DOUBT:
+                doubted.append(step)
             else:
-                fine.append(index)
+                fine.append(step)
                 if len(fine) == count:
-                    seen = step + 1
                     break
-        self._hand_at = (start + seen) % total
-        width = self._width
         chosen = fine + doubted[: count - len(fine)]
-        return b"".join(bytes(self._entries[index * width : (index + 1) * width]) for index in chosen)
+        self._hand_at = (start + max(chosen) + 1) % total
+        entries, width = self._entries, self._width
+        starts = [(start + step) % total * width for step in chosen]
+        return b"".join(bytes(entries[at : at + width]) for at in starts)
 
     def next_to_check(self) -> bytes | None:
         """The compact address of the next node to be pinged again, round and round; None where there is none."""

@@ -141,10 +141,15 @@ class RingKeeper:
         self.pongs += 1
         if self._samples.pop(address, None) is not None:
             self._sampled.append(True)
-        if self._verify_ids and is_global(address[:-2]) and not fits(node_id, address[:-2]):
+        if not self._verify_ids or not is_global(address[:-2]) or fits(node_id, address[:-2]):
+            admission = self.ring.add(node_id, address)
+        elif len(self.ring) < SMALL:
+            # The first nodes of a network cannot know their address yet, and so no id that fits: they have nobody
+            # but each other to learn it from.
+            admission = self.ring.doubt(node_id, address)
+        else:
             self.refused["id"] += 1
-            return  # one that was in the ring by another id leaves it as its pings stay unanswered
-        admission = self.ring.add(node_id, address)
+            return  # one that was in the ring leaves it as its pings stay unanswered
         if admission == "new":
             self.admitted += 1
         elif admission == "network":

@@ -107,6 +107,15 @@ def test_who_is_in_doubt_comes_last() -> None:
     for _ in range(20):
         assert {entry[20:] for entry in split(ring.hand_out(4))} <= {address(n) for n in range(10, 20)}
     assert len(split(ring.hand_out(16))) == 16  # where the others do not suffice
+    only_doubted = NodeRing(IPV4, random.Random(2))
+    for n in range(12):
+        assert only_doubted.doubt(contact(n).id, address(n)) == "new"
+    turns = [entry for _ in range(3) for entry in split(only_doubted.hand_out(4))]
+    assert len(set(turns)) == 12  # in turn, they too
+    put(only_doubted, 5)
+    assert only_doubted.doubt(b"other id, same addr.", address(5)) == "known"
+    assert not only_doubted.is_proven(address(5))
+    assert b"other id, same addr." + address(5) in split(only_doubted.hand_out(12))
     assert put(ring, 3) == "known"
     assert ring.is_proven(address(3))
     assert not ring.is_proven(address(4))
