@@ -7,7 +7,7 @@ TCP and UDP use one port number. Whoever connects says in the handshake which to
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +29,7 @@ from wire.compact import Endpoint, reach
 from wire.errors import MisuseError, NetworkError, ProtocolError
 from wire.ids import make_peer_id
 from wire.limits import TokenBucket
+from wire.lsd_service import LocalDiscovery
 from wire.metainfo import Info, Torrent
 from wire.net import Listener, Network, Stream, TrioNetwork
 from wire.peer.connection import PeerConnection
@@ -37,6 +38,7 @@ from wire.peer.handshake import HANDSHAKE_BYTES, SelfConnectionError
 from wire.peer.messages import HandshakeReceived
 from wire.secure import accept_any
 from wire.storage.store import Store
+from wire.tracker.client import TrackerClient
 
 __all__ = ["Session"]
 
@@ -85,6 +87,8 @@ class Session:
             self._nursery = await stack.enter_async_context(open_plain_nursery())
             for listener in sockets.listeners:
                 self._nursery.start_soon(self._accept, listener)
+            if self._shared.neighbours is not None:
+                self._nursery.start_soon(self._shared.neighbours.run)
             self._stack = stack.pop_all()
         return self
 
@@ -115,6 +119,7 @@ class Session:
         *,
         directory: str | Path = ".",
         only: Sequence[str] = (),
+        choose: Callable[[Info], Sequence[bool]] | None = None,
         metadata_only: bool = False,
         seed: bool = False,
     ) -> TorrentHandle:
@@ -125,6 +130,7 @@ class Session:
             directory: Where the files lie or will lie; made where it is missing.
             only: Shell patterns of the files to download, matched against the path inside the torrent and
                 against the file name, in any case; none: what the link selects (BEP 53), or all.
+            choose: Called with the metadata, says for each file whether it is wanted; takes the place of `only`.
             metadata_only: Stop at the metadata, write no file.
             seed: Share what `directory` holds and download nothing; it is checked first (`finished` waits for that).
 
@@ -137,6 +143,7 @@ class Session:
             await self._task(source, self._shared.vault),
             directory=Path(directory),
             only=tuple(only),
+            choose=choose,
             metadata_only=metadata_only,
             seed=seed,
         )
@@ -175,6 +182,8 @@ class Session:
             dialler=sockets.dialler,
             rng=self._rng,
             node=sockets.node,
+            trackers=TrackerClient(self._network, sockets.pumps, self._rng, near=local) if config.use_trackers else None,
+            neighbours=LocalDiscovery(self._network, sockets.endpoints, self._rng) if config.lsd else None,
             peer_id=make_peer_id(self._rng),
             port=sockets.endpoints[0].port,
             local=local,

@@ -13,9 +13,11 @@ from magnet.link import MagnetLink
 from magnet.vault import Vault
 from wire.dialler import Dialler
 from wire.limits import TokenBucket
+from wire.lsd_service import LocalDiscovery
 from wire.metainfo import Info, Torrent
 from wire.net import Network
 from wire.storage.store import Store
+from wire.tracker.client import TrackerClient
 
 __all__ = ["CACHE", "FILE", "Shared", "StoreFactory", "Task"]
 
@@ -37,6 +39,8 @@ class Task:
     """And where it came from."""
     directory: Path = field(default_factory=Path)
     only: tuple[str, ...] = ()
+    choose: Callable[[Info], Sequence[bool]] | None = None
+    """Says which files are wanted once they are known; goes before `only`."""
     metadata_only: bool = False
     seed: bool = False
 
@@ -50,6 +54,10 @@ class Shared:
     dialler: Dialler
     rng: random.Random
     node: Node | None
+    trackers: TrackerClient | None
+    """None: no tracker is asked."""
+    neighbours: LocalDiscovery | None
+    """None: nobody is looked for in the local network."""
     peer_id: bytes
     port: int
     """Where the session listens; 0 where it does not."""

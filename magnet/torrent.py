@@ -7,7 +7,6 @@ decided in `wire.swarm`; where peers come from, in `magnet.sources`.
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -21,10 +20,11 @@ from magnet.link import MagnetLink
 from magnet.nursery import open_plain_nursery
 from magnet.sources import PEER, Sources
 from magnet.status import TorrentStatus
+from magnet.streaming import Streams, files_that_match
 from magnet.task import Shared, Task
 from magnet.verdict import Counts, DownloadError, Phase, ResolveError, Verdict, decide
 from wire.compact import Endpoint
-from wire.errors import DiskError, MetainfoError, MisuseError, NetworkError, WireError
+from wire.errors import DiskError, MetainfoError, NetworkError, WireError
 from wire.ids import InfoHash
 from wire.metainfo import Info, Torrent
 from wire.storage.store import Store
@@ -61,6 +61,34 @@ class EventStream:
             raise StopAsyncIteration
         self._told += 1
         return event
+
+
+class _Pieces:
+    """A `PieceSource`: the pieces of a torrent for as long as it is in the session."""
+
+    def __init__(self, handle: TorrentHandle, gone: trio.Event) -> None:
+        self._handle, self._runner, self._gone = handle, handle.runner, gone
+
+    def has(self, piece: int) -> bool:
+        return self._runner.has(piece)
+
+    def need(self, piece: int, at: float | None) -> None:
+        if not self._gone.is_set():
+            self._runner.set_deadline(piece, at)
+
+    async def wait(self, piece: int) -> None:
+        async with open_plain_nursery() as nursery:
+            nursery.start_soon(self._until_gone)
+            await self._runner.wait_for(piece)
+
+    async def read(self, piece: int, begin: int, length: int) -> bytes:
+        if self._gone.is_set():
+            raise self._handle.failure()
+        return await self._runner.read(piece, begin, length)
+
+    async def _until_gone(self) -> None:
+        await self._gone.wait()
+        raise self._handle.failure()
 
 
 class TorrentHandle:
@@ -204,6 +232,24 @@ class TorrentHandle:
             await self._changed.wait()
         return self._events[index]
 
+    async def streams(self) -> Streams:
+        """Waits until its pieces can be had and gives its wanted files for reading while they are fetched.
+
+        Raises ResolveError where the metadata never came, DownloadError for what failed later.
+        """
+        await self.metadata()
+        while self._store is None or self._phase is Phase.CHECKING:
+            if self._gone.is_set():
+                raise self._why(DownloadError)
+            await self._changed.wait()
+        assert self._wanted is not None
+        await trio.lowlevel.checkpoint()
+        return Streams(self._store.info, self._wanted, _Pieces(self, self._gone))
+
+    def failure(self) -> ResolveError | DownloadError:
+        """Why it ended, for who waited; it has ended."""
+        return self._why(DownloadError)
+
     async def remove(self) -> None:
         """Stops it: connections closed, resume data saved; files stay. Returns when nothing of it is left running."""
         self._scope.cancel()
@@ -346,22 +392,13 @@ class TorrentHandle:
         self._tell(MetadataReady(torrent, self._metadata_s, via))
 
     def _selected(self, info: Info) -> Sequence[bool]:
-        files, patterns = info.files, [pattern.casefold() for pattern in self._task.only]
-        if not patterns:
+        files = info.files
+        if self._task.choose is not None:
+            return [wanted and file.on_disk for wanted, file in zip(self._task.choose(info), files, strict=True)]
+        if not self._task.only:
             linked = self._link.wanted(len(files))
             return [wanted and file.on_disk for file, wanted in zip(files, linked, strict=True)]
-        chosen = [
-            file.on_disk
-            and any(
-                fnmatch.fnmatchcase(name.casefold(), pattern)
-                for pattern in patterns
-                for name in ("/".join(file.path), "/".join(file.path[1:]), file.path[-1])
-            )
-            for file in files
-        ]
-        if not any(chosen):
-            raise MisuseError(f"no file of {info.name!r} matches {' or '.join(self._task.only)}")
-        return chosen
+        return files_that_match(info, self._task.only)
 
     def _done_bytes(self) -> int:
         if self._size is None or self._phase in (Phase.METADATA, Phase.CHECKING):

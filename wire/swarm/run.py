@@ -70,6 +70,8 @@ class SwarmRunner:
         self._understood = trio.Event()
         self._done = trio.Event()
         self._failure: DiskError | None = None
+        self._have: Bitfield | None = None
+        self._news = trio.Event()
 
     # --- for its owner
 
@@ -129,6 +131,7 @@ class SwarmRunner:
         """
         self.swarm.begin(have, wanted, trio.current_time())
         self._store = store
+        self._have = have.copy()
         if self.swarm.finished:
             self._done.set()
         self._settle()
@@ -138,6 +141,32 @@ class SwarmRunner:
         await self._done.wait()
         if self._failure is not None:
             raise self._failure
+
+    # --- for who reads while it is fetched
+
+    def has(self, index: int) -> bool:
+        """Whether a piece is verified and stored."""
+        return self._have is not None and self._have[index]
+
+    async def wait_for(self, index: int) -> None:
+        """Returns when a piece is stored; waits for ever where it never is. Raises DiskError when a write failed."""
+        while not self.has(index):
+            if self._failure is not None:
+                raise self._failure
+            await self._news.wait()
+        await trio.lowlevel.checkpoint()
+
+    async def read(self, index: int, begin: int, length: int) -> bytes:
+        """Bytes of a stored piece. Raises MisuseError where it is not, DiskError where it cannot be read."""
+        if self._store is None:
+            raise MisuseError("no store is open yet")
+        return (await self._store.read_many([(index, begin, length)]))[0]
+
+    def set_deadline(self, index: int, at: float | None) -> None:
+        """By when a piece is needed, on trio's clock; None: nobody waits for it any more."""
+        if (setter := getattr(self.swarm, "set_deadline", None)) is not None:
+            setter(index, at, trio.current_time())
+            self._settle()
 
     def stats(self) -> SwarmStats:
         """A snapshot of counts and rates."""
@@ -291,12 +320,17 @@ class SwarmRunner:
                 self._fail(error)
                 return
         self.swarm.piece_stored(job.index, ok, trio.current_time())
+        if ok and self._have is not None:
+            self._have.set(job.index)
+            self._news.set()
+            self._news = trio.Event()
         self._settle()
 
     def _fail(self, error: DiskError) -> None:
         if self._failure is None:
             self._failure = error
             self._done.set()
+            self._news.set()
         if self._nursery is not None:
             self._nursery.cancel_scope.cancel()
 
