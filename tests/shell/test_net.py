@@ -174,3 +174,39 @@ async def test_literals_resolve_to_themselves() -> None:
     assert await network.resolve("127.0.0.1", 5) == [Endpoint("127.0.0.1", 5)]
     assert await network.resolve("::1", 5) == [Endpoint("::1", 5)]
     assert Endpoint("127.0.0.1", 5) in await network.resolve("localhost", 5)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+@pytest.mark.parametrize("bulk", [False, True])
+@pytest.mark.parametrize("segments", [False, True])
+async def test_many_datagrams_at_once_arrive_one_by_one(host: str, bulk: bool, segments: bool) -> None:
+    """Whether the kernel cuts them up and puts them together or not, and whatever their sizes."""
+    network = TrioNetwork()
+    try:
+        near, far = await network.udp(Endpoint(host, 0)), await network.udp(Endpoint(host, 0))
+    except NetworkError:
+        pytest.skip("no such address here")
+    if not segments:
+        near._segments = False  # type: ignore[attr-defined] # as on a kernel without it
+    if bulk:
+        far.expect_bulk()
+        far.expect_bulk()
+    chance = random.Random(7)
+    to = Endpoint(far.endpoint.host, far.endpoint.port)
+    elsewhere = Endpoint(near.endpoint.host, near.endpoint.port)
+    sizes = [1400] * 90 + [700] + [1400] * 3 + [1452, 20, 20, 20, 548, 548, 548, 548, 1, 1400, 1400]
+    batch = [(chance.randbytes(size), to) for size in sizes]
+    batch.insert(50, (b"for another", elsewhere))
+    assert near.send_many(batch) == []
+    got: list[bytes] = []
+    with trio.fail_after(5):
+        while len(got) < len(sizes):
+            received = await far.receive()
+            assert all(address == near.endpoint for _, address in received)
+            got += [data for data, _ in received]
+        assert [data for data, _ in await near.receive()] == [b"for another"]
+    assert got == [data for data, address in batch if address is to]
+    assert near.send_many([(bytes(70_000), to)]) == [to]  # more than a datagram holds
+    near.close()
+    assert near.send_many([(b"x" * 100, to)] * 5) == [to] * 5
+    far.close()
