@@ -8,20 +8,44 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from kademlia_bt.answers import PeerSearch, Pong, QueryError
+    from kademlia_bt.answers import ItemRefusedError, PeerSearch, Pong, QueryError, SampleAnswer
     from kademlia_bt.contact import Contact
     from kademlia_bt.events import DhtStats
+    from kademlia_bt.gather import Copies, SwarmSize
+    from kademlia_bt.items import ImmutableItem, MutableItem
     from kademlia_bt.node import Node
+    from kademlia_bt.signing import KeyPair
 
-__all__ = ["Contact", "DhtStats", "Node", "PeerSearch", "Pong", "QueryError"]
+__all__ = [
+    "Contact",
+    "Copies",
+    "DhtStats",
+    "ImmutableItem",
+    "ItemRefusedError",
+    "KeyPair",
+    "MutableItem",
+    "Node",
+    "PeerSearch",
+    "Pong",
+    "QueryError",
+    "SampleAnswer",
+    "SwarmSize",
+]
 
 _HOMES = {
     "Contact": "kademlia_bt.contact",
+    "Copies": "kademlia_bt.gather",
     "DhtStats": "kademlia_bt.events",
+    "ImmutableItem": "kademlia_bt.items",
+    "ItemRefusedError": "kademlia_bt.answers",
+    "KeyPair": "kademlia_bt.signing",
+    "MutableItem": "kademlia_bt.items",
     "Node": "kademlia_bt.node",
     "PeerSearch": "kademlia_bt.answers",
     "Pong": "kademlia_bt.answers",
     "QueryError": "kademlia_bt.answers",
+    "SampleAnswer": "kademlia_bt.answers",
+    "SwarmSize": "kademlia_bt.gather",
 }
 
 

@@ -6,17 +6,29 @@ Only what is needed to read the command line is imported here, so that help and 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from kademlia_bt.console import endpoint, host_port, network_name, size, status_address, version_of
+from kademlia_bt.cli_items import app as item_commands
+from kademlia_bt.cli_options import (
+    AllowLocal,
+    Bootstrap,
+    InfoHashArgument,
+    Json,
+    Listen,
+    NetworkName,
+    State,
+    Status,
+    StatusNames,
+    Timeout,
+    Verbose,
+    node_id,
+    options_of,
+    seconds,
+)
+from kademlia_bt.console import endpoint, host_port, size, version_of
 from wire.compact import Endpoint
-from wire.errors import ProtocolError
-from wire.ids import ID_BYTES, InfoHash
-
-if TYPE_CHECKING:
-    from kademlia_bt.commands import Options
 
 __all__ = ["app"]
 
@@ -28,112 +40,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
 )
-
-
-def _swarm_id(text: str) -> bytes:
-    try:
-        return InfoHash.parse(text).swarm_ids[0]
-    except ProtocolError as error:
-        raise typer.BadParameter(str(error)) from None
-
-
-def _node_id(text: str) -> bytes:
-    try:
-        raw = bytes.fromhex(text)
-    except ValueError:
-        raw = b""
-    if len(raw) != ID_BYTES:
-        raise typer.BadParameter(f"{text[:80]!r} is no id: it has {2 * ID_BYTES} hex digits")
-    return raw
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < 1e9:
-        raise typer.BadParameter(f"{text!r} is no number of seconds")
-    return value
-
-
-def _options(
-    listen: list[Endpoint] | None,
-    bootstrap: list[Any] | None,
-    allow_local: bool,
-    state: Path | None,
-    json: bool,
-    verbose: bool,
-    timeout: float,
-    network: str | None,
-) -> Options:
-    from kademlia_bt.commands import Options
-
-    return Options(
-        listen=tuple(listen) if listen else None,
-        bootstrap=tuple(bootstrap) if bootstrap else None,
-        allow_local=allow_local or None,
-        state_dir=state,
-        json=json,
-        verbose=verbose,
-        timeout_s=timeout,
-        network=network,
-    )
-
-
-Listen = Annotated[
-    list[Endpoint] | None,
-    typer.Option(
-        parser=endpoint,
-        metavar="HOST:PORT",
-        help="Address to bind; may be repeated. Default: all, IPv4 and IPv6, on a free port.",
-    ),
-]
-Bootstrap = Annotated[
-    list[Any] | None,  # of (host, port), which typer could not tell from two values
-    typer.Option(
-        parser=host_port,
-        metavar="HOST:PORT",
-        help="Node to start from; may be repeated. Replaces the built-in routers.",
-    ),
-]
-AllowLocal = Annotated[
-    bool,
-    typer.Option("--allow-local", help="Talk to loopback and private addresses though bound to a public one."),
-]
-State = Annotated[
-    Path | None,
-    typer.Option(metavar="DIR", help="Folder that keeps the node's id and the nodes it knew."),
-]
-Timeout = Annotated[
-    float, typer.Option(parser=_seconds, metavar="SECONDS", help="Gives up after so long; 0 waits for ever.")
-]
-NetworkName = Annotated[
-    str | None,
-    typer.Option(
-        "--network",
-        parser=network_name,
-        metavar="NAME",
-        help="A private network, apart from the mainline DHT: all of its nodes are given the same name.",
-    ),
-]
-Status = Annotated[
-    Endpoint | None,
-    typer.Option(
-        parser=status_address,
-        metavar="[HOST:]PORT",
-        help="Serve a status page, /metrics and /healthz there. Default host: loopback.",
-    ),
-]
-StatusNames = Annotated[
-    list[str] | None,
-    typer.Option("--status-name", metavar="NAME", help="A host name by which the page may be asked for."),
-]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object a line on stdout, nothing else there.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Says more on stderr.")]
-InfoHashArgument = Annotated[
-    bytes, typer.Argument(parser=_swarm_id, metavar="INFOHASH", help="40 hex digits or 32 base32 letters.")
-]
 
 
 @app.callback(invoke_without_command=True)
@@ -165,7 +71,7 @@ def run(
     ] = None,
     per_ip_limit: Annotated[
         float | None,
-        typer.Option(parser=_seconds, metavar="N", help="Queries a second from one address; 0 for no limit."),
+        typer.Option(parser=seconds, metavar="N", help="Queries a second from one address; 0 for no limit."),
     ] = None,
     upload_limit: Annotated[
         int | None,
@@ -180,7 +86,7 @@ def run(
     from kademlia_bt import commands
 
     return commands.run(
-        _options(listen, bootstrap, allow_local, state, json, verbose, 0.0, network),
+        options_of(listen, bootstrap, allow_local, state, json, verbose, 0.0, network),
         per_ip_limit=per_ip_limit,
         upload_limit=upload_limit,
         status=status,
@@ -224,7 +130,7 @@ def bootstrap(
     per_ip_limit: Annotated[
         float | None,
         typer.Option(
-            parser=_seconds,
+            parser=seconds,
             metavar="N",
             help="Queries a second from one address; 0 for no limit. Default: 5, on local addresses 1000.",
         ),
@@ -255,7 +161,7 @@ def bootstrap(
         network_tag=b"" if network is None else network_tag(network),
     )
     return run_router(
-        _options(listen, bootstrap, allow_local, state, json, verbose, 0.0, network),
+        options_of(listen, bootstrap, allow_local, state, json, verbose, 0.0, network),
         RouterOptions(config, workers, status, tuple(status_name or ())),
     )
 
@@ -273,12 +179,12 @@ def ping(
     """Asks one node whether it is there: its id, its program, the round trip, and how it sees us."""
     from kademlia_bt import commands
 
-    return commands.ping(_options(listen, None, allow_local, None, json, verbose, timeout, network), *node)
+    return commands.ping(options_of(listen, None, allow_local, None, json, verbose, timeout, network), *node)
 
 
 @app.command("find-node")
 def find_node(
-    node_id: Annotated[bytes, typer.Argument(parser=_node_id, metavar="ID", help="40 hex digits.")],
+    target: Annotated[bytes, typer.Argument(parser=node_id, metavar="ID", help="40 hex digits.")],
     listen: Listen = None,
     bootstrap: Bootstrap = None,
     allow_local: AllowLocal = False,
@@ -291,7 +197,9 @@ def find_node(
     """Finds the nodes closest to an id."""
     from kademlia_bt import commands
 
-    return commands.find_node(_options(listen, bootstrap, allow_local, state, json, verbose, timeout, network), node_id)
+    return commands.find_node(
+        options_of(listen, bootstrap, allow_local, state, json, verbose, timeout, network), target
+    )
 
 
 @app.command("get-peers")
@@ -310,7 +218,7 @@ def get_peers(
     from kademlia_bt import commands
 
     return commands.get_peers(
-        _options(listen, bootstrap, allow_local, state, json, verbose, timeout, network), info_hash
+        options_of(listen, bootstrap, allow_local, state, json, verbose, timeout, network), info_hash
     )
 
 
@@ -331,5 +239,8 @@ def announce(
     from kademlia_bt import commands
 
     return commands.announce(
-        _options(listen, bootstrap, allow_local, state, json, verbose, timeout, network), info_hash, port
+        options_of(listen, bootstrap, allow_local, state, json, verbose, timeout, network), info_hash, port
     )
+
+
+app.add_typer(item_commands)

@@ -97,7 +97,7 @@ def run(
                 if page is not None:
                     complain(NAME, f"status page on http://{page}/")
             start = trio.current_time()
-            async with _saying(lambda: _joining(node.stats())), _telling_unreachable(node, json=options.json):
+            async with saying(lambda: joining(node.stats())), _telling_unreachable(node, json=options.json):
                 await node.wait_joined()
             seconds = trio.current_time() - start
             if options.json:
@@ -122,14 +122,14 @@ def ping(options: Options, host: str, port: int) -> int:
 
     async def main() -> int:
         endpoint = (await TrioNetwork().resolve(host, port))[0]
-        async with _node(options, [endpoint], alone=True) as node:
+        async with short_node(options, [endpoint], alone=True) as node:
             try:
                 with trio.fail_after(options.timeout_s or float("inf")):
                     pong = await node.ping(endpoint)
             except QueryError as error:
-                return _failed(options, "dht_unreachable", str(error))
+                return failed(options, "dht_unreachable", str(error))
             except trio.TooSlowError:
-                return _failed(options, "dht_unreachable", f"{endpoint} did not answer in {options.timeout_s:g} s")
+                return failed(options, "dht_unreachable", f"{endpoint} did not answer in {options.timeout_s:g} s")
         version = one_line((pong.version or b"").decode("latin-1"))
         if options.json:
             emit(
@@ -154,7 +154,7 @@ def find_node(options: Options, target: bytes) -> int:
     """Finds the nodes closest to an id."""
 
     async def ask(node: Node) -> int:
-        async with _saying(lambda: _joining(node.stats())):
+        async with saying(lambda: joining(node.stats())):
             closest = await node.find_node(target)
         for contact in closest:
             if options.json:
@@ -163,7 +163,7 @@ def find_node(options: Options, target: bytes) -> int:
                 print_line(str(contact))
         return len(closest)
 
-    return _lookup(options, ask, verdict="dht_unreachable", nothing="no node answered")
+    return run_lookup(options, ask, verdict="dht_unreachable", nothing="no node answered")
 
 
 def get_peers(options: Options, info_hash: bytes) -> int:
@@ -171,7 +171,7 @@ def get_peers(options: Options, info_hash: bytes) -> int:
 
     async def ask(node: Node) -> int:
         search = node.get_peers(info_hash)
-        async with _saying(lambda: f"{_joining(node.stats())}; {search.found} peers"), search:
+        async with saying(lambda: f"{joining(node.stats())}; {search.found} peers"), search:
             async for endpoint in search:
                 if options.json:
                     emit({"event": "peer", "address": str(endpoint)})
@@ -179,20 +179,20 @@ def get_peers(options: Options, info_hash: bytes) -> int:
                     print_line(str(endpoint))
         return search.found
 
-    return _lookup(options, ask, verdict="no_peers", nothing="no node knows a peer of this torrent")
+    return run_lookup(options, ask, verdict="no_peers", nothing="no node knows a peer of this torrent")
 
 
 def announce(options: Options, info_hash: bytes, port: int) -> int:
     """Announces this machine as a peer of a torrent."""
 
     async def ask(node: Node) -> int:
-        async with _saying(lambda: _joining(node.stats())):
+        async with saying(lambda: joining(node.stats())):
             stored = await node.announce(info_hash, port)
         if stored and not options.json:
             print_line(f"{stored} nodes took the announce")
         return stored
 
-    return _lookup(options, ask, verdict="dht_unreachable", nothing="no node took the announce")
+    return run_lookup(options, ask, verdict="dht_unreachable", nothing="no node took the announce")
 
 
 def print_line(text: str) -> None:
@@ -201,12 +201,22 @@ def print_line(text: str) -> None:
     sys.stdout.flush()
 
 
-def _lookup(options: Options, ask: Callable[[Node], Awaitable[int]], *, verdict: str, nothing: str) -> int:
-    """Runs one lookup in a node of its own; `ask` prints what it finds and returns how much that was."""
+def run_lookup(
+    options: Options,
+    ask: Callable[[Node], Awaitable[int]],
+    *,
+    verdict: str,
+    nothing: str,
+    refusal: Callable[[], str | None] = lambda: None,
+) -> int:
+    """Runs one lookup in a node of its own; `ask` prints what it finds and returns how much that was.
+
+    `refusal` may tell, once nothing was found, that the others did not want it.
+    """
 
     async def main() -> int:
         start = trio.current_time()
-        async with _node(options, _literals(options.bootstrap)) as node:
+        async with short_node(options, literals_of(options.bootstrap)) as node:
             found = 0
             with trio.move_on_after(options.timeout_s or float("inf")) as waiting:
                 found = await ask(node)
@@ -218,14 +228,16 @@ def _lookup(options: Options, ask: Callable[[Node], Awaitable[int]], *, verdict:
                 emit({"event": "done", "found": found, "seconds": seconds, **counts})
             return ExitCode.DONE
         if not stats.nodes_answered:
-            return _failed(options, "dht_unreachable", f"no DHT node answered ({_tried(attempts)})", stats, attempts)
+            return failed(options, "dht_unreachable", f"no DHT node answered ({_tried(attempts)})", stats, attempts)
+        if said := refusal():
+            return failed(options, "refused", said, stats)
         late = f" within {options.timeout_s:g} s" if waiting.cancelled_caught else ""
-        return _failed(options, verdict, f"{nothing}{late} ({_joining(stats)})", stats)
+        return failed(options, verdict, f"{nothing}{late} ({joining(stats)})", stats)
 
     return run_async(main)
 
 
-def _failed(
+def failed(
     options: Options,
     verdict: str,
     reason: str,
@@ -249,7 +261,7 @@ def _failed(
 
 
 @asynccontextmanager
-async def _node(options: Options, named: Sequence[Endpoint], *, alone: bool = False) -> AsyncIterator[Node]:
+async def short_node(options: Options, named: Sequence[Endpoint], *, alone: bool = False) -> AsyncIterator[Node]:
     """A node for one question. It answers nobody (BEP 43): it will be gone before it is asked again.
 
     Local addresses that the user `named` are permission enough to talk to such. `alone`: it joins no DHT.
@@ -269,7 +281,7 @@ async def _node(options: Options, named: Sequence[Endpoint], *, alone: bool = Fa
         yield node
 
 
-def _literals(hosts: Sequence[tuple[str, int]] | None) -> list[Endpoint]:
+def literals_of(hosts: Sequence[tuple[str, int]] | None) -> list[Endpoint]:
     endpoints = []
     for host, port in hosts or ():
         try:
@@ -280,7 +292,7 @@ def _literals(hosts: Sequence[tuple[str, int]] | None) -> list[Endpoint]:
 
 
 @asynccontextmanager
-async def _saying(text: Callable[[], str]) -> AsyncIterator[None]:
+async def saying(text: Callable[[], str]) -> AsyncIterator[None]:
     """Says on stderr what is being waited for, for as long as the body takes."""
 
     async def say() -> None:
@@ -348,7 +360,7 @@ def _as_json(attempts: Sequence[Attempt]) -> dict[str, object]:
     }
 
 
-def _joining(stats: DhtStats) -> str:
+def joining(stats: DhtStats) -> str:
     if not stats.routers_tried and not stats.nodes_asked:
         return "no node to start from is known yet; others may come, or their names are still being resolved"
     return (

@@ -1,0 +1,143 @@
+"""The options and arguments that several commands of `kademlia-bt` share, and the readers of their values.
+
+Only what is needed to read the command line is imported here, so that help and errors come at once.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kademlia_bt.console import endpoint, host_port, network_name, status_address
+from wire.compact import Endpoint
+from wire.errors import ProtocolError
+from wire.ids import ID_BYTES, InfoHash
+
+if TYPE_CHECKING:
+    from kademlia_bt.commands import Options
+
+__all__ = [
+    "AllowLocal",
+    "Bootstrap",
+    "InfoHashArgument",
+    "Json",
+    "Listen",
+    "NetworkName",
+    "State",
+    "Status",
+    "StatusNames",
+    "Timeout",
+    "Verbose",
+    "node_id",
+    "options_of",
+    "seconds",
+    "swarm_id",
+]
+
+
+def swarm_id(text: str) -> bytes:
+    try:
+        return InfoHash.parse(text).swarm_ids[0]
+    except ProtocolError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def node_id(text: str) -> bytes:
+    try:
+        raw = bytes.fromhex(text)
+    except ValueError:
+        raw = b""
+    if len(raw) != ID_BYTES:
+        raise typer.BadParameter(f"{text[:80]!r} is no id: it has {2 * ID_BYTES} hex digits")
+    return raw
+
+
+def seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1e9:
+        raise typer.BadParameter(f"{text!r} is no number of seconds")
+    return value
+
+
+def options_of(
+    listen: list[Endpoint] | None,
+    bootstrap: list[Any] | None,
+    allow_local: bool,
+    state: Path | None,
+    json: bool,
+    verbose: bool,
+    timeout: float,
+    network: str | None,
+) -> Options:
+    from kademlia_bt.commands import Options
+
+    return Options(
+        listen=tuple(listen) if listen else None,
+        bootstrap=tuple(bootstrap) if bootstrap else None,
+        allow_local=allow_local or None,
+        state_dir=state,
+        json=json,
+        verbose=verbose,
+        timeout_s=timeout,
+        network=network,
+    )
+
+
+Listen = Annotated[
+    list[Endpoint] | None,
+    typer.Option(
+        parser=endpoint,
+        metavar="HOST:PORT",
+        help="Address to bind; may be repeated. Default: all, IPv4 and IPv6, on a free port.",
+    ),
+]
+Bootstrap = Annotated[
+    list[Any] | None,  # of (host, port), which typer could not tell from two values
+    typer.Option(
+        parser=host_port,
+        metavar="HOST:PORT",
+        help="Node to start from; may be repeated. Replaces the built-in routers.",
+    ),
+]
+AllowLocal = Annotated[
+    bool,
+    typer.Option("--allow-local", help="Talk to loopback and private addresses though bound to a public one."),
+]
+State = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Folder that keeps the node's id and the nodes it knew."),
+]
+Timeout = Annotated[
+    float, typer.Option(parser=seconds, metavar="SECONDS", help="Gives up after so long; 0 waits for ever.")
+]
+NetworkName = Annotated[
+    str | None,
+    typer.Option(
+        "--network",
+        parser=network_name,
+        metavar="NAME",
+        help="A private network, apart from the mainline DHT: all of its nodes are given the same name.",
+    ),
+]
+Status = Annotated[
+    Endpoint | None,
+    typer.Option(
+        parser=status_address,
+        metavar="[HOST:]PORT",
+        help="Serve a status page, /metrics and /healthz there. Default host: loopback.",
+    ),
+]
+StatusNames = Annotated[
+    list[str] | None,
+    typer.Option("--status-name", metavar="NAME", help="A host name by which the page may be asked for."),
+]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object a line on stdout, nothing else there.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Says more on stderr.")]
+InfoHashArgument = Annotated[
+    bytes, typer.Argument(parser=swarm_id, metavar="INFOHASH", help="40 hex digits or 32 base32 letters.")
+]
