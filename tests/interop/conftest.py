@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.interop.harness import Program, free_port, libtorrent, need_libtorrent
+from tests.interop.harness import Program, free_port, kademlia_bt, libtorrent, need_libtorrent
 
 DHT_NODES = 60
 
@@ -23,6 +23,13 @@ class LibtorrentDht:
         """Waits until one of its nodes has taken an announce of this torrent (and of this peer port)."""
         fields = {"info_hash": info_hash} if port is None else {"info_hash": info_hash, "port": port}
         self.program.wait_event("announced", timeout_s=timeout_s, **fields)
+
+    def announce(self, info_hash: str, listen: str) -> None:
+        """Announces the peer at `listen` (127.0.0.1:PORT) to its nodes for it: libtorrent's first announce may miss,
+        and its next is a quarter of a minute later."""
+        port = listen.rpartition(":")[2]
+        with kademlia_bt("announce", info_hash, "--port", port, "--bootstrap", self.bootstrap) as program:
+            program.finish(0)
 
 
 @pytest.fixture(scope="session")
