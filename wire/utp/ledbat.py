@@ -11,6 +11,8 @@ __all__ = ["MIN_WINDOW_BYTES", "TARGET_DELAY_US", "Ledbat"]
 TARGET_DELAY_US = 100_000
 _GAIN_BYTES_PER_RTT = 3000
 """The window grows by at most two packets a round trip once slow start is over."""
+_YIELD_PER_RTT = 1 / 8
+"""And shrinks by at most this part of it a round trip, else a large window would take a minute to make room for TCP."""
 MIN_WINDOW_BYTES = 2 * 1452
 """Two packets, so that a lost one can be told from a late one."""
 FIRST_WINDOW_BYTES = 2 * MIN_WINDOW_BYTES
@@ -61,7 +63,8 @@ class Ledbat:
                 self.window_bytes = min(_MAX_WINDOW_BYTES, self.window_bytes + count_bytes)
                 return
         share = min(count_bytes, self.window_bytes) / max(self.window_bytes, count_bytes)
-        gain = _GAIN_BYTES_PER_RTT * max(off_target, -1.0) * share
+        step = _GAIN_BYTES_PER_RTT if off_target > 0 else max(_GAIN_BYTES_PER_RTT, self.window_bytes * _YIELD_PER_RTT)
+        gain = step * max(off_target, -1.0) * share
         self.window_bytes = min(_MAX_WINDOW_BYTES, max(MIN_WINDOW_BYTES, self.window_bytes + gain))
 
     def lost(self, rtt_s: float, now: float) -> None:
