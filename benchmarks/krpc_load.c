@@ -1,6 +1,8 @@
 /* Asks one DHT node as fast as it answers, with a fixed number of questions in flight (BEP 5).
  *
- *   krpc_load ADDRESS PORT ping|find_node|get_peers SECONDS IN_FLIGHT
+ *   krpc_load ADDRESS PORT ping|find_node|get_peers SECONDS IN_FLIGHT [strangers]
+ *
+ * With `strangers`, each question comes from another address of 127.0.0.0/8 (Linux).
  *
  * A question unanswered for a quarter of a second is given up. Prints one JSON object: answers a second,
  * how many were given up or refused, microseconds until the median and the 99th of 100 answers, bytes an answer.
@@ -41,12 +43,13 @@ static unsigned percentile(unsigned long total, double part) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 6) return fprintf(stderr, "usage: krpc_load ADDRESS PORT KIND SECONDS IN_FLIGHT\n"), 2;
+    if (argc < 6) return fprintf(stderr, "usage: krpc_load ADDRESS PORT KIND SECONDS IN_FLIGHT\n"), 2;
     struct sockaddr_in node = {.sin_family = AF_INET, .sin_port = htons(atoi(argv[2]))};
     int in_flight = atoi(argv[5]), fd = socket(AF_INET, SOCK_DGRAM, 0), room = 4 << 20;
     if (inet_pton(AF_INET, argv[1], &node.sin_addr) != 1 || in_flight < 1 || in_flight > MOST_IN_FLIGHT) return 2;
     setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &room, sizeof room);
-    if (connect(fd, (struct sockaddr *)&node, sizeof node)) return perror("connect"), 1;
+    int strangers = argc > 6;
+    if (!strangers && connect(fd, (struct sockaddr *)&node, sizeof node)) return perror("connect"), 1;
 
     /* One template; only the 20 bytes of the target and the 4 of the transaction change. */
     char text[256];
@@ -67,6 +70,7 @@ int main(int argc, char **argv) {
     static unsigned char out[BATCH][256], in[BATCH][DATAGRAM];
     static struct iovec out_at[BATCH], in_at[BATCH];
     static struct mmsghdr sending[BATCH], receiving[BATCH];
+    static _Alignas(struct cmsghdr) unsigned char from[BATCH][CMSG_SPACE(sizeof(struct in_pktinfo))];
     static uint64_t sent_at[MOST_IN_FLIGHT];
     static uint16_t round_of[MOST_IN_FLIGHT];
     for (int i = 0; i < BATCH; i++) {
@@ -74,6 +78,12 @@ int main(int argc, char **argv) {
         out_at[i] = (struct iovec){out[i], size};
         in_at[i] = (struct iovec){in[i], DATAGRAM};
         sending[i].msg_hdr = (struct msghdr){.msg_iov = &out_at[i], .msg_iovlen = 1};
+        if (strangers) {
+            sending[i].msg_hdr.msg_name = &node, sending[i].msg_hdr.msg_namelen = sizeof node;
+            sending[i].msg_hdr.msg_control = from[i], sending[i].msg_hdr.msg_controllen = sizeof from[i];
+            struct cmsghdr *control = CMSG_FIRSTHDR(&sending[i].msg_hdr);
+            *control = (struct cmsghdr){CMSG_LEN(sizeof(struct in_pktinfo)), IPPROTO_IP, IP_PKTINFO};
+        }
         receiving[i].msg_hdr = (struct msghdr){.msg_iov = &in_at[i], .msg_iovlen = 1};
     }
     unsigned long answers = 0, lost = 0, refused = 0, bytes = 0;
@@ -88,6 +98,13 @@ int main(int argc, char **argv) {
             unsigned char *tid = out[ready] + transaction_at;
             tid[0] = slot >> 8, tid[1] = slot, tid[2] = round_of[slot] >> 8, tid[3] = round_of[slot];
             if (target_at) fill(out[ready] + target_at, 20);
+            if (strangers) {
+                struct in_pktinfo *info = (void *)CMSG_DATA(CMSG_FIRSTHDR(&sending[ready].msg_hdr));
+                unsigned char number[4];
+                fill(number, 4);
+                number[0] = 127, number[1] |= 128; /* the nodes of the benchmarks live in the lower half */
+                memcpy(&info->ipi_spec_dst, number, 4);
+            }
             ready++;
         }
         for (int done = 0; done < ready;) {

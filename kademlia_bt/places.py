@@ -11,23 +11,26 @@ from wire.compact import reach
 
 __all__ = ["is_global", "is_local"]
 
-_SETTLED_V4 = bytes(
-    first not in {0, 10, 100, 127, 169, 172, 192, 198, 203} and first < 224  # where special ranges lie (IANA)
-    for first in range(256)
-)
-_SETTLED_V6 = bytes(0x24 <= first <= 0x2F for first in range(256))
+_GLOBAL, _LOCAL, _NEITHER, _UNSETTLED = range(4)
+_SPECIAL_V4 = {0: _UNSETTLED, 10: _LOCAL, 127: _LOCAL}
+_SPECIAL_V4.update(dict.fromkeys((100, 169, 172, 192, 198, 203), _UNSETTLED))  # where special ranges lie (IANA)
+_V4 = bytes(_SPECIAL_V4.get(first, _GLOBAL) if first < 224 else _NEITHER for first in range(256))
+_V6 = bytes(_GLOBAL if 0x24 <= first <= 0x2F else _UNSETTLED for first in range(256))
 
 
-def _text(ip: bytes) -> str:
-    return socket.inet_ntop(socket.AF_INET if len(ip) == 4 else socket.AF_INET6, ip)
+def _place(ip: bytes) -> int:
+    place = (_V4 if len(ip) == 4 else _V6)[ip[0]]
+    if place != _UNSETTLED:
+        return place
+    where = reach(socket.inet_ntop(socket.AF_INET if len(ip) == 4 else socket.AF_INET6, ip))
+    return _GLOBAL if where == "global" else _LOCAL if where in ("loopback", "private") else _NEITHER
 
 
 def is_global(ip: bytes) -> bool:
     """Whether a packed address (4 or 16 bytes) is of the open internet."""
-    settled = _SETTLED_V4 if len(ip) == 4 else _SETTLED_V6
-    return bool(settled[ip[0]]) or reach(_text(ip)) == "global"
+    return _place(ip) == _GLOBAL
 
 
 def is_local(ip: bytes) -> bool:
     """Whether a packed address is one of a private network, or of this machine."""
-    return reach(_text(ip)) in ("loopback", "private")
+    return _place(ip) == _LOCAL

@@ -72,6 +72,9 @@ class RingKeeper:
 
     def __init__(self, family: Family, rng: random.Random, now: float, *, max_nodes: int, verify_ids: bool) -> None:
         self.family = family
+        self.node_bytes = family.node_bytes
+        self.nodes_key = b"%d:%b" % (len(family.nodes_key), family.nodes_key)
+        """Bencoded, as it stands before the nodes of an answer."""
         self.ring = NodeRing(family, rng, max_nodes=max_nodes)
         self.heard_at = now
         """When any datagram last came in: in a silence, nobody is blamed for a missed ping."""

@@ -9,8 +9,8 @@ answered a ping.
 from __future__ import annotations
 
 import random
-import socket
 from collections import Counter
+from socket import inet_pton
 from typing import TYPE_CHECKING, Final
 
 from kademlia_bt.guard import Guard
@@ -66,6 +66,7 @@ class RouterFace:
         per_ip_limit: float,
     ) -> None:
         self.family: Family = keeper.family
+        self._af = self.family.af
         self.bound = bound
         self.keeper = keeper
         self.votes = AddressVotes()
@@ -74,6 +75,7 @@ class RouterFace:
         self.answers = self.repeats = self.read_only = self.handed_out = self.pings = 0
         self.received_bytes = self.sent_bytes = 0
         self._router = router
+        self._version = router.config.version
         self.allow_local = allow_local
         self._envelope = Envelope(router.config.network_tag)
         self._guard = Guard(per_ip_limit)
@@ -93,11 +95,10 @@ class RouterFace:
     def node_id(self, node_id: bytes) -> None:
         self._node_id = node_id
         self._id_item = b"2:id20:" + node_id
-        version = self._router.config.version
         # What an answer has beside nodes and transaction id, whose length may take two digits more.
         tag_bytes = self._envelope.overhead_bytes
         self._empty_bytes = (
-            len(encode_answer(b"", self._id_item, bytes(self.family.endpoint_bytes), version)) + 2 + tag_bytes
+            len(encode_answer(b"", self._id_item, bytes(self.family.endpoint_bytes), self._version)) + 2 + tag_bytes
         )
 
     # What the pump calls
@@ -137,8 +138,9 @@ class RouterFace:
         size = len(data)
         self.received_bytes += size
         self.keeper.heard_at = now
-        ip = socket.inet_pton(self.family.af, address.host)
-        if not address.port or not (is_global(ip) or (self.allow_local and is_local(ip))):
+        host, port = address
+        ip = inet_pton(self._af, host)
+        if not port or not (is_global(ip) or (self.allow_local and is_local(ip))):
             self.dropped["martian"] += 1
             return
         message_data = self._envelope.open(data)
@@ -152,7 +154,7 @@ class RouterFace:
         except ProtocolError:
             self.dropped["malformed"] += 1
             return
-        compact = ip + address.port.to_bytes(2, "big")
+        compact = ip + port.to_bytes(2, "big")
         if type(message) is Query:
             if self._guard.allows(address, now):
                 self._query(message, compact, size, address, now)
@@ -183,7 +185,7 @@ class RouterFace:
             method,
             self._node_id,
             arguments,
-            version=self._router.config.version,
+            version=self._version,
             read_only=True,  # a router is in nobody's table, and in no other router's ring (BEP 43)
             want=want,
         )
@@ -225,7 +227,7 @@ class RouterFace:
                 items += item
             else:
                 items += self._nodes_of(want, room, again)
-        answer = self._envelope.seal(encode_answer(query.tid, items, compact, self._router.config.version))
+        answer = self._envelope.seal(encode_answer(query.tid, items, compact, self._version))
         if not self._router.may_send(len(answer) + _UDP_OVERHEAD_BYTES, now):
             self.dropped["upload"] += 1
             return
@@ -248,13 +250,14 @@ class RouterFace:
 
     def _nodes(self, keeper: RingKeeper, room: int, again: bool) -> tuple[bytes, bytes]:
         """Nodes of ours whose turn it is, and the item of the answer, with these and some that are lent."""
-        family = keeper.family
-        count = min(REPEAT_NODES if again else MOST_NODES, (room - _NODES_KEY_BYTES) // family.node_bytes)
+        width = keeper.node_bytes
+        count = min(REPEAT_NODES if again else MOST_NODES, (room - _NODES_KEY_BYTES) // width)
         own = nodes = keeper.ring.hand_out(count) if count > 0 else b""
-        if keeper.lent and len(own) < count * family.node_bytes:
+        if keeper.lent and len(own) < count * width:
             nodes = keeper.with_lent(own, count)
-        self.handed_out += len(nodes) // family.node_bytes
-        return own, b"%d:%b%d:%b" % (len(family.nodes_key), family.nodes_key, len(nodes), nodes)
+        size = len(nodes)
+        self.handed_out += size // width
+        return own, b"%b%d:%b" % (keeper.nodes_key, size, nodes)
 
     def _nodes_of(self, want: int, room: int, again: bool) -> bytes:
         """The items for an asker that says what it wants (BEP 32): both families share the room."""
