@@ -25,6 +25,7 @@ from kademlia_bt.events import (
     HealthChanged,
     LookupDone,
     LookupReport,
+    LookupTotals,
     PeersFound,
     Unanswered,
 )
@@ -83,6 +84,7 @@ class Dht:
         self._questions: set[Question] = set()
         self._health: Health = "broken"
         self._reports: deque[tuple[float, LookupReport]] = deque(maxlen=_MAX_REPORTS)
+        self._totals: dict[str, LookupTotals] = {}
         self._sizes: dict[Family, NetworkSize] = {}
 
     @property
@@ -210,6 +212,7 @@ class Dht:
             received_bytes=sum(face.received_bytes for face in faces),
             health=self._judge(self._now),
             starters=starters,
+            lookups=tuple(self._totals.values()),
             messages=merge_messages(face.traffic.messages for face in faces),
             refused=merge_refusals(face.traffic.refusals for face in faces),
         )
@@ -361,7 +364,9 @@ class Dht:
         if lookup.done:
             return
         lookup.done = True
-        self._reports.append((lookup.started_at, _report(lookup, "cancelled" if cancelled else "done", now)))
+        report = _report(lookup, "cancelled" if cancelled else "done", now)
+        self._reports.append((lookup.started_at, report))
+        self._totals[report.method] = self._totals.get(report.method, LookupTotals(report.method)).plus(report)
         closest: list[Contact] = []
         for face in self._faces:
             walk = face.seeker.end(lookup)

@@ -31,6 +31,7 @@ __all__ = [
     "Joined",
     "LookupDone",
     "LookupReport",
+    "LookupTotals",
     "NodeIdChanged",
     "PeersFound",
     "StarterStats",
@@ -158,6 +159,29 @@ class LookupReport:
 
 
 @dataclass(frozen=True, slots=True)
+class LookupTotals:
+    """All lookups of one method that are over, added up."""
+
+    method: str
+    lookups: int = 0
+    hops: int = 0
+    asked: int = 0
+    answered: int = 0
+    took_s: float = 0.0
+
+    def plus(self, report: LookupReport) -> LookupTotals:
+        """With one more."""
+        return LookupTotals(
+            self.method,
+            self.lookups + 1,
+            self.hops + report.hops,
+            self.asked + report.asked,
+            self.answered + report.answered,
+            self.took_s + report.took_s,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class StarterStats:
     """A place to start from, and how it fared."""
 
@@ -216,6 +240,8 @@ class DhtStats:
     """The places to start from, one by one."""
     messages: tuple[MessageStats, ...] = ()
     """Traffic by method."""
+    lookups: tuple[LookupTotals, ...] = ()
+    """Those that are over, by method."""
     refused: tuple[tuple[str, int], ...] = ()
     """Datagrams dropped, and errors sent as `error CODE`, by reason (see `kademlia_bt.traffic`)."""
 

@@ -33,17 +33,14 @@ def network_tag(name: str) -> bytes:
 class Envelope:
     """Puts a network's tag on messages and takes it off; with an empty tag, that of mainline, it changes nothing."""
 
-    __slots__ = ("_head",)
+    __slots__ = ("_head", "overhead_bytes")
 
     def __init__(self, tag: bytes) -> None:
         if tag and len(tag) != TAG_BYTES:
             raise MisuseError(f"a network tag is {TAG_BYTES} bytes long, not {len(tag)}")
         self._head = b"%b%d:%b" % (_KEY, len(tag), tag) if tag else b""
-
-    @property
-    def overhead_bytes(self) -> int:
+        self.overhead_bytes = max(len(self._head) - 1, 0)
         """How much longer `seal` makes a message."""
-        return max(len(self._head) - 1, 0)
 
     def seal(self, message: bytes | bytearray | memoryview) -> bytes | bytearray | memoryview:
         """The message as this network sends it."""

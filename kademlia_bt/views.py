@@ -160,6 +160,12 @@ def node_view(node: Node, *, version: str) -> StatusView:
                 "counter",
                 tuple(({"reason": reason}, count) for reason, count in stats.refused),
             ),
+            *(
+                Metric(
+                    name, text, "counter", tuple(({"method": row.method}, getattr(row, what)) for row in stats.lookups)
+                )
+                for name, text, what in _LOOKUP_METRICS
+            ),
             _gauge("stored_torrents", "Info-hashes with peers kept for others.", stats.torrents),
             _gauge("stored_peers", "Peers kept for others.", stats.peers),
             _gauge("pending_queries", "Queries that wait for an answer.", sum(face.pending for face in faces)),
@@ -216,6 +222,13 @@ def router_view(stats: RouterStats, *, version: str) -> StatusView:
     )
 
 
+_LOOKUP_METRICS = (
+    ("lookups", "Lookups that are over, by method.", "lookups"),
+    ("lookup_hops", "Their hops, added up.", "hops"),
+    ("lookup_nodes_asked", "Nodes that they asked.", "asked"),
+    ("lookup_nodes_answered", "Nodes that answered them.", "answered"),
+    ("lookup_seconds", "How long they took, added up.", "took_s"),
+)
 _FEW = 16
 """A router that knows fewer nodes than one answer names is no help yet."""
 

@@ -76,6 +76,7 @@ def test_the_page_shows_a_live_node(tmp_path: Path) -> None:
             assert float(values['kademlia_bt_table_nodes{family="ipv4",socket="0",state="good"}']) == 1
             assert float(values['kademlia_bt_queries_received_total{method="announce_peer"}']) == 1
             assert float(values["kademlia_bt_stored_peers"]) == 1
+            assert float(values['kademlia_bt_lookup_hops_total{method="find_node"}']) >= 1
             assert float(values["process_resident_memory_bytes"]) > 1 << 20
         assert get(node, "/nothing")[0].status == 404
         assert get(node, "/", method="POST")[0].status == 405

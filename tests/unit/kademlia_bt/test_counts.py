@@ -125,6 +125,9 @@ def test_hops_are_counted_from_whom_we_knew() -> None:
     assert 2 <= report.hops <= 5  # the starter is the first hop
     assert report.asked >= report.answered >= len(done.closest) == 8
     assert 0 < report.took_s <= report.age_s
+    totals = {each.method: each for each in late.dht.stats().lookups}["find_node"]
+    assert totals.hops >= report.hops
+    assert totals.asked >= totals.answered >= report.answered
     world.run(10)
     again = next(each for each in late.dht.lookups(world.now) if not each.internal)
     assert (again.took_s, again.age_s) == (report.took_s, pytest.approx(report.age_s + 10))
@@ -142,6 +145,8 @@ def test_only_the_latest_lookups_are_kept() -> None:
     assert {each.state for each in reports} == {"cancelled"}
     assert reports[0].target == bytes([69]) * 20
     assert reports == sorted(reports, key=lambda each: each.age_s)
+    (totals,) = node.dht.stats().lookups
+    assert (totals.method, totals.lookups) == ("find_node", 70)
 
 
 def test_counts_of_faces_add_up() -> None:
