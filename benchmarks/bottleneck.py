@@ -115,9 +115,10 @@ def main() -> int:
         values = [row[column] for row in rows if begin < row[0] <= end]
         return sum(values) / len(values)
 
-    print(f"uTP alone: {mean(1, 5, TCP_FROM_S):.0%} of the link; beside TCP: {mean(1, TCP_FROM_S, 40):.0%} in its first "
-          f"20 s, then {mean(1, 40, TCP_UNTIL_S):.0%} (TCP {mean(2, 40, TCP_UNTIL_S):.0%}); afterwards: "
-          f"{mean(1, TCP_UNTIL_S + 5, END_S):.0%}")  # fmt: skip
+    print(f"uTP alone: {mean(1, 5, TCP_FROM_S):.0%} of the link")
+    print(f"beside TCP: {mean(1, TCP_FROM_S, 40):.0%} in its first 20 s, then {mean(1, 40, TCP_UNTIL_S):.0%}")
+    print(f"TCP then: {mean(2, 40, TCP_UNTIL_S):.0%}")
+    print(f"uTP afterwards: {mean(1, TCP_UNTIL_S + 5, END_S):.0%}")
     out.write_text(draw(rows), encoding="utf-8")
     print(out)
     return 0
