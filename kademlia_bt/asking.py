@@ -5,23 +5,21 @@ samples (BEP 51). The methods of `Node` for these; it owns no sockets, and what 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import trio
 
 from kademlia_bt.answers import ItemRefusedError, QueryError, SampleAnswer
+from kademlia_bt.following import FOLLOW_S, RE_PUT_S, Following, TorrentFollowing
 from kademlia_bt.gather import Copies, Draft, Ready, Signed, SwarmSize
 from kademlia_bt.items import (
     OLD_SEQUENCE,
     PUBLIC_KEY_BYTES,
     ImmutableItem,
     Item,
-    ItemError,
     MutableItem,
     mutable_target,
-    torrent_of,
     torrent_value,
 )
 from kademlia_bt.lookups import GetItem, LookupKind, PutItem, Scrape
@@ -38,12 +36,8 @@ if TYPE_CHECKING:
     from kademlia_bt.events import Answered
     from kademlia_bt.signing import KeyPair
 
-__all__ = ["FOLLOW_S", "RE_PUT_S", "Asking"]
+__all__ = ["Asking"]
 
-RE_PUT_S = 3600.0
-"""Items live two hours and are put again each hour (BEP 44)."""
-FOLLOW_S = 300.0
-"""Between two looks at an item that may change. Each look asks some 20 nodes."""
 _TRIES = 3
 """Of a put whose sequence number another put overtook meanwhile."""
 
@@ -140,28 +134,13 @@ class Asking(ABC):
             with suppress(ItemRefusedError):
                 item = (await self.re_put(item)).item
 
-    async def follow(
-        self, public_key: bytes, salt: bytes = b"", *, every_s: float = FOLLOW_S
-    ) -> AsyncIterator[MutableItem]:
-        """Gives a mutable item, and each newer one once it is found; looks every `every_s` seconds, for ever.
+    def follow(self, public_key: bytes, salt: bytes = b"", *, every_s: float = FOLLOW_S) -> Following:
+        """An async iterator of a mutable item and each newer one; it looks every `every_s` seconds, for ever.
 
         What it found it puts again each hour, as BEP 46 asks of those who follow. Raises MisuseError for a key that is
         not 32 bytes.
         """
-        if len(public_key) != PUBLIC_KEY_BYTES:
-            raise MisuseError(f"a public key is {PUBLIC_KEY_BYTES} bytes long, not {len(public_key)}")
-        latest: MutableItem | None = None
-        put_at = trio.current_time() + RE_PUT_S
-        while True:
-            item = await self.get(public_key, salt=salt, seq=None if latest is None else latest.seq)
-            if isinstance(item, MutableItem):
-                latest = item
-                yield item
-            await trio.sleep(every_s)
-            if latest is not None and trio.current_time() >= put_at:
-                put_at = trio.current_time() + RE_PUT_S
-                with suppress(ItemRefusedError):
-                    await self.re_put(latest)
+        return Following(self, public_key, salt, every_s)
 
     # BEP 46
 
@@ -169,19 +148,9 @@ class Asking(ABC):
         """Points the key's link, `magnet:?xs=urn:btpk:...`, at a torrent (its 20-byte v1 info-hash; BEP 46)."""
         return await self.put(torrent_value(info_hash), keys=keys, salt=salt)
 
-    async def follow_torrent(
-        self, public_key: bytes, salt: bytes = b"", *, every_s: float = FOLLOW_S
-    ) -> AsyncIterator[bytes]:
-        """Gives the 20-byte info-hash that a key points at, and each other one from then on, as `follow`."""
-        last: bytes | None = None
-        async for item in self.follow(public_key, salt, every_s=every_s):
-            try:
-                info_hash = torrent_of(item)
-            except ItemError:
-                continue  # its owner used it for something else for a while
-            if info_hash != last:
-                last = info_hash
-                yield info_hash
+    def follow_torrent(self, public_key: bytes, salt: bytes = b"", *, every_s: float = FOLLOW_S) -> TorrentFollowing:
+        """An async iterator of the 20-byte info-hash that a key points at and each other one, as `follow` (BEP 46)."""
+        return TorrentFollowing(self.follow(public_key, salt, every_s=every_s))
 
     # BEP 33, BEP 51
 
