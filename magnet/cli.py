@@ -97,7 +97,9 @@ def _settings(
     peer: Annotated[
         list[Any] | None, typer.Option(parser=host_port, metavar=_HOST_PORT, help="A peer to connect to.")
     ] = None,
-    tracker: Annotated[list[str] | None, typer.Option(metavar="URL", help="Not built yet.", hidden=True)] = None,
+    tracker: Annotated[
+        list[str] | None, typer.Option(metavar="URL", help="A tracker to ask too: http, https or udp.")
+    ] = None,
     no_dht: Annotated[bool, typer.Option("--no-dht", help="Do not use the DHT.")] = False,
     no_pex: Annotated[bool, typer.Option("--no-pex", help="Do not exchange peers with peers.")] = False,
     no_lsd: Annotated[bool, typer.Option("--no-lsd", help="Do not look for peers in the local network.")] = False,
@@ -146,9 +148,6 @@ def _settings(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="More lines, with all counts.")] = False,
 ) -> Settings:
     """The options that every command shares which talks to others; gives their values as one."""
-    for used, what in ((tracker, "--tracker (asking trackers)"),):
-        if used:
-            raise MisuseError(f"{what} is not built yet; leave it out")
     if deadline == 0:
         raise MisuseError("--deadline 0 leaves no time at all; leave it out for no deadline")
     config = Config(
@@ -156,6 +155,7 @@ def _settings(
         bootstrap=None if bootstrap is None else tuple(bootstrap),
         network=network,
         peers=tuple(peer or ()),
+        trackers=tuple(tracker or ()),
         dht=not no_dht,
         pex=not no_pex,
         lsd=not no_lsd,

@@ -12,6 +12,7 @@ from typing import Literal
 from kademlia_bt.private import network_tag
 from wire.compact import Endpoint
 from wire.errors import MisuseError
+from wire.tracker.urls import check_tracker_url
 
 __all__ = ["DEFAULT_PATIENCE_S", "Config", "Encryption", "Transport", "default_state_dir"]
 
@@ -42,7 +43,7 @@ class Config:
     peers: tuple[tuple[str, int], ...] = ()
     """Peers to dial for every torrent, as (host or name, port)."""
     trackers: tuple[str, ...] = ()
-    """Announce URLs beside those of the torrent (BEP 3, BEP 12)."""
+    """Announce URLs beside those of the torrent (BEP 3, BEP 12, BEP 15): http, https or udp."""
     dht: bool = True
     pex: bool = True
     lsd: bool = True
@@ -68,6 +69,8 @@ class Config:
         for name, value in (("down_limit", self.down_limit), ("up_limit", self.up_limit)):
             if value < 0:
                 raise MisuseError(f"{name} is {value}; it is 0 (no limit) or more bytes a second")
+        for url in self.trackers:
+            check_tracker_url(url)
         if not self.patience_s >= 0:
             raise MisuseError(f"patience_s is {self.patience_s}; it is 0 (for ever) or more seconds")
         if self.deadline_s is not None and not self.deadline_s > 0:

@@ -176,13 +176,14 @@ class Session:
 
     def _share(self, sockets: Sockets, *, local: bool) -> Shared:
         config, now = self._config, trio.current_time()
+        trackers = TrackerClient(self._network, sockets.pumps, self._rng, near=local)
         return Shared(
             config=config,
             network=self._network,
             dialler=sockets.dialler,
             rng=self._rng,
             node=sockets.node,
-            trackers=TrackerClient(self._network, sockets.pumps, self._rng, near=local) if config.use_trackers else None,
+            trackers=trackers if config.use_trackers else None,
             neighbours=LocalDiscovery(self._network, sockets.endpoints, self._rng) if config.lsd else None,
             peer_id=make_peer_id(self._rng),
             port=sockets.endpoints[0].port,

@@ -40,6 +40,8 @@ class Sockets:
     node: Node | None
     """The DHT node; None without DHT."""
     dialler: Dialler
+    pumps: tuple[UdpPump, ...]
+    """The UDP sockets, for those who share them."""
 
 
 @asynccontextmanager
@@ -58,7 +60,7 @@ async def open_sockets(
         for socket in utp:
             stack.callback(socket.close)
         dialler = Dialler(network, rng=rng, utp=utp, transport=config.transport, encryption=config.encryption)
-        yield Sockets(endpoints, (*listeners, *utp), node, dialler)
+        yield Sockets(endpoints, (*listeners, *utp), node, dialler, tuple(pumps))
 
 
 async def _bind(
@@ -86,7 +88,7 @@ async def _bind(
                         )
                     )
                     pumps = node.pumps
-                elif config.transport != "tcp":
+                elif config.transport != "tcp" or config.use_trackers:
                     pumps = await _own_pumps(at, network, parts)
                 stack.push_async_exit(parts.pop_all())
                 return listeners, node, pumps
@@ -112,7 +114,7 @@ async def _listen(config: Config, network: Network, parts: AsyncExitStack) -> li
 
 
 async def _own_pumps(at: Sequence[Endpoint], network: Network, parts: AsyncExitStack) -> list[UdpPump]:
-    """UDP for uTP alone, where no DHT node has opened it."""
+    """UDP for uTP and trackers alone, where no DHT node has opened it."""
     pumps = []
     for endpoint in at:
         datagrams = await network.udp(endpoint)

@@ -1,14 +1,15 @@
 """Where peers come from: every source as one stream of addresses, and the law for private torrents (BEP 27).
 
-Here are the addresses that a link or the user names (`x.pe`, `--peer`) and the DHT (BEP 5), asked again
-and again with growing pauses; the DHT is also told, before it forgets, that we share the torrent.
-What an address leads to is not judged here: `wire.swarm` dials, fails, retries and bans.
+Here are the addresses that a link or the user names (`x.pe`, `--peer`), the DHT (BEP 5), asked again and
+again with growing pauses, trackers (BEP 3, 12, 15) and the local network (BEP 14); all race. The DHT is
+also told, before it forgets, that we share the torrent. What an address leads to is not judged here:
+`wire.swarm` dials, fails, retries and bans. Peer exchange (BEP 11) is the swarm's own.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import trio
@@ -16,11 +17,17 @@ import trio
 from kademlia_bt.node import Node, PeerSearch
 from wire.compact import Endpoint, reach
 from wire.errors import NetworkError
+from wire.lsd_service import LocalDiscovery
 from wire.net import Network
+from wire.tracker.announcer import Announcer, TrackerCounts
 
-__all__ = ["DHT", "PEER", "DhtCounts", "Found", "Sources"]
+__all__ = ["DHT", "LSD", "PEER", "TRACKER", "URL", "DhtCounts", "Found", "Sources"]
 
 DHT = "dht"
+TRACKER = "tracker"
+LSD = "lsd"
+URL = "url"
+"""A .torrent that the link names (`xs`, `as`); it gives metadata, not peers."""
 PEER = "peer"
 """The link or the user named it."""
 
@@ -46,7 +53,7 @@ class Found:
 
     endpoint: Endpoint
     via: str
-    """`DHT`, `PEER`; trackers, PEX and LSD have names of their own."""
+    """`DHT`, `PEER`, `TRACKER` or `LSD`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +81,10 @@ class Sources:
     """All sources of one torrent, merged. `run` works until cancelled; what it finds comes out of `found`.
 
     `swarm_ids`: the 20-byte names of its swarms. `given`: hosts and ports that a person named. `node`: None for no DHT.
-    `announce_port`: the TCP port to tell the DHT; None: do not announce. `local`: whether the DHT is believed
-    when it names loopback and private addresses.
+    `announcers`: at the torrent's trackers, one for each of its names; they begin after `announce`. `neighbours`: None
+    for no local discovery. `announce_port`: the TCP port to tell the DHT; None: do not announce. `port`: where we
+    listen. `local`: whether the DHT is believed when it names loopback and private addresses. `private`: whether the
+    torrent is known to be so.
     """
 
     def __init__(
@@ -88,6 +97,10 @@ class Sources:
         rng: random.Random,
         announce_port: int | None,
         local: bool,
+        announcers: Iterable[Announcer] = (),
+        neighbours: LocalDiscovery | None = None,
+        port: int = 0,
+        private: bool = False,
     ) -> None:
         self._swarm_ids = tuple(swarm_ids)
         self._given = tuple(dict.fromkeys(given))
@@ -96,12 +109,18 @@ class Sources:
         self._rng = rng
         self._announce_port = announce_port
         self._local = local
+        self._announcers = tuple(announcers)
+        self._neighbours = neighbours
+        self._port = port or announce_port or 0
+        self._may_announce = trio.Event()
         self._strangers = trio.CancelScope()
         """Around what a private torrent must not use."""
         self._is_satisfied = trio.Event()
         self._searching: list[PeerSearch] = []
         self._past = DhtCounts()
         self._send, self.found = trio.open_memory_channel[Found](_BUFFERED)
+        if private:
+            self.forbid_strangers()
 
     @property
     def asks_dht(self) -> bool:
@@ -114,10 +133,32 @@ class Sources:
         Before the metadata nobody can know that; what was found until then is in the swarm already.
         """
         self._strangers.cancel()
+        if self._neighbours is not None:
+            for swarm_id in self._swarm_ids:
+                self._neighbours.leave(swarm_id)
+        for announcer in self._announcers:
+            announcer.make_private()
+
+    def announce(self) -> None:
+        """What we have and lack is known as well as it can be: trackers may be told."""
+        self._may_announce.set()
+
+    def add_trackers(self, tiers: Sequence[Sequence[str]]) -> None:
+        """A .torrent that was found names trackers too (BEP 12)."""
+        for announcer in self._announcers:
+            announcer.add(tiers)
 
     def satisfy(self) -> None:
         """Nothing is missing any more: only announces go on."""
         self._is_satisfied.set()
+        for announcer in self._announcers:
+            announcer.complete()
+
+    @property
+    def tracker_counts(self) -> TrackerCounts:
+        """What asking trackers came to; for a torrent of two names the one that got further."""
+        counts = [announcer.counts for announcer in self._announcers]
+        return max(counts, key=lambda count: (count.answered, count.asked), default=TrackerCounts())
 
     @property
     def _satisfied(self) -> bool:
@@ -131,14 +172,31 @@ class Sources:
             counts = counts.plus(search)
         return counts
 
+    @property
+    def own_hosts(self) -> set[str]:
+        """Our own global addresses, as the DHT (BEP 42) and trackers (BEP 24) see them."""
+        told = {announcer.external for announcer in self._announcers if announcer.external is not None}
+        if self._node is not None:
+            told |= {face.external.host for face in self._node.stats().faces if face.external is not None}
+        return told
+
     async def run(self) -> None:
         """Searches, pauses and searches again, until cancelled. Then `found` ends."""
         async with self._send, trio.open_nursery() as nursery:
             for host, port in self._given:
                 nursery.start_soon(self._name_again, host, port)
-            if self._node is not None:
-                nursery.start_soon(self._ask_dht, self._node)
+            for announcer in self._announcers:
+                nursery.start_soon(self._ask_trackers, announcer)
+            nursery.start_soon(self._ask_strangers)
             await trio.sleep_forever()
+
+    async def _ask_trackers(self, announcer: Announcer) -> None:
+        await self._may_announce.wait()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(announcer.run)
+            async for peer in announcer.found:
+                if self._may_lead_somewhere(peer.endpoint, near=peer.is_near):
+                    await self._send.send(Found(peer.endpoint, TRACKER))
 
     async def _name_again(self, host: str, port: int) -> None:
         pauses = _Pauses(_GIVEN_PAUSES_S, self._rng)
@@ -151,11 +209,21 @@ class Sources:
                 await self._send.send(Found(endpoint, PEER))
             await trio.sleep(pauses.next())
 
-    async def _ask_dht(self, node: Node) -> None:
+    async def _ask_strangers(self) -> None:
         with self._strangers:
             async with trio.open_nursery() as nursery:
                 for swarm_id in self._swarm_ids:
-                    nursery.start_soon(self._search, node, swarm_id)
+                    if self._node is not None:
+                        nursery.start_soon(self._search, self._node, swarm_id)
+                    if self._neighbours is not None:
+                        nursery.start_soon(self._ask_neighbours, self._neighbours, swarm_id)
+
+    async def _ask_neighbours(self, neighbours: LocalDiscovery, swarm_id: bytes) -> None:
+        try:
+            async for endpoint in neighbours.join(swarm_id):
+                await self._send.send(Found(endpoint, LSD))
+        finally:
+            neighbours.leave(swarm_id)
 
     async def _search(self, node: Node, swarm_id: bytes) -> None:
         pauses = _Pauses(_SEARCH_PAUSES_S, self._rng)
@@ -185,19 +253,17 @@ class Sources:
             self._searching.remove(search)
             self._past = self._past.plus(search)
 
-    def _may_lead_somewhere(self, endpoint: Endpoint) -> bool:
+    def _may_lead_somewhere(self, endpoint: Endpoint, *, near: bool = False) -> bool:
         """Whether it is not ourselves, as we announced it, nor a trick to have us dial our own network."""
-        if not endpoint.port or (endpoint.port == self._announce_port and endpoint.host in self._own_hosts()):
+        if not endpoint.port or (endpoint.port == self._port and endpoint.host in self._own_hosts()):
             return False
         place = reach(endpoint.host)
-        return place == "global" or (self._local and place in ("loopback", "private"))
+        return place == "global" or ((near or self._local) and place in ("loopback", "private"))
 
     def _own_hosts(self) -> set[str]:
-        """Where we listen, and where the DHT says that it sees us (BEP 42)."""
-        if self._node is None:
-            return set()
-        seen = {face.external.host for face in self._node.stats().faces if face.external is not None}
-        return seen | {endpoint.host for endpoint in self._node.endpoints}
+        """Where we listen, and where others say that they see us."""
+        bound = set() if self._node is None else {endpoint.host for endpoint in self._node.endpoints}
+        return self.own_hosts | bound
 
 
 class _Pauses:

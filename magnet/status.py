@@ -95,6 +95,11 @@ def waiting_line(status: TorrentStatus) -> str:
         failed = counts.refused + counts.timed_out + counts.handshake_failed
         tail = f", {failed} failed" if failed else ""
         return f"waiting for a peer: {counts.found_total} found, {counts.dialled} dialled{tail}"
+    if counts.trackers_asked and not (counts.nodes_answered or counts.routers_answered):
+        return (
+            f"waiting for a peer: {counts.trackers_answered} of {_n(counts.trackers_asked, 'tracker')} answered, "
+            "no peers yet"
+        )
     if not counts.dht:
         return "waiting for a peer: the DHT is off, no other source named one yet"
     if counts.nodes_answered or counts.routers_answered:

@@ -16,25 +16,36 @@ import trio
 
 from kademlia_bt.node import Node
 from magnet.events import Checked, Failed, Finished, MetadataReady, TorrentEvent
+from magnet.inputs import fetched_torrent
 from magnet.link import MagnetLink
 from magnet.nursery import open_plain_nursery
-from magnet.sources import PEER, Sources
+from magnet.sources import PEER, URL, Sources
 from magnet.status import TorrentStatus
 from magnet.streaming import Streams, files_that_match
-from magnet.task import Shared, Task
+from magnet.task import FILE, Shared, Task
 from magnet.verdict import Counts, DownloadError, Phase, ResolveError, Verdict, decide
 from wire.compact import Endpoint
-from wire.errors import DiskError, MetainfoError, NetworkError, WireError
+from wire.errors import DiskError, MetainfoError, MisuseError, NetworkError, ProtocolError, WireError
+from wire.http import is_http_url, is_near_literal
 from wire.ids import InfoHash
 from wire.metainfo import Info, Torrent
 from wire.storage.store import Store
 from wire.swarm.rules import Settings, Swarm
 from wire.swarm.run import SwarmRunner
+from wire.tracker.announcer import Announcer, Progress
+from wire.tracker.tiers import MAX_TRACKERS
 
 __all__ = ["EventStream", "TorrentHandle"]
 
 _MAX_KNOWN = 10_000
 """Beyond so many peers another one does not keep a quiet torrent alive."""
+
+MAX_SOURCES = 5
+"""URLs of a link that are tried at once for a .torrent."""
+SOURCE_PAUSES_S = (5.0, 30.0, 120.0)
+"""After each failure to fetch one; then it is given up."""
+UNKNOWN_LEFT_BYTES = 1 << 14
+"""Told to trackers while the size is unknown: with 0 they would take us for a seed."""
 
 _WATCH_S = 1.0
 """How often news are looked for: patience is exact to this."""
@@ -66,25 +77,29 @@ class EventStream:
 class _Pieces:
     """A `PieceSource`: the pieces of a torrent for as long as it is in the session."""
 
-    def __init__(self, handle: TorrentHandle, gone: trio.Event) -> None:
-        self._handle, self._runner, self._gone = handle, handle.runner, gone
+    def __init__(self, handle: TorrentHandle, store: Store, gone: trio.Event) -> None:
+        self._handle, self._runner, self._store, self._gone = handle, handle.runner, store, gone
 
     def has(self, piece: int) -> bool:
-        return self._runner.has(piece)
+        return self._runner.have[piece]
 
     def need(self, piece: int, at: float | None) -> None:
-        if not self._gone.is_set():
+        if self._gone.is_set():
+            return
+        if at is None:
+            self._runner.clear_deadlines(piece)
+        else:
             self._runner.set_deadline(piece, at)
 
     async def wait(self, piece: int) -> None:
         async with open_plain_nursery() as nursery:
             nursery.start_soon(self._until_gone)
-            await self._runner.wait_for(piece)
+            await self._runner.stored(piece)
 
     async def read(self, piece: int, begin: int, length: int) -> bytes:
         if self._gone.is_set():
             raise self._handle.failure()
-        return await self._runner.read(piece, begin, length)
+        return (await self._store.read_many([(piece, begin, length)]))[0]
 
     async def _until_gone(self) -> None:
         await self._gone.wait()
@@ -109,6 +124,8 @@ class TorrentHandle:
         self._checked = 0.0
         self._error: ResolveError | DownloadError | None = None
         self._complete = False
+        self._fetched: Torrent | None = None
+        """What a URL of the link gave."""
         self._store: Store | None = None
         self._began = self._news_at = trio.current_time()
         self._ended_at: float | None = None
@@ -141,7 +158,51 @@ class TorrentHandle:
             # Who only wants the metadata is gone before anybody could ask it for a piece.
             announce_port=None if task.metadata_only else shared.port or None,
             local=shared.local,
+            announcers=self._announcers(shared, private=info is not None and info.private),
+            neighbours=shared.neighbours,
+            port=shared.port,
+            private=info is not None and info.private,
         )
+        if info is None or task.metadata_only:
+            self._sources.announce()
+
+    def _announcers(self, shared: Shared, *, private: bool) -> list[Announcer]:
+        """At its trackers: those of a .torrent by their tiers, those of a link each by itself: it knows no tiers."""
+        task, config = self._task, shared.config
+        if shared.trackers is None:
+            return []
+        torrent = task.torrent
+        alone = dict.fromkeys((*config.trackers, *task.link.trackers))
+        groups: list[Sequence[Sequence[str]]] = []
+        if torrent is not None and task.via == FILE:
+            groups.append(torrent.trackers)
+            alone = dict.fromkeys(config.trackers)
+        elif torrent is not None:
+            alone |= dict.fromkeys(url for tier in torrent.trackers for url in tier)
+        groups += [((url,),) for url in list(alone)[:MAX_TRACKERS]]
+        return [
+            Announcer(
+                shared.trackers,
+                groups,
+                named=config.trackers,
+                swarm_id=swarm_id,
+                peer_id=shared.peer_id,
+                port=shared.port,
+                progress=self._progress,
+                rng=shared.rng,
+                private=private,
+            )
+            for swarm_id in task.link.info_hash.swarm_ids
+        ]
+
+    def _progress(self) -> Progress:
+        """What trackers are told. Before the metadata nobody knows how much is left."""
+        stats, info = self.runner.stats(), self._swarm.info
+        left = UNKNOWN_LEFT_BYTES
+        if info is not None:
+            missing = stats.pieces_total - stats.pieces_done
+            left = min(missing * info.piece_length, info.size)
+        return Progress(stats.uploaded_bytes, stats.downloaded_bytes, left, self._complete)
 
     # what its user sees
 
@@ -244,7 +305,7 @@ class TorrentHandle:
             await self._changed.wait()
         assert self._wanted is not None
         await trio.lowlevel.checkpoint()
-        return Streams(self._store.info, self._wanted, _Pieces(self, self._gone))
+        return Streams(self._store.info, self._wanted, _Pieces(self, self._store, self._gone))
 
     def failure(self) -> ResolveError | DownloadError:
         """Why it ended, for who waited; it has ended."""
@@ -293,6 +354,8 @@ class TorrentHandle:
                 nursery.start_soon(self._feed)
                 nursery.start_soon(self._sources.run)
                 nursery.start_soon(self._exchange)
+                if known is None:
+                    nursery.start_soon(self._fetch)
                 if self._shared.node is not None:
                     nursery.start_soon(self._introduce, self._shared.node)
             if known is None:
@@ -324,6 +387,7 @@ class TorrentHandle:
             self._shared_bytes = min(self._size, sum(info.piece_size(index) for index in have.indices()))
         self.runner.begin(self._store, have, [False] * len(info.files) if self._task.seed else self._wanted)
         self._phase = Phase.DOWNLOADING
+        self._sources.announce()
         self._news_at = trio.current_time()
         self._tell(Checked(self._done_bytes()))
         await self.runner.finished()
@@ -343,6 +407,29 @@ class TorrentHandle:
                 self._known.add(found.endpoint)
             self.runner.found([found.endpoint], found.via)
 
+    async def _fetch(self) -> None:
+        """Gets a .torrent from where the link says that there is one (BEP 9): it races with the peers' metadata."""
+        urls = [url for url in self._link.sources if is_http_url(url)][:MAX_SOURCES]
+        async with trio.open_nursery() as nursery:
+            for url in urls:
+                nursery.start_soon(self._fetch_from, url)
+
+    async def _fetch_from(self, url: str) -> None:
+        near = self._shared.local or (is_near_literal(url) and "?" not in url)
+        for pause_s in SOURCE_PAUSES_S:
+            try:
+                torrent = await fetched_torrent(self._shared.network, url, near=near)
+                Info.from_bytes(torrent.info.raw, self._task.link.info_hash)
+            except ProtocolError:
+                return  # it is another torrent, or none at all
+            except MisuseError:
+                await trio.sleep(pause_s)
+                continue
+            if self._torrent is None and self._swarm.info is None:
+                self._fetched = torrent
+                self.runner.provide(torrent.info, URL)
+            return
+
     async def _introduce(self, node: Node) -> None:
         """Tells the DHT of nodes that the torrent or its peers name (BEP 5)."""
         for host, port in self._task.torrent.nodes if self._task.torrent is not None else ():
@@ -360,6 +447,8 @@ class TorrentHandle:
         seen: tuple[int, ...] = ()
         while not self._complete:
             now = trio.current_time()
+            for host in self._sources.own_hosts:
+                self.runner.seen_as(host)
             if (news := self._news()) != seen:
                 seen, self._news_at = news, now
             give_up_at = min(deadline, self._news_at + patience_s)
@@ -379,7 +468,13 @@ class TorrentHandle:
     # what it knows
 
     def _torrent_of(self, info: Info) -> Torrent:
-        return Torrent.of(info, trackers=[[url] for url in self._link.trackers], web_seeds=self._link.web_seeds)
+        fetched = self._fetched
+        if fetched is None or fetched.info.raw != info.raw:
+            return Torrent.of(info, trackers=[[url] for url in self._link.trackers], web_seeds=self._link.web_seeds)
+        self._sources.add_trackers(fetched.trackers)
+        linked = [(url,) for url in self._link.trackers if all(url not in tier for tier in fetched.trackers)]
+        web_seeds = dict.fromkeys((*fetched.web_seeds, *self._link.web_seeds))
+        return replace(fetched, trackers=(*fetched.trackers, *linked), web_seeds=tuple(web_seeds))
 
     def _know(self, torrent: Torrent, via: str) -> None:
         if torrent.info.private:
@@ -408,7 +503,7 @@ class TorrentHandle:
         return max(0, self._size - self.runner.stats().wanted_left_bytes)
 
     def _counts(self) -> Counts:
-        stats, dht = self.runner.stats(), self._sources.dht_counts
+        stats, dht, trackers = self.runner.stats(), self._sources.dht_counts, self._sources.tracker_counts
         node = None if self._shared.node is None else self._shared.node.stats()
         # Before the first node of a search is known, joining is what there is to tell of.
         asked, answered = dht.asked, dht.answered
@@ -420,6 +515,8 @@ class TorrentHandle:
             routers_answered=0 if node is None else node.routers_answered,
             nodes_asked=asked,
             nodes_answered=answered,
+            trackers_asked=trackers.asked,
+            trackers_answered=trackers.answered,
             found=dict(stats.found),
             dialled=stats.dialled,
             connected=stats.connected,

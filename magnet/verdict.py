@@ -65,8 +65,11 @@ class Counts:
     nodes_asked: int = 0
     """DHT nodes asked for this torrent (or, before that, while joining)."""
     nodes_answered: int = 0
+    trackers_asked: int = 0
+    """Trackers asked for this torrent, and how many of them ever gave an answer."""
+    trackers_answered: int = 0
     found: Mapping[str, int] = field(default_factory=dict)
-    """Distinct peer addresses by the source that named them first: dht, tracker, pex, lsd, link, option."""
+    """Distinct peer addresses by the source that named them first: dht, tracker, peer (a person, a link), pex, lsd."""
     dialled: int = 0
     connected: int = 0
     """Handshakes completed, ever."""
@@ -130,7 +133,8 @@ def decide(counts: Counts, phase: Phase, error: BaseException | None = None) -> 
     if counts.connected == 0:
         if counts.found_total > 0:
             return Verdict.PEERS_UNREACHABLE
-        if counts.dht and counts.nodes_answered == 0 and counts.routers_answered == 0:
+        answered = counts.nodes_answered or counts.routers_answered or counts.trackers_answered
+        if counts.dht and not answered:
             return Verdict.DHT_UNREACHABLE
         return Verdict.NO_PEERS
     if phase is Phase.METADATA:
@@ -145,15 +149,19 @@ def explain(verdict: Verdict, counts: Counts) -> str:
             tried = f"{_n(counts.routers_tried, 'router')} and {_n(counts.nodes_asked, 'node')} asked, none answered"
             if counts.routers_tried == 0 and counts.nodes_asked == 0:
                 tried = "no router's name could be resolved and no other node is known"
+            if counts.trackers_asked:
+                tried += f"; {_trackers(counts)}"
             return (
                 f"the DHT cannot be reached: {tried}. Check the network and that UDP may pass, "
                 "or name a node with --bootstrap HOST:PORT or a peer with --peer HOST:PORT"
             )
         case Verdict.NO_PEERS if not counts.dht:
-            return "no peers: the DHT was not asked and no other source named one. Name a peer with --peer HOST:PORT"
+            trackers = _trackers(counts) if counts.trackers_asked else "no other source named one"
+            return f"no peers: the DHT was not asked, {trackers}. Name a peer with --peer HOST:PORT"
         case Verdict.NO_PEERS:
+            trackers = f", {_trackers(counts)}" if counts.trackers_asked else ""
             return (
-                f"no peers: {_dht(counts)}, none of them knows anybody who shares this torrent. "
+                f"no peers: {_dht(counts)}{trackers}, none of them knows anybody who shares this torrent. "
                 "Check the info-hash, try later, or name a peer with --peer HOST:PORT"
             )
         case Verdict.PEERS_UNREACHABLE:
@@ -204,6 +212,10 @@ def _n(count: int, one: str, many: str | None = None) -> str:
 
 def _dht(counts: Counts) -> str:
     return f"{counts.nodes_answered} of {_n(counts.nodes_asked, 'DHT node')} answered"
+
+
+def _trackers(counts: Counts) -> str:
+    return f"{counts.trackers_answered} of {_n(counts.trackers_asked, 'tracker')} answered"
 
 
 def _found(counts: Counts) -> str:

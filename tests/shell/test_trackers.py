@@ -16,7 +16,8 @@ from wire import bencode
 from wire.compact import Endpoint
 from wire.errors import MisuseError, NetworkError
 from wire.tracker.announcer import Announcer, Progress
-from wire.tracker.client import TrackerClient, check_tracker_url, is_tracker_url
+from wire.tracker.client import TrackerClient
+from wire.tracker.urls import check_tracker_url, is_tracker_url
 from wire.tracker.values import Announce, AnnounceEvent, TrackerError
 from wire.udp import UdpPump
 

@@ -150,16 +150,20 @@ class PeerConnection(Speaker):
             self._read_frames(events)
         return events
 
-    def accept(self, info_hash: bytes, extended: ExtendedHandshake | None = None) -> list[Event]:
+    def accept(
+        self, info_hash: bytes, extended: ExtendedHandshake | None = None, *, dht: bool | None = None
+    ) -> list[Event]:
         """Accepting side: answers the handshake; returns the events of what came behind it already.
 
-        `extended` replaces what the constructor was given (the metadata's size is known only now).
+        `extended` and `dht` replace what the constructor was given (what the torrent is, is known only now).
         Raises ProtocolError as `received` does.
         """
         if self.open or self.peer_id is None or info_hash != self.info_hash:
             raise MisuseError("only a handshake that was received can be accepted, with its own info-hash")
         if extended is not None:
             self._ours = extended
+        if dht is not None:
+            self._our_dht = dht
         self._send_handshake(info_hash)
         self._open()
         events: list[Event] = []

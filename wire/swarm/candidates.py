@@ -2,7 +2,8 @@
 
 Anybody can name any address to us (DHT, BEP 11), a victim's too. So an address gets one connection at a
 time and few tries, however many ports it is named with; a loopback address stands for many peers, there
-each port counts by itself.
+each port counts by itself. Of those who may be dialled at one moment, whom the user named goes first, then
+who has the higher canonical priority (BEP 40).
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from wire.compact import Endpoint, reach
+from wire.compact import Endpoint, Family, reach
 from wire.limits import TokenBucket
+from wire.swarm.priority import priority
 
 __all__ = ["Candidates"]
 
@@ -83,7 +85,11 @@ class Candidates:
     def __init__(self, now: float) -> None:
         self._candidates: dict[Endpoint, _Candidate] = {}
         self._hosts: dict[str, _Host] = {}
-        self._queue: list[tuple[float, int, int, Endpoint]] = []
+        self._queue: list[tuple[float, int, Endpoint]] = []
+        """Who waits: until when, and in what order he came."""
+        self._ripe: list[tuple[int, int, int, float, Endpoint]] = []
+        """Whose time has come: whom the user named, then by priority, then in the order in which they came."""
+        self._seen_as: dict[Family, Endpoint] = {}
         self._order = 0
         self._resting: dict[str, float] = {}
         self._banned: dict[str, None] = {}
@@ -136,13 +142,14 @@ class Candidates:
 
     def next(self, now: float) -> Endpoint | None:
         """Whom to dial now, or None. It counts as being dialled until `connected`, `failed` or `cancelled`."""
-        while self._queue and self._queue[0][0] <= now:
+        self._ripen(now)
+        while self._ripe:
             if self._rate.available(now) < 1.0:
                 return None
-            not_before, _, _, endpoint = heapq.heappop(self._queue)
-            candidate = self._candidates.get(endpoint)
-            if candidate is None or candidate.state is not _State.WAITING or candidate.not_before != not_before:
-                continue  # stale: something was decided about it since
+            *_, not_before, endpoint = heapq.heappop(self._ripe)
+            candidate = self._waiting(endpoint, not_before)
+            if candidate is None:
+                continue
             host = self._hosts[_key(endpoint)]
             if host.dialled or host.inbound or (candidate.seed and not self.want_seeds):
                 self._wait(candidate, now + RECONNECT_S)
@@ -155,10 +162,33 @@ class Candidates:
 
     def next_timer(self, now: float) -> float | None:
         """When `next` may have somebody; None where nobody waits."""
-        if not self._queue:
+        if not self._queue and not self._ripe:
             return None
         missing = 1.0 - self._rate.available(now)
-        return max(self._queue[0][0], now + missing / DIALS_PER_S if missing > 0 else now)
+        return max(now if self._ripe else self._queue[0][0], now + missing / DIALS_PER_S if missing > 0 else now)
+
+    def seen_as(self, host: str) -> None:
+        """Our own IP address, as others see it, for the priority of what is named from now on."""
+        us = Endpoint(host, 0)
+        self._seen_as[us.family] = us
+
+    def _ripen(self, now: float) -> None:
+        """Moves whose time has come to those among whom priority decides."""
+        while self._queue and self._queue[0][0] <= now:
+            not_before, order, endpoint = heapq.heappop(self._queue)
+            candidate = self._waiting(endpoint, not_before)
+            if candidate is not None:
+                rank = 0 if candidate.via in _NAMED_BY_USER else 1
+                us = self._seen_as.get(endpoint.family)
+                worth = 0 if us is None else priority(us, endpoint)
+                heapq.heappush(self._ripe, (rank, -worth, order, not_before, endpoint))
+
+    def _waiting(self, endpoint: Endpoint, not_before: float) -> _Candidate | None:
+        """The candidate of a queue's entry; None where something was decided about it since."""
+        candidate = self._candidates.get(endpoint)
+        if candidate is None or candidate.state is not _State.WAITING or candidate.not_before != not_before:
+            return None
+        return candidate
 
     def patience_s(self, endpoint: Endpoint) -> float:
         """How long a dial of it may take."""
@@ -283,8 +313,7 @@ class Candidates:
         candidate.state = _State.WAITING
         candidate.not_before = until
         self._order += 1
-        rank = 0 if candidate.via in _NAMED_BY_USER else 1
-        heapq.heappush(self._queue, (until, rank, self._order, candidate.endpoint))
+        heapq.heappush(self._queue, (until, self._order, candidate.endpoint))
 
 
 def _bound(oldest_first: dict[T, V], size: int) -> None:

@@ -185,7 +185,7 @@ class Swarm:
     @property
     def opening(self) -> bytes:
         """What is said first to a peer that is dialled: our handshake (BEP 3)."""
-        return opening(self.info_hash.swarm_ids[0], self.peer_id, dht=self.settings.dht)
+        return opening(self.info_hash.swarm_ids[0], self.peer_id, dht=self._tells_of_dht)
 
     def dial_failed(self, endpoint: Endpoint, now: float, *, timed_out: bool, no_handshake: bool = False) -> None:
         """Nobody answered, or not with a stream, or with one on which no handshake came."""
@@ -212,7 +212,7 @@ class Swarm:
             info_hash=self.info_hash.swarm_ids[0],
             extended=self.handshake(endpoint),
             now=now,
-            dht=self.settings.dht,
+            dht=self._tells_of_dht,
             piece_count=None if self.info is None else self.info.piece_count,
             greeted=greeted,
         )
@@ -239,12 +239,17 @@ class Swarm:
         try:
             if self.info is not None:
                 connection.set_piece_count(self.info.piece_count)
-            came = [*events, *connection.accept(connection.info_hash, self.handshake(endpoint))]
+            came = [*events, *connection.accept(connection.info_hash, self.handshake(endpoint), dht=self._tells_of_dht)]
         except ProtocolError as error:
             self._drop(peer, str(error), now, breach=True)
             return None
         self.receive(peer, came, now)
         return None if peer.gone else peer
+
+    @property
+    def _tells_of_dht(self) -> bool:
+        """Whether peers learn that we have a DHT node: those of a private torrent do not (BEP 27)."""
+        return self.settings.dht and not (self.info is not None and self.info.private)
 
     def lost(self, peer: Peer, reason: str, now: float) -> None:
         """The stream ended or broke."""
@@ -301,7 +306,7 @@ class Swarm:
             self.candidates.connected(peer.endpoint)
         exchange = self._exchange
         peer.connection.bitfield(None if exchange is None else exchange.have)
-        if self.settings.dht and self.settings.listen_port:
+        if self._tells_of_dht and self.settings.listen_port:
             peer.connection.port(self.settings.listen_port)
         self._dirty[peer] = None
         if exchange is not None:
@@ -365,7 +370,7 @@ class Swarm:
                 self._conclude(self._metadata.reject(peer, piece, now), peer, now)
             case m.PexReceived(added):
                 self._on_pex(peer, added, now)
-            case m.Port(port):
+            case m.Port(port) if self._tells_of_dht:
                 self._events.append(NodeNamed(Endpoint(peer.endpoint.host, port)))
             case _:
                 if self._exchange is not None:
@@ -434,6 +439,12 @@ class Swarm:
         except MetainfoError as error:
             self.broken = error
             return
+        self.provide(info, self.candidates.via(peer.endpoint), now)
+
+    def provide(self, info: Info, via: str, now: float) -> None:
+        """The metadata is here, from a peer or another way. It was checked against the info-hash."""
+        if self.info is not None:
+            return
         self._know(info)
         for other in list(self._peers.values()):
             try:
@@ -444,7 +455,7 @@ class Swarm:
             if other.ready:
                 other.connection.extended(self.handshake(other.endpoint))
                 self._dirty[other] = None
-        self._events.append(MetadataComplete(info, self.candidates.via(peer.endpoint)))
+        self._events.append(MetadataComplete(info, via))
 
     def _know(self, info: Info) -> None:
         self.info = info

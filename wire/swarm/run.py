@@ -96,6 +96,16 @@ class SwarmRunner:
             self.swarm.found(endpoint, via, now)
         self._alarm.set()
 
+    def provide(self, info: Info, via: str) -> None:
+        """Takes metadata that came another way than from peers. It was checked against the info-hash."""
+        self.swarm.provide(info, via, trio.current_time())
+        self._settle()
+        self._alarm.set()
+
+    def seen_as(self, host: str) -> None:
+        """Our own IP address, as others see it: it decides, among equals, who is dialled first (BEP 40)."""
+        self.swarm.candidates.seen_as(host)
+
     def adopt(self, stream: Stream, connection: PeerConnection, events: Sequence[Event]) -> None:
         """Takes over an accepted connection whose handshake named this torrent.
 
@@ -131,7 +141,6 @@ class SwarmRunner:
         """
         self.swarm.begin(have, wanted, trio.current_time())
         self._store = store
-        self._have = have.copy()
         if self.swarm.finished:
             self._done.set()
         self._settle()

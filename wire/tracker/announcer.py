@@ -16,8 +16,9 @@ import trio
 
 from wire.compact import Endpoint
 from wire.errors import NetworkError, ProtocolError, WireError
-from wire.tracker.client import Answer, TrackerClient, is_tracker_url
+from wire.tracker.client import Answer, TrackerClient
 from wire.tracker.tiers import Tiers, TrackerState
+from wire.tracker.urls import is_tracker_url
 from wire.tracker.values import Announce, AnnounceEvent, TrackerError
 
 __all__ = ["Announcer", "Progress", "TrackerCounts", "TrackerPeer"]
@@ -103,6 +104,7 @@ class Announcer:
         self._rng = rng
         self._private = private
         self._round = trio.CancelScope()
+        self._nursery: trio.Nursery | None = None
         self._stirred = trio.Event()
         self._limiter = trio.Semaphore(AT_ONCE)
         self._tiers: list[Tiers] = []
@@ -122,9 +124,22 @@ class Announcer:
         """A snapshot."""
         return TrackerCounts(len(self._asked), len(self._answered), self._seeders, self._leechers, self._reason)
 
+    def add(self, group: Iterable[Sequence[str]]) -> None:
+        """Takes in one more group of tiers."""
+        tiers = [[url for url in tier if is_tracker_url(url) and url not in self._asked] for tier in group]
+        self._groups.append(tiers)
+        if self._nursery is None:
+            return
+        if self._private:
+            self._round.cancel()
+        elif (added := Tiers(tiers, self._rng, trio.current_time())).trackers:
+            self._tiers.append(added)
+            self._nursery.start_soon(self._work, added, self._nursery)
+
     def complete(self) -> None:
         """Nothing is missing any more: where it was downloaded just now, the trackers are told at once."""
-        if self._was_missing and self._progress().left == 0:
+        progress = self._progress()
+        if self._was_missing and progress.downloaded and not progress.left:
             now = trio.current_time()
             for tracker in self._trackers:
                 if tracker.started:
@@ -153,10 +168,12 @@ class Announcer:
         self._tiers = [tiers for group in self._arranged() if (tiers := Tiers(group, self._rng, now)).trackers]
         try:
             async with trio.open_nursery() as nursery:
+                self._nursery = nursery
                 for tiers in self._tiers:
                     nursery.start_soon(self._work, tiers, nursery)
                 await trio.sleep_forever()
         finally:
+            self._nursery = None
             await self._leave()
 
     def _arranged(self) -> list[list[list[str]]]:

@@ -15,15 +15,16 @@ from urllib.parse import urlsplit
 import trio
 
 from wire.compact import IPV4, IPV6, Endpoint, Family, reach
-from wire.errors import MisuseError, NetworkError, ProtocolError, WireError
-from wire.http import MAX_URL_CHARS, NoAddressError, fetch, is_near_literal
+from wire.errors import NetworkError, ProtocolError, WireError
+from wire.http import NoAddressError, fetch, is_near_literal
 from wire.net import Buffer, Datagrams, Network
 from wire.tracker import http_codec
 from wire.tracker.udp_codec import ConnectionIds, UdpAnnounce, UdpScrape
+from wire.tracker.urls import check_tracker_url
 from wire.tracker.values import Announce, AnnounceReply, ScrapeReply, TrackerError
 from wire.udp import UdpPump
 
-__all__ = ["Answer", "TrackerClient", "UdpDesk", "check_tracker_url", "is_tracker_url"]
+__all__ = ["Answer", "TrackerClient", "UdpDesk"]
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -224,31 +225,6 @@ class TrackerClient:
                 return await _ask_alone(self._network, talk)
             return await desk.ask(talk)
         raise _silence(at)
-
-
-def is_tracker_url(url: str) -> bool:
-    """Whether it is one that is spoken to here (not so wss://, the trackers of browsers)."""
-    try:
-        check_tracker_url(url)
-    except MisuseError:
-        return False
-    return True
-
-
-def check_tracker_url(url: str) -> str:
-    """The URL itself. Raises MisuseError, in one line, where it is none of a tracker (http, https or udp)."""
-    try:
-        parts = urlsplit(url)
-        port, host = parts.port, parts.hostname or ""
-    except ValueError:
-        raise MisuseError(f"{url!r} is no URL of a tracker") from None
-    if parts.scheme.lower() not in ("http", "https", "udp"):
-        raise MisuseError(f"{url!r} is no URL of a tracker: it begins with http://, https:// or udp://")
-    if not host or not all(" " < char < "\x7f" for char in host) or len(url) > MAX_URL_CHARS or not url.isprintable():
-        raise MisuseError(f"{url!r} is no URL of a tracker")
-    if parts.scheme.lower() == "udp" and not port:
-        raise MisuseError(f"{url!r} is no URL of a tracker: udp:// needs a port")
-    return url
 
 
 def _is_openly_near(url: str) -> bool:
