@@ -7,6 +7,7 @@ share a secret, so that ids agree and an answer is understood whoever asked; sma
 from __future__ import annotations
 
 import json
+import logging
 import os
 import secrets
 import socket
@@ -27,6 +28,8 @@ from wire.compact import IPV6, Endpoint
 from wire.errors import DiskError, MisuseError, NetworkError, ProtocolError, WorldError
 
 __all__ = ["RouterPool", "can_share_a_port"]
+
+_log = logging.getLogger(__name__)
 
 _HOME = str(Path(__file__).resolve().parents[1])
 """Where this package is found, for a process that starts elsewhere."""
@@ -165,8 +168,8 @@ class RouterPool:
         if self._folder is not None:
             try:
                 saved = load(files_for(self._folder, 0, self._workers)[0])
-            except (ProtocolError, DiskError):
-                saved = RouterState()  # the worker says so
+            except (ProtocolError, DiskError) as error:
+                _log.warning("%s", error)
         ids: dict[str, tuple[str, ...]] = {}
         shared = secrets.token_hex(20)
         for at in self._listen:
