@@ -22,7 +22,7 @@ from magnet.batch import Batch, exit_code
 from magnet.config import Config, default_state_dir
 from magnet.files import show_info
 from magnet.inputs import fetch_torrent, is_url, read_source
-from magnet.link import MagnetLink
+from magnet.link import MagnetLink, PointerLink
 from magnet.render import Reporter, failed_event, make_reporter
 from magnet.ticking import ticking
 from magnet.verdict import Counts, MagnetError, Verdict
@@ -68,7 +68,7 @@ def seed(source: str, data: Path, settings: Settings) -> int:
         reporter.started(handle.info_hash, handle.status().name)
         async with _shown(handle, reporter):
             torrent = await handle.metadata()
-            if isinstance(parsed, MagnetLink):
+            if not isinstance(parsed, Torrent):
                 _tell_metadata(handle, torrent, reporter, None)
             await handle.finished()
         status = handle.status()
@@ -86,7 +86,7 @@ def seed(source: str, data: Path, settings: Settings) -> int:
 
 def resolve(sources: Sequence[str], links_from: Path | None, out: Path, jobs: int, settings: Settings) -> int:
     """`magnet resolve`."""
-    found: list[MagnetLink | Torrent] = []
+    found: list[MagnetLink | PointerLink | Torrent] = []
     broken: list[tuple[str, WireError]] = []
     with _input(settings):
         found += [_read(source) for source in sources]
@@ -98,25 +98,31 @@ def resolve(sources: Sequence[str], links_from: Path | None, out: Path, jobs: in
         if not found and not broken:
             raise MisuseError("nothing to resolve: give links, or --from FILE with one a line")
         _usable_folder(out)
-    unique = {str(_hash_of(item)): item for item in found}
-    return _run(lambda session, reporter, _: Batch(session, reporter, out, jobs).run(unique.values(), broken), settings)
+
+    async def work(session: Session, reporter: Reporter, _: _Run) -> int:
+        items = await _located(session, found, broken)
+        unique = {str(_hash_of(item)): item for item in items}
+        return await Batch(session, reporter, out, jobs).run(unique.values(), broken)
+
+    return _run(work, settings)
 
 
 def info(source: str, settings: Settings) -> int:
     """`magnet info`."""
 
     async def work(session: Session, reporter: Reporter, run: _Run) -> int:
-        assert isinstance(parsed, MagnetLink)
-        handle = run.handle = await session.add(parsed, metadata_only=True)
+        link = await session.locate(parsed) if isinstance(parsed, PointerLink) else parsed
+        assert isinstance(link, MagnetLink)
+        handle = run.handle = await session.add(link, metadata_only=True)
         async with _shown(handle, reporter):
             torrent = await handle.metadata()
         reporter.close()
-        show_info(torrent, parsed, json=settings.json)
+        show_info(torrent, link, json=settings.json)
         return ExitCode.DONE
 
     with _input(settings):
         parsed = _read(source)
-    if isinstance(parsed, MagnetLink):
+    if not isinstance(parsed, Torrent):
         return _run(work, settings)
     show_info(parsed, None, json=settings.json)
     return ExitCode.DONE
@@ -185,7 +191,30 @@ def _input(settings: Settings) -> Iterator[None]:
         raise
 
 
-def _read(source: str) -> MagnetLink | Torrent:
+async def _located(
+    session: Session, items: Sequence[MagnetLink | PointerLink | Torrent], broken: list[tuple[str, WireError]]
+) -> list[MagnetLink | Torrent]:
+    """The items with each link of BEP 46 followed to its torrent; those that lead nowhere are added to `broken`."""
+    if len(items) == 1 and isinstance(items[0], PointerLink):
+        return [await session.locate(items[0])]
+    located: dict[int, MagnetLink | Torrent] = {}
+
+    async def follow(number: int, link: PointerLink) -> None:
+        try:
+            located[number] = await session.locate(link)
+        except (MagnetError, MisuseError) as error:
+            broken.append((str(link), error))
+
+    async with trio.open_nursery() as nursery:
+        for number, item in enumerate(items):
+            if isinstance(item, PointerLink):
+                nursery.start_soon(follow, number, item)
+            else:
+                located[number] = item
+    return [located[number] for number in sorted(located)]
+
+
+def _read(source: str) -> MagnetLink | PointerLink | Torrent:
     return fetch_torrent(source) if is_url(source) else read_source(source)
 
 

@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from magnet.link import LinkError, MagnetLink
+from magnet.link import LinkError, MagnetLink, PointerLink, read_link
 from wire.errors import MetainfoError, MisuseError, ProtocolError
 from wire.metainfo import Torrent
 from wire.metainfo.torrent import MAX_TORRENT_BYTES
@@ -26,11 +26,11 @@ def is_url(source: str) -> bool:
     return source.strip().lower().startswith(("http://", "https://"))
 
 
-def read_source(source: str) -> MagnetLink | Torrent:
+def read_source(source: str) -> MagnetLink | PointerLink | Torrent:
     """Reads a link, a bare info-hash or a .torrent file. Raises ProtocolError or MisuseError."""
     text = source.strip()
     if text.lower().startswith("magnet:"):
-        return MagnetLink.parse(text)
+        return read_link(text)
     path = Path(source)
     looks_like_path = os.sep in source or source.lower().endswith(".torrent")
     if looks_like_path or _exists(path):

@@ -1,4 +1,4 @@
-"""Magnet links as values: reading whatever people paste, and writing one canonical form (BEP 9, BEP 53).
+"""Magnet links as values: reading whatever people paste, and writing one canonical form (BEP 9, BEP 46, BEP 53).
 
 A link comes from strangers: its length and each of its lists are bounded, addresses and URLs are checked
 for form only, and its name is cleaned for display but never used as a path. Nothing is fetched here.
@@ -7,7 +7,7 @@ for form only, and its name is cleaned for display but never used as a path. Not
 from __future__ import annotations
 
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote, unquote, unquote_plus, urlsplit
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from wire.metainfo import Torrent
 
-__all__ = ["LinkError", "MagnetLink", "Remark", "examine"]
+__all__ = ["LinkError", "MagnetLink", "PointerLink", "Remark", "examine", "read_link"]
 
 MAX_LINK_CHARS = 1 << 16
 """Far above what browsers and shells pass on, far below what would cost time to split."""
@@ -32,7 +32,12 @@ MAX_FILE_INDEX = (1 << 31) - 1
 MAX_NAME_CHARS = 255
 MAX_SIZE_BYTES = 1 << 62
 
+PUBLIC_KEY_BYTES = 32
+MAX_SALT_BYTES = 64
+"""BEP 44."""
+
 _SCHEME = "magnet:"
+_POINTER = "urn:btpk:"
 _TRACKER_SCHEMES = ("http", "https", "udp", "ws", "wss")
 _WEB_SCHEMES = ("http", "https", "ftp")
 _KEPT_UNREAD = {"kt", "mt", "x.do", "cr", "pt", "av", "fc", "ix"}
@@ -119,18 +124,83 @@ class MagnetLink:
         return "magnet:?" + "&".join(parts)
 
 
+@dataclass(frozen=True, slots=True)
+class PointerLink:
+    """A link to the torrent that a key names at the time, in the DHT: `magnet:?xs=urn:btpk:KEY&s=SALT` (BEP 46)."""
+
+    public_key: bytes
+    """32 bytes."""
+    salt: bytes = b""
+    """At most 64 bytes; tells apart several torrents of one key."""
+    parts: str = ""
+    """The rest of the link, such as trackers, as it was written; it applies to every torrent that is named."""
+
+    def at(self, info_hash: bytes) -> MagnetLink:
+        """The link of the torrent that is named now (20 bytes), with the rest of this link."""
+        link = MagnetLink.parse(f"magnet:?xt=urn:btih:{info_hash.hex()}{'&' if self.parts else ''}{self.parts}")
+        return replace(link, info_hash=InfoHash(v1=info_hash))
+
+    def __str__(self) -> str:
+        salt = f"&s={self.salt.hex()}" if self.salt else ""
+        return f"magnet:?xs={_POINTER}{self.public_key.hex()}{salt}{'&' if self.parts else ''}{self.parts}"
+
+
+def read_link(text: str) -> MagnetLink | PointerLink:
+    """Reads a link of one torrent, a bare info-hash, or a link to a changing one (BEP 46). Raises LinkError."""
+    return _pointer(_clean(text)) or MagnetLink.parse(text)
+
+
+def _clean(text: str) -> str:
+    return text.encode("utf-8", "replace").decode().strip().strip("<>\"'").strip()  # lone surrogates become '?'
+
+
+def _pointer(text: str) -> PointerLink | None:
+    """The link as a pointer, if it is one: with a public key, and without a torrent of its own."""
+    if len(text) > MAX_LINK_CHARS or not text.lower().startswith(_SCHEME + "?"):
+        return None
+    key: str | None = None
+    salt, rest = "", []
+    for part in text[len(_SCHEME) + 1 :].split("&"):
+        name, _, raw = part.partition("=")
+        value = unquote(raw).strip()
+        match unquote(name).lower().removeprefix("amp;"):
+            case "xt":
+                return None
+            case "xs" if value.lower().startswith(_POINTER):
+                if key is not None and key != value[len(_POINTER) :].lower():
+                    raise LinkError("the link points at two torrents: it has two different urn:btpk: keys")
+                key = value[len(_POINTER) :].lower()
+            case "s":
+                salt = value
+            case _ if part:
+                rest.append(part)
+    if key is None:
+        return None
+    if len(key) != 2 * PUBLIC_KEY_BYTES or not _is_hex(key):
+        raise LinkError(f"xs=urn:btpk: takes a public key of {2 * PUBLIC_KEY_BYTES} hex digits, not {_short(key)!r}")
+    if not _is_hex(salt) or len(salt) > 2 * MAX_SALT_BYTES:
+        raise LinkError(f"s= takes a salt of at most {MAX_SALT_BYTES} bytes in hex, not {_short(salt)!r}")
+    return PointerLink(bytes.fromhex(key), bytes.fromhex(salt), "&".join(rest))
+
+
+def _is_hex(text: str) -> bool:
+    return len(text) % 2 == 0 and all(char in "0123456789abcdefABCDEF" for char in text)
+
+
 def examine(text: str) -> tuple[MagnetLink, tuple[Remark, ...]]:
     """Reads a link like `MagnetLink.parse`, and tells what in it was rewritten, repaired, left out or without use.
 
     Raises LinkError where there is no link left.
     """
-    text = text.encode("utf-8", "replace").decode().strip().strip("<>\"'").strip()  # lone surrogates become '?'
+    text = _clean(text)
     if not text:
         raise LinkError("the link is empty")
     if len(text) > MAX_LINK_CHARS:
         raise LinkError(f"the link is {len(text)} characters long; at most {MAX_LINK_CHARS} are read")
     if text[: len(_SCHEME)].lower() != _SCHEME:
         return _bare(text), ()
+    if _pointer(text) is not None:
+        raise LinkError("the link names no one torrent, but points at one that may change (BEP 46)")
     reader = _Reader()
     query = text[len(_SCHEME) :]
     if not query.startswith("?"):

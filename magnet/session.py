@@ -19,7 +19,7 @@ import trio
 from kademlia_bt.node import Node
 from magnet.config import Config
 from magnet.inputs import read_source, read_torrent
-from magnet.link import LinkError, MagnetLink
+from magnet.link import LinkError, MagnetLink, PointerLink, read_link
 from magnet.nursery import open_plain_nursery
 from magnet.sockets import Sockets, open_sockets
 from magnet.task import CACHE, FILE, Shared, StoreFactory, Task
@@ -115,7 +115,7 @@ class Session:
 
     async def add(
         self,
-        source: str | MagnetLink | Torrent | Path,
+        source: str | MagnetLink | PointerLink | Torrent | Path,
         *,
         directory: str | Path = ".",
         only: Sequence[str] = (),
@@ -123,7 +123,7 @@ class Session:
         metadata_only: bool = False,
         seed: bool = False,
     ) -> TorrentHandle:
-        """Takes in a torrent and starts on it; returns at once.
+        """Takes in a torrent and starts on it; returns at once, but for a link of BEP 46 when that was followed.
 
         Args:
             source: A magnet link, a bare info-hash (hex or base32), a Torrent, or a .torrent file (a Path or its text).
@@ -134,8 +134,8 @@ class Session:
             metadata_only: Stop at the metadata, write no file.
             seed: Share what `directory` holds and download nothing; it is checked first (`finished` waits for that).
 
-        Raises ProtocolError for a broken link or .torrent, MisuseError where a file cannot be read, the torrent is in
-        the session already, or the session is not open.
+        Raises ProtocolError for a broken link or .torrent, ResolveError where a link of BEP 46 leads nowhere,
+        MisuseError where a file cannot be read, the torrent is in the session already, or the session is not open.
         """
         if self._shared is None or self._nursery is None:
             raise MisuseError("the session is not open: use 'async with Session() as session'")
@@ -154,8 +154,22 @@ class Session:
         self._nursery.start_soon(self._run, handle)
         return handle
 
-    async def _task(self, source: str | MagnetLink | Torrent | Path, vault: Vault) -> Task:
-        parsed = source if isinstance(source, MagnetLink | Torrent) else await _read(source)
+    async def locate(self, link: PointerLink) -> MagnetLink:
+        """The link of the torrent that a link of BEP 46 (`magnet:?xs=urn:btpk:...`) names now.
+
+        Raises ResolveError where no DHT node knows, within the config's patience, and MisuseError without DHT.
+        """
+        if self.node is None:
+            raise MisuseError("a link of BEP 46 (xs=urn:btpk:) is followed by the DHT, which is off")
+        from magnet.pointer import locate  # not needed by those who give other links
+
+        config = self._config
+        return await locate(self.node, link, min(filter(None, (config.patience_s, config.deadline_s)), default=0.0))
+
+    async def _task(self, source: str | MagnetLink | PointerLink | Torrent | Path, vault: Vault) -> Task:
+        parsed = source if isinstance(source, MagnetLink | PointerLink | Torrent) else await _read(source)
+        if isinstance(parsed, PointerLink):
+            parsed = await self.locate(parsed)
         if isinstance(parsed, Torrent):
             return Task(link=MagnetLink.of(parsed), torrent=parsed, via=FILE)
         return Task(link=parsed, torrent=await vault.load(parsed.info_hash), via=CACHE)
@@ -261,11 +275,11 @@ def _bucket(rate_bytes_s: int, now: float) -> TokenBucket | None:
     return TokenBucket(rate_bytes_s, rate_bytes_s, now) if rate_bytes_s else None
 
 
-async def _read(source: str | Path) -> MagnetLink | Torrent:
+async def _read(source: str | Path) -> MagnetLink | PointerLink | Torrent:
     if isinstance(source, Path):
         return await trio.to_thread.run_sync(read_torrent, source)
     try:
-        return MagnetLink.parse(source)
+        return read_link(source)
     except LinkError:
         if _is_meant_as_link(source):
             raise

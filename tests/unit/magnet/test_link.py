@@ -6,7 +6,7 @@ import base64
 
 import pytest
 
-from magnet.link import MAX_PEERS, MAX_URLS, LinkError, MagnetLink, examine
+from magnet.link import MAX_PEERS, MAX_URLS, LinkError, MagnetLink, PointerLink, examine, read_link
 from wire.errors import ProtocolError
 from wire.ids import InfoHash
 
@@ -185,3 +185,47 @@ def test_wanted_files() -> None:
     assert link.wanted(2) == [False, True]
     assert link.wanted(1) == [True], "a selection of nothing that exists is of no use"
     assert MagnetLink.parse(BTIH).wanted(2) == [True, True]
+
+
+KEY = "8543d3e6115f0f98c944077a4493dcd543e49c739fd998550a1f614ab36ed63e"
+
+
+def test_a_pointer_of_bep_46() -> None:
+    """The two links of the BEP itself."""
+    plain, salted = f"magnet:?xs=urn:btpk:{KEY}", f"magnet:?xs=urn:btpk:{KEY}&s=6e"
+    assert read_link(plain) == PointerLink(bytes.fromhex(KEY))
+    assert read_link(salted) == PointerLink(bytes.fromhex(KEY), b"n")
+    assert (str(read_link(plain)), str(read_link(salted))) == (plain, salted)
+    assert read_link(f"magnet:?S=6E&xs=urn%3Abtpk%3A{KEY.upper()}") == read_link(salted)
+    with pytest.raises(LinkError, match="BEP 46"):
+        MagnetLink.parse(salted)
+    assert read_link(HEX) == MagnetLink.parse(HEX)
+
+
+def test_the_rest_of_a_pointer_applies_to_each_torrent() -> None:
+    link = read_link(f"magnet:?xs=urn:btpk:{KEY}&dn=feed&tr=udp%3A%2F%2Ft.example%3A1%2Fa&x.pe=192.0.2.7:6881&s=6e")
+    assert isinstance(link, PointerLink)
+    assert read_link(str(link)) == link
+    assert link.at(V1) == MagnetLink.parse(f"{BTIH}&dn=feed&tr=udp%3A%2F%2Ft.example%3A1%2Fa&x.pe=192.0.2.7:6881")
+    assert PointerLink(bytes(32)).at(V1) == MagnetLink.parse(BTIH)
+
+
+def test_a_link_with_a_torrent_of_its_own_is_no_pointer() -> None:
+    assert read_link(f"{BTIH}&xs=urn:btpk:{KEY}") == MagnetLink.parse(BTIH)
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        KEY[:-2],
+        KEY + "00",
+        "x" * 64,
+        f"{KEY}&s=6",
+        f"{KEY}&s=zz",
+        f"{KEY}&s={'00' * 65}",
+        f"{KEY}&xs=urn:btpk:{'0' * 64}",
+    ],
+)
+def test_broken_pointers_are_told(rest: str) -> None:
+    with pytest.raises(LinkError):
+        read_link(f"magnet:?xs=urn:btpk:{rest}")
