@@ -237,6 +237,10 @@ class Dht:
         size = self._sizes.get(family)
         return None if size is None else size.nodes
 
+    def measure(self, family: Family, target: bytes, closest: Sequence[Contact]) -> None:
+        """Takes the closest nodes to a target that chance chose, as a sample of the network's size."""
+        self._sizes.setdefault(family, NetworkSize()).sample(target, closest)
+
     def judge(self, target: bytes, closest: Iterable[Contact]) -> tuple[Confidence, ...]:
         """How far the closest nodes that a lookup found can be trusted, by what is known of the network now."""
         by_family: dict[Family, dict[bytes, Contact]] = {}
@@ -322,7 +326,7 @@ class Dht:
         return chosen
 
     def _judge(self, now: float) -> Health:
-        good = sum(face.table.good(now) for face in self._faces)
+        good = sum(face.table.good(now, K) for face in self._faces)
         if not good:
             return "broken"
         if good < K:
@@ -375,7 +379,7 @@ class Dht:
             closest += walk.closest
             if lookup.internal:
                 if not cancelled:
-                    self._sizes.setdefault(face.family, NetworkSize()).sample(lookup.kind.target, walk.closest)
+                    self.measure(face.family, lookup.kind.target, walk.closest)
                 face.own_lookup_ended(lookup, now)
         if not lookup.internal:
             confidence = self.judge(lookup.kind.target, closest)

@@ -245,7 +245,7 @@ class Face:
 
     def health(self, now: float) -> Health:
         """How well it is connected."""
-        good = self.table.good(now)
+        good = self.table.good(now, K)
         if not good:
             return "broken"
         if good < K:

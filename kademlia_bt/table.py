@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import random
 from bisect import bisect_left
+from itertools import islice
 
 from kademlia_bt.contact import Contact
 from kademlia_bt.node_id import ID_BITS, is_secure, number, random_id_sharing, shared_bits
 from kademlia_bt.votes import network_of
 from wire.compact import Endpoint, Family, reach
 
-__all__ = ["GOOD_S", "K", "Node", "Table"]
+__all__ = ["GOOD_S", "K", "Node", "Table", "bucket_capacity"]
 
 K = 8
 """Nodes a bucket holds and an answer names (BEP 5)."""
@@ -37,13 +38,16 @@ _RTT_GAIN = 0.25
 class Node:
     """What is known of a node that answered us."""
 
-    __slots__ = ("compact", "contact", "fails", "last_query", "last_reply", "number", "probed_at", "rtt_s", "secure")
+    __slots__ = (
+        "compact", "contact", "fails", "last_query", "last_reply", "network", "number", "probed_at", "rtt_s", "secure",
+    )  # fmt: skip
 
     def __init__(self, contact: Contact, rtt_s: float, now: float) -> None:
         self.contact = contact
         self.number = number(contact.id)
         self.compact = contact.compact()
         self.secure = is_secure(contact.id, contact.endpoint)
+        self.network = network_of(contact.endpoint)
         self.last_reply = now
         self.last_query = now - GOOD_S
         """When it last asked us something."""
@@ -80,7 +84,7 @@ class Table:
     def _reset(self, own_id: bytes) -> None:
         self.own_id = own_id
         self._own = number(own_id)
-        self._buckets = [_new_bucket(depth) for depth in range(ID_BITS)]
+        self._buckets = [_Bucket(bucket_capacity(depth)) for depth in range(ID_BITS)]
         self._by_endpoint: dict[Endpoint, Node] = {}
         self._by_host: dict[str, Node] = {}
         # The index of nodes to hand out, built anew when one came or went: their numbers in order, their compact
@@ -103,13 +107,14 @@ class Table:
         """Nodes that wait for a place."""
         return sum(len(bucket.replacements) for bucket in self._buckets)
 
-    def good(self, now: float) -> int:
-        """How many nodes are good."""
-        return sum(node.is_good(now) for node in self._by_endpoint.values())
+    def good(self, now: float, at_most: int | None = None) -> int:
+        """How many nodes are good; counted no further than `at_most`."""
+        good = (node for node in self._by_endpoint.values() if node.is_good(now))
+        return sum(1 for _ in islice(good, at_most))
 
     def has_good(self, now: float) -> bool:
         """Whether any node is good."""
-        return any(node.is_good(now) for node in self._by_endpoint.values())
+        return self.good(now, 1) > 0
 
     def get(self, endpoint: Endpoint) -> Node | None:
         """The node at an endpoint."""
@@ -241,9 +246,9 @@ class Table:
         same_host = self._by_host.get(endpoint.host)
         if same_host is not None and same_host not in rivals:
             rivals.append(same_host)
-        network = network_of(endpoint)
-        rivals += [node for node in bucket.nodes if node not in rivals and network_of(node.contact.endpoint) == network]
-        return rivals
+        network = new.network
+        neighbours = [node for node in bucket.nodes if node.network == network]
+        return rivals + [node for node in neighbours if node not in rivals]
 
     def _displace(self, new: Node, bucket: _Bucket) -> bool:
         """Finds `new` a place in a full bucket: that of a silent node, else of one whose id fits worse (BEP 42)."""
@@ -306,8 +311,9 @@ class Table:
         return self._numbers
 
 
-def _new_bucket(depth: int) -> _Bucket:
-    return _Bucket(_FIRST_CAPACITIES[depth] if depth < len(_FIRST_CAPACITIES) else K)
+def bucket_capacity(bits: int) -> int:
+    """How many nodes are kept that share exactly so many leading bits with us."""
+    return _FIRST_CAPACITIES[bits] if bits < len(_FIRST_CAPACITIES) else K
 
 
 def _last_heard(node: Node) -> float:
