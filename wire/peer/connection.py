@@ -312,6 +312,12 @@ class PeerConnection(Speaker):
                 events.append(m.MetadataData(message.piece, message.total_size, message.data))
             elif message.kind == METADATA_REJECT:
                 events.append(m.MetadataReject(message.piece))
+        elif kind == self._ours.lt_donthave:
+            if len(payload) != 4:
+                raise ProtocolError(f"a lt_donthave message of {len(payload)} bytes")
+            index = int.from_bytes(payload, "big")
+            if self._pieces.lose(index):
+                events.append(m.HaveNot(index))
         elif kind == self._ours.ut_pex and self._heard_at >= self._pex_ignored_until:
             self._pex_ignored_until = self._heard_at + PEX_INTERVAL_S
             events.append(m.PexReceived(*PexMessage.parse(payload)))

@@ -17,6 +17,7 @@ from wire.errors import ProtocolError
 from wire.peer.handshake import printable
 
 __all__ = [
+    "LT_DONTHAVE_ID",
     "METADATA_BLOCK_BYTES",
     "METADATA_DATA",
     "METADATA_REJECT",
@@ -31,6 +32,8 @@ UT_METADATA_ID = 1
 """The id under which peers send us ut_metadata messages."""
 UT_PEX_ID = 2
 """The id under which peers send us ut_pex messages."""
+LT_DONTHAVE_ID = 3
+"""The id under which peers tell us that they have a piece no more (BEP 54)."""
 
 METADATA_BLOCK_BYTES = 16384
 """The info dictionary travels in blocks of 16 KiB; the last may be shorter (BEP 9)."""
@@ -56,6 +59,8 @@ class ExtendedHandshake:
     """The id that its ut_metadata messages (BEP 9) must be sent with; 0: it does not take any."""
     ut_pex: int = 0
     """The same for ut_pex (BEP 11)."""
+    lt_donthave: int = 0
+    """The same for lt_donthave (BEP 54)."""
     metadata_size: int | None = None
     """Bytes of the info dictionary, 1..2^31-1, where it is known."""
     reqq: int | None = None
@@ -72,11 +77,11 @@ class ExtendedHandshake:
     def encode(self) -> bytes:
         """The payload of the extended handshake message, without its id.
 
-        Both ids are always named: 0 takes back what an earlier handshake offered (BEP 10).
+        All ids are always named: 0 takes back what an earlier handshake offered (BEP 10).
         Raises MisuseError where `yourip` is no IP address.
         """
         items: dict[bytes, bencode.Encodable] = {
-            b"m": {b"ut_metadata": self.ut_metadata, b"ut_pex": self.ut_pex},
+            b"m": {b"lt_donthave": self.lt_donthave, b"ut_metadata": self.ut_metadata, b"ut_pex": self.ut_pex},
             b"upload_only": int(self.upload_only),
         }
         for key, number in ((b"metadata_size", self.metadata_size), (b"reqq", self.reqq), (b"p", self.p)):
@@ -109,6 +114,7 @@ class ExtendedHandshake:
             self,
             ut_metadata=_id(ids, b"ut_metadata", self.ut_metadata),
             ut_pex=_id(ids, b"ut_pex", self.ut_pex),
+            lt_donthave=_id(ids, b"lt_donthave", self.lt_donthave),
             metadata_size=size or self.metadata_size,  # 0 is how some say that they do not have it
             reqq=min(reqq, _MAX_REQQ) if reqq is not None and reqq > 0 else self.reqq,
             v=printable(bencode.get_str(items, b"v") or "", _MAX_NAME) or self.v,

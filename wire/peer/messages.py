@@ -38,6 +38,7 @@ __all__ = [
     "Have",
     "HaveAll",
     "HaveNone",
+    "HaveNot",
     "Interested",
     "Message",
     "MetadataData",
@@ -121,6 +122,13 @@ class NotInterested:
 @dataclass(frozen=True, slots=True)
 class Have:
     """The peer got this piece; as an event: one it was not known to have."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class HaveNot:
+    """The peer has this piece no more (BEP 54)."""
 
     index: int
 
@@ -298,6 +306,7 @@ Event = (
     | Have
     | HasPieces
     | Port
+    | HaveNot
     | Suggest
     | AllowedFast
     | HandshakeReceived

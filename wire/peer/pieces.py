@@ -46,6 +46,17 @@ class RemotePieces:
         self._haves[byte] |= 0x80 >> (index & 7)
         return False
 
+    def lose(self, index: int) -> bool:
+        """It has a piece no more (BEP 54). True: it had it. What comes before the count is known is not believed."""
+        if self.has is None or self.count is None:
+            return False
+        if index >= self.count:
+            raise ProtocolError(f"the peer says that it has not got piece {index}, which cannot be")
+        if not self.has[index]:
+            return False
+        self.has.clear(index)
+        return True
+
     def declare(self, bits: bytes | None, *, everything: bool = False) -> Bitfield | None:
         """It says what it has: by the bits of a bitfield, or everything, or else nothing.
 

@@ -131,6 +131,16 @@ class Speaker:
         if self.fast:
             self._send(m.blocks_frames(m.REJECT, ((index, begin, length),)))
 
+    def allowed_fast(self, index: int) -> None:
+        """The peer may ask for this piece though we choke it; only with `fast` (BEP 6)."""
+        if self.fast:
+            self._send(m.index_frame(m.ALLOWED_FAST, index))
+
+    def dont_have(self, index: int) -> None:
+        """We have a piece no more (BEP 54); nothing is sent to a peer that does not understand it."""
+        if self.remote.lt_donthave:
+            self._send(m.frame(m.EXTENDED, bytes((self.remote.lt_donthave,)) + index.to_bytes(4, "big")))
+
     def port(self, port: int) -> None:
         """Tells our DHT port (BEP 5); nothing is sent to a peer without DHT."""
         if self.dht:

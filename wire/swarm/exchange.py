@@ -1,4 +1,4 @@
-"""The trade in pieces of one torrent, both ways, over the peers that are connected (BEP 3, 6). No I/O.
+"""The trade in pieces of one torrent over the peers that are connected: the getting half (BEP 3, 6, 54). No I/O.
 
 It begins when the metadata is known and a store is open. Whom to dial, whom to drop and all that comes before is the
 business of `rules`; a breach of the protocol is raised from here, a lie about a piece is returned.
@@ -6,33 +6,29 @@ business of `rules`; a breach of the protocol is raised from here, a lie about a
 
 from __future__ import annotations
 
-import itertools
 import random
 from collections.abc import Iterable, Sequence
 
 from wire.bitfield import Bitfield
-from wire.errors import ProtocolError
 from wire.metainfo import Info
-from wire.net import Buffer
 from wire.peer import messages as m
-from wire.swarm.choker import RECHOKE_S, Choker, Contender
+from wire.swarm.giving import Giving
 from wire.swarm.meter import Meter
 from wire.swarm.peer import Peer
 from wire.swarm.picker import Picker
-from wire.swarm.pieces import BlockId
-from wire.swarm.requests import PieceJob, Requests
+from wire.swarm.pieces import BlockId, PieceJob
+from wire.swarm.requests import Requests
 from wire.swarm.source import DEFAULT_REQQ, MAX_DEPTH, Source
+from wire.swarm.values import Priority
 
-__all__ = ["MAX_QUEUE", "Exchange"]
+__all__ = ["Exchange"]
 
-MAX_QUEUE = 2000
-"""Requests that a peer may have outstanding with us: told to it as `reqq` (BEP 10)."""
-MAX_REFUSED = 10_000
-"""Requests beyond that, or while choked, before the peer is dropped."""
 MAX_UNWRITTEN_BYTES = 32 << 20
 """Whole pieces that wait for the disk before nobody is read from: a tenth of a second of the fastest lines."""
-UPLOAD_BATCH_BYTES = 1 << 20
-"""Read from the store in one go and sent in one go."""
+MAX_ALLOWED = 64
+"""Pieces that a peer may allow us while it chokes: ten are usual (BEP 6)."""
+GIFT_DEPTH = 8
+"""Requests outstanding with a peer that chokes us and allows some pieces."""
 MAX_TIMEOUTS = 3
 """Times in a row that a peer owes blocks for too long, before it is dropped."""
 
@@ -47,7 +43,8 @@ class Exchange:
         wanted: Sequence[bool] | None,
         *,
         rng: random.Random,
-        slots: int,
+        slots: int | None,
+        super_seed: bool,
         dirty: dict[Peer, None],
         now: float,
     ) -> None:
@@ -56,25 +53,19 @@ class Exchange:
         """The pieces that are stored."""
         self.hash_failures = 0
         self.down = Meter(now)
-        self.up = Meter(now)
         self._picker = Picker(info.piece_count, rng)
         self._requests = Requests(self._picker, info.piece_size, info.piece_length)
-        self._choker = Choker(rng, slots)
-        self._rechoke_at = now + RECHOKE_S
+        self.giving = Giving(
+            info, self.have, self._picker, rng=rng, slots=slots, super_seed=super_seed, dirty=dirty, now=now
+        )
         self._dirty = dirty
         self._peers: dict[Peer, None] = {}
         self._by_source: dict[Source, Peer] = {}
         self._max_unwritten = max(MAX_UNWRITTEN_BYTES, 2 * info.piece_length)
         picker = self._picker
         if wanted is not None:
-            pieces = 0
-            for index, flag in enumerate(wanted):
-                if flag:
-                    pieces |= picker.span(info.layout.pieces_of(index))
-            picker.restrict(pieces)
+            picker.restrict(self._pieces_of(wanted))
         picker.stored(picker.set_of(have))
-        self.left_bytes = sum(info.piece_size(index) for index in picker.indices(picker.left))
-        """Bytes of wanted pieces that are not stored."""
 
     # --- how it stands
 
@@ -82,6 +73,16 @@ class Exchange:
     def finished(self) -> bool:
         """Every wanted piece is stored."""
         return not self._picker.left
+
+    @property
+    def left_bytes(self) -> int:
+        """Bytes of wanted pieces that are not stored."""
+        left, info = self._picker.left, self.info
+        if not left:
+            return 0
+        last = info.piece_count - 1
+        short = info.piece_length - info.piece_size(last) if left & self._picker.bit(last) else 0
+        return left.bit_count() * info.piece_length - short
 
     @property
     def wasted_bytes(self) -> int:
@@ -99,7 +100,7 @@ class Exchange:
 
     def is_useless(self, peer: Peer) -> bool:
         """Neither side can give the other anything any more."""
-        return self.finished and peer.source.has == self._picker.full
+        return self.finished and (peer.source.has == self._picker.full or peer.connection.remote.upload_only)
 
     # --- peers
 
@@ -111,10 +112,10 @@ class Exchange:
         has = peer.connection.peer_has
         if has is not None:
             self._gains(peer, self._picker.set_of(has))
+        self.giving.join(peer, now)
         if not peer.connection.peer_choking:
             self.unchoked(peer, now)
-        if peer.connection.peer_interested:
-            self.interested(peer, now)
+        self.giving.settle(peer, now)
 
     def leave(self, peer: Peer, now: float) -> None:
         """A peer is gone: what was asked of it is asked of others."""
@@ -123,9 +124,8 @@ class Exchange:
             self._requests.leave(peer.source)
             self._picker.left_with(peer.source.has)
             peer.source.has = 0
-            peer.queue.clear()
             self._employ_idle(now)
-            self._fill_slots(now)
+            self.giving.leave(peer, now)
 
     def limit(self, peer: Peer) -> None:
         """Takes over how many requests the peer says that it keeps (BEP 10)."""
@@ -153,21 +153,34 @@ class Exchange:
     def has_pieces(self, peer: Peer, pieces: Bitfield, now: float) -> None:
         """The peer told what it has."""
         self._gains(peer, self._picker.set_of(pieces))
+        if self.giving.super_seed is not None:
+            self.giving.super_seed.advance(now)
         self.employ(peer, now)
 
     def has_piece(self, peer: Peer, index: int, now: float) -> None:
         """The peer got a piece."""
         source = peer.source
         source.has = self._picker.gained(source.has, index)
+        self.giving.appeared(peer, index, now)
         if not self.have[index]:
             self._show_interest(peer)
             if not source.asked:
                 self.employ(peer, now)
 
+    def lost_piece(self, peer: Peer, index: int, now: float) -> None:
+        """The peer has a piece no more (BEP 54); what was asked of it there comes back as refusals."""
+        source = peer.source
+        source.has = self._picker.dropped(source.has, index)
+        for block in self._requests.withdraw(source, index):
+            self._cancel(peer, [block])
+        self._show_interest(peer)
+        self._employ_idle(now)
+
     # --- downloading
 
     def unchoked(self, peer: Peer, now: float) -> None:
         """The peer answers requests from now on."""
+        peer.source.choked = False
         peer.source.restart()
         self._requests.join(peer.source)
         self.employ(peer, now)
@@ -175,7 +188,28 @@ class Exchange:
     def choked(self, peer: Peer, now: float) -> None:
         """The peer does not answer requests any more; what it still sends (BEP 6) is welcome."""
         self._requests.leave(peer.source)
+        peer.source.choked = True
+        self._use_gifts(peer, now)
         self._employ_idle(now)
+
+    def allowed(self, peer: Peer, index: int, now: float) -> None:
+        """The peer gives this piece though it chokes us (BEP 6)."""
+        if peer.source.allowed.bit_count() < MAX_ALLOWED:
+            peer.source.allowed |= self._picker.bit(index)
+            if peer.connection.peer_choking:
+                self._use_gifts(peer, now)
+
+    def _use_gifts(self, peer: Peer, now: float) -> None:
+        source = peer.source
+        if source.allowed:
+            source.choked = True
+            source.depth = min(source.depth, GIFT_DEPTH)
+            self._requests.join(source)
+            self.employ(peer, now)
+
+    def suggested(self, peer: Peer, index: int) -> None:
+        """The peer would rather give this piece: it has it at hand (BEP 6)."""
+        peer.source.suggested |= self._picker.bit(index)
 
     def blocks(self, peer: Peer, blocks: Iterable[m.Block], now: float) -> None:
         """Data came. Raises ProtocolError where it was not asked for, too often."""
@@ -188,9 +222,13 @@ class Exchange:
         finally:
             self.down.total += source.meter.total - before
         peer.useful = True
-        for other, block in self._requests.cancels():
-            self._cancel(self._by_source[other], [block])
+        self._send_cancels()
         self.employ(peer, now)
+
+    def _send_cancels(self) -> None:
+        for source, block in self._requests.cancels():
+            if (peer := self._by_source.get(source)) is not None:
+                self._cancel(peer, [block])
 
     def rejected(self, peer: Peer, index: int, begin: int, now: float) -> None:
         """The peer will not answer a request of ours (BEP 6)."""
@@ -220,122 +258,78 @@ class Exchange:
             self._employ_idle(now)
             return liars
         self.have.set(index)
-        self.left_bytes -= self.info.piece_size(index)
         bit = self._picker.bit(index)
         for peer in self._peers:
-            if not peer.source.has & bit:
+            if not peer.source.has & bit and self.giving.super_seed is None:
                 peer.connection.have(index)
                 self._dirty[peer] = None
         if self.finished:
             for peer in self._peers:
                 self._show_interest(peer)
+        else:
+            self._employ_idle(now)  # those who had to prove themselves first
         return liars
 
-    # --- uploading
+    def piece_kept_out(self, index: int, now: float) -> None:
+        """A piece could not be stored: it is fetched again."""
+        self._requests.abandon(index)
 
-    def request(self, peer: Peer, block: BlockId) -> None:
-        """The peer asks for a block. Raises ProtocolError where there is none such, or it asks without end."""
-        index, begin, length = block
-        if begin + length > self.info.piece_size(index):
-            raise ProtocolError(f"asks for bytes {begin} to {begin + length} of piece {index}")
-        if peer.connection.am_choking or not self.have[index] or len(peer.queue) >= MAX_QUEUE:
-            peer.connection.reject(index, begin, length)
-            peer.refused += 1
-            if peer.refused > MAX_REFUSED:
-                raise ProtocolError("asks on and on for what it was refused")
-        else:
-            peer.queue[block] = None
-        self._dirty[peer] = None
+    def piece_lost(self, index: int, now: float) -> None:
+        """A piece that was stored is there no more."""
+        if self.have[index]:
+            self.have.clear(index)
+            self._picker.lose(index)
+            self.giving.withdraw(index)
+            self._wishes_changed(now)
 
-    def cancel(self, peer: Peer, block: BlockId) -> None:
-        """The peer takes a request back; with BEP 6 it wants an answer all the same."""
-        if block in peer.queue:
-            del peer.queue[block]
-            peer.connection.reject(*block)
-            self._dirty[peer] = None
+    # --- wishes
 
-    def uploads(self, peer: Peer, most_bytes: int) -> list[BlockId]:
-        """Blocks to be read for a peer now: taken from its queue, at least one where there is one."""
-        batch: list[BlockId] = []
-        room = min(most_bytes, UPLOAD_BATCH_BYTES)
-        for block in peer.queue:
-            room -= block[2]
-            if batch and room < 0:
-                break
-            batch.append(block)
-        for block in batch:
-            del peer.queue[block]
-        return batch
+    def prefer(self, pieces: Iterable[int], priority: Priority, now: float) -> None:
+        """Says how much some pieces are wanted, if at all."""
+        picker = self._picker
+        wanted = 0
+        for index in pieces:
+            wanted |= picker.bit(index)
+        picker.prefer(wanted, priority)
+        self._wishes_changed(now)
 
-    def uploaded(self, peer: Peer, batch: Sequence[BlockId], data: Sequence[Buffer]) -> None:
-        """The blocks of `uploads` were read: they go to the outbox."""
-        connection = peer.connection
-        if connection.am_choking and not connection.fast:
-            return  # it does not wait for them any more
-        total = 0
-        for (index, begin, length), block in zip(batch, data, strict=True):
-            connection.piece(index, begin, block)
-            total += length
-        peer.useful = True
-        peer.up.total += total
-        self.up.total += total
+    def want_files(self, wanted: Sequence[bool], now: float) -> None:
+        """Says anew which files are wanted."""
+        self._picker.restrict(self._pieces_of(wanted))
+        self._wishes_changed(now)
 
-    # --- whom to serve
+    def _pieces_of(self, wanted: Sequence[bool]) -> int:
+        pieces = 0
+        for index, flag in enumerate(wanted):
+            if flag:
+                pieces |= self._picker.span(self.info.layout.pieces_of(index))
+        return pieces
 
-    def interested(self, peer: Peer, now: float) -> None:
-        """The peer wants pieces of ours: served at once where a slot is free."""
-        self._fill_slots(now)
+    def read_in_order(self, sequential: bool) -> None:
+        """Whether the first piece is taken, not the rarest."""
+        self._picker.sequential = sequential
 
-    def not_interested(self, peer: Peer, now: float) -> None:
-        """The peer wants none: its slot is for others."""
-        self._choke(peer, now)
-        self._fill_slots(now)
-
-    def _fill_slots(self, now: float) -> None:
-        served = sum(peer.unchoked_at is not None for peer in self._peers)
-        waiting = (p for p in self._peers if p.unchoked_at is None and p.connection.peer_interested)
-        for peer in list(itertools.islice(waiting, self._choker.free(served))):
-            self._unchoke(peer, now)
-
-    def _unchoke(self, peer: Peer, now: float) -> None:
-        if peer.unchoked_at is None:
-            peer.unchoked_at = now
-            peer.refused = 0
-            peer.connection.unchoke()
-            self._dirty[peer] = None
-
-    def _choke(self, peer: Peer, now: float) -> None:
-        if peer.unchoked_at is None:
+    def set_deadline(self, index: int, at: float, now: float) -> None:
+        """Somebody waits for this piece; it becomes wanted by that."""
+        picker = self._picker
+        bit = picker.bit(index)
+        if bit & picker.done:
             return
-        peer.unchoked_at = None
-        peer.choked_at = now
-        peer.connection.choke()
-        for block in peer.queue:
-            peer.connection.reject(*block)
-        peer.queue.clear()
-        self._dirty[peer] = None
+        if not bit & picker.left:
+            picker.prefer(bit, Priority.NORMAL)
+        self._requests.deadlines.set(index, at)
+        self._requests.make_way(now)
+        self._send_cancels()
+        self._wishes_changed(now)
 
-    def _rechoke(self, now: float) -> None:
-        contenders = [
-            Contender(
-                peer.key,
-                peer.source.meter.rate,
-                peer.up.rate,
-                peer.unchoked_at,
-                peer.choked_at,
-                peer.joined_at,
-                peer.source.snubbed,
-            )
-            for peer in self._peers
-            if peer.connection.peer_interested
-        ]
-        chosen = self._choker.choose(contenders, now, seeding=self.finished)
+    def clear_deadlines(self, index: int | None = None) -> None:
+        """Nobody waits any more: for this piece, or for any."""
+        self._requests.deadlines.clear(index)
+
+    def _wishes_changed(self, now: float) -> None:
         for peer in self._peers:
-            if peer.key not in chosen:
-                self._choke(peer, now)
-        for peer in self._peers:
-            if peer.key in chosen:
-                self._unchoke(peer, now)
+            self._show_interest(peer)
+            self.employ(peer, now)
 
     # --- time
 
@@ -343,10 +337,8 @@ class Exchange:
         """Once a second: rates, depths, debts. Returns peers that owe blocks and never pay."""
         hopeless = []
         self.down.measure(now)
-        self.up.measure(now)
         for peer in self._peers:
             source = peer.source
-            peer.up.measure(now)
             source.measure(now)
             overdue = self._requests.overdue(source, now)
             if overdue is not None:
@@ -356,7 +348,9 @@ class Exchange:
             self._show_interest(peer)
         for peer in self._peers:
             self.employ(peer, now)
-        if now >= self._rechoke_at:
-            self._rechoke_at = now + RECHOKE_S
-            self._rechoke(now)
+        for source, blocks in self._requests.rescue(now):
+            peer = self._by_source[source]
+            peer.connection.request(blocks)
+            self._dirty[peer] = None
+        self.giving.tick(now, seeding=self.finished)
         return hopeless

@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 
-__all__ = ["Meter"]
+__all__ = ["Meter", "Span"]
 
 _SMOOTH_S = 4.0
 """How far back it looks: long enough to be read, short enough to follow a peer that stops."""
+
+
+class Span:
+    """The rate of a counter over the last `marks` calls, straight: what tit for tat goes by."""
+
+    __slots__ = ("_marks",)
+
+    def __init__(self, total: int, now: float, marks: int) -> None:
+        self._marks: deque[tuple[float, int]] = deque([(now, total)], marks)
+
+    def mark(self, total: int, now: float) -> float:
+        """Units a second since the oldest mark that is kept; 0 where no time has gone by."""
+        since, before = self._marks[0]
+        self._marks.append((now, total))
+        return (total - before) / (now - since) if now > since else 0.0
 
 
 class Meter:

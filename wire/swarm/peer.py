@@ -5,7 +5,8 @@ from __future__ import annotations
 from wire.compact import Endpoint
 from wire.peer.connection import PeerConnection
 from wire.peer.pex import PexSender
-from wire.swarm.meter import Meter
+from wire.swarm.choker import RATE_MARKS
+from wire.swarm.meter import Meter, Span
 from wire.swarm.pieces import BlockId
 from wire.swarm.source import Source
 
@@ -20,7 +21,10 @@ class Peer:
         "connection",
         "dialled",
         "endpoint",
+        "gave",
         "gone",
+        "grant",
+        "granted",
         "joined_at",
         "key",
         "listens_at",
@@ -31,6 +35,7 @@ class Peer:
         "refused",
         "rejected_metadata",
         "source",
+        "spread",
         "unchoked_at",
         "up",
         "useful",
@@ -59,6 +64,14 @@ class Peer:
         """Requests that were not taken since it was unchoked."""
         self.up = Meter(now)
         """Bytes of piece data sent to it."""
+        self.gave = Span(0, now, RATE_MARKS)
+        """Of `source.meter`, over 20 s."""
+        self.spread = 0.0
+        """What it passed on of what we gave, in pieces (`Spread`)."""
+        self.granted: frozenset[int] = frozenset()
+        """Pieces that it may ask for though we choke it (BEP 6)."""
+        self.grant = 0
+        """Bytes that it may still have so."""
         self.joined_at = now
         self.unchoked_at: float | None = None
         self.choked_at = now

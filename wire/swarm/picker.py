@@ -1,4 +1,4 @@
-"""Which piece next: rarest first among those that are wanted and missing (BEP 3). It knows no peers and no blocks.
+"""Which piece next: the most wanted, of those the rarest (BEP 3), or the first. It knows no peers and no blocks.
 
 Sets of pieces are integers, a bit a piece, laid out as in a BEP 3 bitfield: so a set of 100,000
 pieces is met, joined and compared in a microsecond or two. How many peers have each piece is kept the
@@ -11,6 +11,7 @@ import random
 
 from wire.bitfield import Bitfield
 from wire.errors import MisuseError
+from wire.swarm.values import Priority
 
 __all__ = ["Picker"]
 
@@ -24,6 +25,8 @@ class Picker:
     __slots__ = (
         "_counters",
         "_done",
+        "_high",
+        "_low",
         "_missing",
         "_open",
         "_rng",
@@ -32,6 +35,7 @@ class Picker:
         "_width",
         "full",
         "piece_count",
+        "sequential",
     )
 
     def __init__(self, piece_count: int, rng: random.Random) -> None:
@@ -47,6 +51,10 @@ class Picker:
         self._missing = self.full
         self._open = 0
         self._done = 0
+        self._high = 0
+        self._low = 0
+        self.sequential = False
+        """Take the first piece, not the rarest."""
 
     def bit(self, index: int) -> int:
         """The set that holds one piece."""
@@ -100,6 +108,13 @@ class Picker:
         self._wanted = wanted & self.full
         self._missing = self._wanted & ~self._done & ~self._open
 
+    def prefer(self, pieces: int, priority: Priority) -> None:
+        """Says how much pieces are wanted, if at all. A piece that is open stays so."""
+        pieces &= self.full
+        self._high = self._high | pieces if priority is Priority.HIGH else self._high & ~pieces
+        self._low = self._low | pieces if priority is Priority.LOW else self._low & ~pieces
+        self.restrict(self._wanted & ~pieces if priority is Priority.SKIP else self._wanted | pieces)
+
     def stored(self, pieces: int) -> None:
         """Pieces that were found on disk at the start: from any state to done."""
         self._done |= pieces & self.full
@@ -115,6 +130,14 @@ class Picker:
         """Open to missing (or unwanted): its data was wrong or will not come."""
         self._leave_open(index)
         self._missing |= self.bit(index) & self._wanted
+
+    def lose(self, index: int) -> None:
+        """Done to missing (or unwanted): what was stored is there no more."""
+        bit = self.bit(index)
+        if not self._done & bit:
+            raise MisuseError(f"piece {index} is not done")
+        self._done ^= bit
+        self._missing |= bit & self._wanted
 
     def _leave_open(self, index: int) -> None:
         bit = self.bit(index)
@@ -165,18 +188,44 @@ class Picker:
             self.joined(bit)
         return after
 
+    def dropped(self, before: int, index: int) -> int:
+        """A peer that had `before` has one piece less (BEP 54). Returns what it has now."""
+        after = before & ~self.bit(index)
+        if after != before:
+            self.left_with(before)
+            self.joined(after)
+        return after
+
     def availability(self, index: int) -> int:
         """How many peers have the piece."""
         bit = self.bit(index)
         return self._seeds + sum(1 << place for place, counter in enumerate(self._counters) if counter & bit)
 
+    @property
+    def with_anybody(self) -> int:
+        """The pieces that at least one peer has."""
+        if self._seeds:
+            return self.full
+        pieces = 0
+        for counter in self._counters:
+            pieces |= counter
+        return pieces
+
     # --- the choice
 
     def pick(self, among: int) -> int | None:
-        """Opens the rarest of the missing pieces in `among`, by chance where several are; None where there is none."""
+        """Opens the rarest of the most wanted missing pieces in `among`, by chance where several are; else None.
+
+        With `sequential`, the first of the most wanted.
+        """
         pool = among & self._missing
         if not pool:
             return None
+        pool = pool & self._high or pool & ~self._low or pool
+        if self.sequential:
+            index = self.first(pool)
+            self._take(index)
+            return index
         for counter in reversed(self._counters):
             pool = (pool & ~counter) or pool
         skip = self._rng.randrange(self.piece_count)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from wire.peer.messages import BLOCK_BYTES
@@ -9,10 +10,18 @@ from wire.peer.messages import BLOCK_BYTES
 if TYPE_CHECKING:
     from wire.swarm.source import Source
 
-__all__ = ["BlockId", "OpenPiece"]
+__all__ = ["BlockId", "OpenPiece", "PieceJob"]
 
 BlockId = tuple[int, int, int]
 """Index, begin, length."""
+
+
+@dataclass(frozen=True, slots=True)
+class PieceJob:
+    """A whole piece, to be hashed and stored; then `Swarm.piece_stored`. `data` must not be used after that."""
+
+    index: int
+    data: memoryview
 
 
 class OpenPiece:

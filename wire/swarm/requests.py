@@ -2,21 +2,19 @@
 
 Each block of an open piece is in exactly one state: free, asked (of one source, in the end game of more), or
 given. A source works through pieces of its own, so that most pieces come from one peer and a wrong one has a
-name to it. A piece that several gave and that is wrong is fetched again from one source alone; what then
-turns out different was a lie, and by whose hand is known by the digests that were kept (block by block).
+name to it (`blame`).
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
 
 from wire.errors import ProtocolError
 from wire.peer.messages import BLOCK_BYTES
+from wire.swarm.blame import Blame
+from wire.swarm.deadlines import Deadlines
 from wire.swarm.picker import Picker
-from wire.swarm.pieces import BlockId, OpenPiece
+from wire.swarm.pieces import BlockId, OpenPiece, PieceJob
 from wire.swarm.source import Source
 
 __all__ = ["PieceJob", "Requests"]
@@ -33,33 +31,20 @@ MAX_LATE = 4096
 """Blocks taken back that may still come, remembered for each source."""
 MAX_UNASKED = 256
 """Blocks that were never asked for, before the peer is dropped: cancels cross blocks on their way, lies do not stop."""
-MAX_SUSPECTS = 64
-"""Wrong pieces whose digests are kept."""
+MAX_UNPROVEN = 3
+"""Pieces at work or unjudged of a peer whose data was not found right yet: so many a liar can spoil."""
+MAX_URGENT_EXTRA = 8
+"""Pieces that somebody waits for may be opened beyond the bound of all buffers."""
+RESCUES = 4
+"""Pieces looked at once a second, of those that somebody waits for."""
 STEAL_BELOW = 4
 """Who has so many blocks outstanding has work of his own still."""
 STEAL_ETA_S = 0.2
 """Who is done sooner than this keeps his blocks in the end game."""
 
 
-@dataclass(frozen=True, slots=True)
-class PieceJob:
-    """A whole piece, to be hashed and stored; then `Swarm.piece_stored`. `data` must not be used after that."""
-
-    index: int
-    data: memoryview
-
-
-class _Suspect(NamedTuple):
-    givers: list[Source]
-    digests: list[bytes]
-
-
 def _key(index: int, begin: int) -> int:
     return index << 32 | begin
-
-
-def _digest(data: memoryview) -> bytes:
-    return hashlib.blake2b(data, digest_size=16).digest()
 
 
 class Requests:
@@ -86,7 +71,8 @@ class Requests:
         """The set of open pieces with free blocks that are nobody's own."""
         self._pool: list[bytearray] = []
         self._sources: dict[Source, None] = {}
-        self._suspects: dict[int, _Suspect] = {}
+        self._blame = Blame()
+        self.deadlines = Deadlines(picker)
         self._jobs: list[PieceJob] = []
         self._cancels: list[tuple[Source, BlockId]] = []
         self.wasted_bytes = 0
@@ -119,14 +105,17 @@ class Requests:
             if piece is not None:
                 self._give_back(piece, begin // BLOCK_BYTES, source)
                 cancelled.append(piece.block(begin // BLOCK_BYTES))
-        while len(source.late) > MAX_LATE:
-            del source.late[next(iter(source.late))]
+        self._forget_late(source)
         for piece in self._open.values():
             if piece.owner is source:
                 piece.owner = None
                 self._mark(piece)
         source.own.clear()
         return cancelled
+
+    def _forget_late(self, source: Source) -> None:
+        while len(source.late) > MAX_LATE:
+            del source.late[next(iter(source.late))]
 
     def reject(self, source: Source, index: int, begin: int) -> bool:
         """The source will not give this block (BEP 6); False where it was not asked for it."""
@@ -137,6 +126,24 @@ class Requests:
         if piece is not None:
             self._give_back(piece, begin // BLOCK_BYTES, source)
         return True
+
+    def withdraw(self, source: Source, index: int) -> list[BlockId]:
+        """Takes back what was asked of a source in one piece, which it has no more; returns what to cancel."""
+        blocks = []
+        for key in [key for key in source.asked if key >> 32 == index]:
+            piece = self._open.get(index)
+            del source.asked[key]
+            source.late[key] = None
+            if piece is not None:
+                number = (key & 0xFFFFFFFF) // BLOCK_BYTES
+                self._give_back(piece, number, source)
+                blocks.append(piece.block(number))
+        piece = self._open.get(index)
+        if piece is not None and piece.owner is source:
+            piece.owner = None
+            self._mark(piece)
+        self._forget_late(source)
+        return blocks
 
     def _give_back(self, piece: OpenPiece, number: int, source: Source) -> None:
         if piece.given[number] is not None:
@@ -206,27 +213,153 @@ class Requests:
         return batch
 
     def _next_piece(self, source: Source) -> OpenPiece | None:
+        picker = self._picker
+        askable = source.askable
+        if not source.proven and len(unjudged := self._unjudged(source)) >= MAX_UNPROVEN:
+            askable &= self._set_of(unjudged)
+        if self.deadlines.pieces & askable & (picker.missing | self._loose):
+            piece = self._urgent_piece(askable)
+            if piece is not None:
+                return piece
         own = source.own
         while own:
             piece = own[-1]
             if piece.free and piece.owner is source and self._open.get(piece.index) is piece:
                 return piece
             own.pop()
-        picker = self._picker
-        orphans = self._orphans & source.has
+        orphans = self._orphans & askable
         if orphans:
             return self._adopt(source, self._open[picker.first(orphans)])
-        missing = picker.missing & source.has
-        if missing and (len(self._open) + len(self._storing) < self._max_open or self._evict(source.has)):
-            index = picker.pick(missing)
+        missing = picker.missing & askable
+        if missing and (len(self._open) + len(self._storing) < self._max_open or self._evict(askable)):
+            index = picker.pick(missing & source.suggested or missing)
             if index is not None:
-                piece = OpenPiece(index, self._piece_size(index), alone=index in self._suspects)
-                self._open[index] = piece
-                return self._adopt(source, piece)
-        loose = self._loose & source.has
+                return self._adopt(source, self._opened(index))
+        loose = self._loose & askable
         if loose:
             return self._open[picker.first(loose)]
         return None
+
+    def _opened(self, index: int) -> OpenPiece:
+        piece = self._open[index] = OpenPiece(index, self._piece_size(index), alone=index in self._blame)
+        return piece
+
+    def _unjudged(self, source: Source) -> set[int]:
+        """Pieces that it works at, or that wait for their judgement with data from here."""
+        found = {key >> 32 for key in source.asked}
+        found.update(piece.index for piece in source.own if self._open.get(piece.index) is piece)
+        found.update(index for index, piece in self._storing.items() if source in piece.given)
+        return found
+
+    def _set_of(self, pieces: Iterable[int]) -> int:
+        whole = 0
+        for index in pieces:
+            whole |= self._picker.bit(index)
+        return whole
+
+    # --- what somebody waits for
+
+    def _urgent_piece(self, askable: int) -> OpenPiece | None:
+        """The soonest needed piece with blocks to ask for; anybody may take of it."""
+        picker = self._picker
+        for index in self.deadlines.order():
+            bit = picker.bit(index)
+            if not bit & askable:
+                continue
+            if bit & self._loose:
+                return self._open[index]
+            if bit & picker.missing and len(self._open) + len(self._storing) < self._max_open + MAX_URGENT_EXTRA:
+                picker.open_one(index)
+                piece = self._opened(index)
+                self._mark(piece)
+                if not piece.alone:
+                    return piece
+        return None
+
+    def make_way(self, now: float) -> None:
+        """Takes back what was asked for that is not needed soon, from those who can give what is; see `cancels`."""
+        picker = self._picker
+        near = self._set_of(self.deadlines.near(now))
+        unasked = near & (picker.missing | self._loose)
+        for source in self._sources:
+            if not source.askable & near or source.endpoint is None:
+                continue
+            asked = list(source.asked)
+            if not source.askable & unasked:  # what is needed stands in the queue: only what stands before it goes
+                while asked and not picker.bit(asked[-1] >> 32) & near:
+                    asked.pop()
+            for key in [key for key in asked if not picker.bit(key >> 32) & near]:
+                piece = self._open.get(key >> 32)
+                del source.asked[key]
+                source.late[key] = None
+                if piece is not None:
+                    number = (key & 0xFFFFFFFF) // BLOCK_BYTES
+                    self._give_back(piece, number, source)
+                    self._cancels.append((source, piece.block(number)))
+            self._forget_late(source)
+
+    def rescue(self, now: float) -> list[tuple[Source, list[BlockId]]]:
+        """Once a second: what is needed now and others are slow to give, is asked of the fastest source too."""
+        picker = self._picker
+        asks: list[tuple[Source, list[BlockId]]] = []
+        for index in self.deadlines.near(now)[:RESCUES]:
+            piece = self._open.get(index)
+            bit = picker.bit(index)
+            if piece is None or piece.alone:
+                continue
+            able = [s for s in self._sources if s.askable & bit and not s.snubbed and s.endpoint is not None]
+            fastest = max(able, key=lambda s: s.meter.rate, default=None)
+            if fastest is None:
+                continue
+            blocks = []
+            for number, giver in enumerate(piece.given):
+                block = piece.block(number)
+                key = _key(index, block[1])
+                if giver is not None or key in fastest.asked or number in piece.doubled:
+                    continue
+                askers = [other for other in self._sources if key in other.asked]
+                if askers and now - askers[0].asked[key] > 1.0:
+                    piece.doubled[number] = [*askers, fastest]
+                    fastest.asked[key] = now
+                    blocks.append(block)
+            if blocks:
+                asks.append((fastest, blocks))
+        return asks
+
+    def reserve(self, source: Source, most_bytes: int, now: float) -> list[BlockId]:
+        """The blocks of one run of neighbouring pieces, for a source that gives long ranges at once (BEP 19).
+
+        Counted as asked; at least one piece where there is one, and then as many as fit. Empty: there is nothing to do.
+        """
+        picker = self._picker
+        batch: list[BlockId] = []
+        piece = self._next_piece(source)
+        while piece is not None and piece.free:
+            numbers = sorted(piece.free)
+            if batch and numbers[0]:
+                break
+            for number in numbers:
+                if batch and piece.block(number)[1] != batch[-1][1] + batch[-1][2] and piece.block(number)[1]:
+                    break
+                piece.free.remove(number)
+                batch.append(piece.block(number))
+            self._mark(piece)
+            following = piece.index + 1
+            most_bytes -= piece.size
+            done = batch[-1][0] == piece.index and batch[-1][1] + batch[-1][2] == piece.size
+            if not done or most_bytes <= 0 or following >= picker.piece_count:
+                break
+            if not picker.missing & source.askable & picker.bit(following):
+                break
+            if len(self._open) + len(self._storing) >= self._max_open:
+                break
+            if not source.proven and len(self._unjudged(source)) >= MAX_UNPROVEN:
+                break
+            picker.open_one(following)
+            piece = self._adopt(source, self._opened(following))
+        for index, begin, _ in batch:
+            source.asked[_key(index, begin)] = now
+        return batch
 
     def _adopt(self, source: Source, piece: OpenPiece) -> OpenPiece:
         if piece.alone and piece.left < len(piece.given):
@@ -256,7 +389,7 @@ class Requests:
     def _steal(self, source: Source, room: int, now: float) -> list[BlockId]:
         """The end game: asks again for what others were asked for, from the far end of the slowest one's queue."""
         picker = self._picker
-        if source.snubbed or not picker.open & source.has:
+        if source.snubbed or not picker.open & source.askable:
             return []
         best: tuple[float, Source] | None = None
         for other in self._sources:
@@ -278,7 +411,7 @@ class Requests:
                 break
             index, begin = key >> 32, key & 0xFFFFFFFF
             piece = self._open.get(index)
-            if piece is None or piece.alone or key in source.asked or not picker.bit(index) & source.has:
+            if piece is None or piece.alone or key in source.asked or not picker.bit(index) & source.askable:
                 continue
             number = begin // BLOCK_BYTES
             askers = piece.doubled.setdefault(number, [victim])
@@ -391,38 +524,23 @@ class Requests:
 
     # --- what became of a piece
 
+    def abandon(self, index: int) -> None:
+        """A piece of `jobs` could not be stored, for no fault of its data: it is missing again."""
+        piece = self._storing.pop(index)
+        self.unwritten_bytes -= piece.size
+        self._picker.reopen(index)
+        self._recycle(piece)
+
     def stored(self, index: int, ok: bool) -> list[Source]:
         """A piece of `jobs` is stored, or was wrong. Names those who are now known to have lied about it."""
         piece = self._storing.pop(index)
         self.unwritten_bytes -= piece.size
-        liars = self._vindicate(piece) if ok else self._suspect(piece)
+        liars = self._blame.right(piece) if ok else self._blame.wrong(piece)
         if ok:
             self._picker.complete(index)
+            self.deadlines.clear(index)
         else:
             self._picker.reopen(index)
             self.wasted_bytes += piece.size
         self._recycle(piece)
         return liars
-
-    def _suspect(self, piece: OpenPiece) -> list[Source]:
-        givers = [giver for giver in piece.given if giver is not None]
-        if len(dict.fromkeys(givers)) == 1:
-            return givers[:1]
-        if piece.index not in self._suspects:
-            assert piece.view is not None
-            digests = [_digest(piece.view[at : at + BLOCK_BYTES]) for at in range(0, piece.size, BLOCK_BYTES)]
-            self._suspects[piece.index] = _Suspect(givers, digests)
-            while len(self._suspects) > MAX_SUSPECTS:
-                del self._suspects[next(iter(self._suspects))]
-        return []
-
-    def _vindicate(self, piece: OpenPiece) -> list[Source]:
-        suspect = self._suspects.pop(piece.index, None)
-        if suspect is None:
-            return []
-        assert piece.view is not None
-        liars: dict[Source, None] = {}
-        for number, (giver, digest) in enumerate(zip(suspect.givers, suspect.digests, strict=True)):
-            if _digest(piece.view[number * BLOCK_BYTES : (number + 1) * BLOCK_BYTES]) != digest:
-                liars[giver] = None
-        return list(liars)

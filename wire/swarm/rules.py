@@ -19,21 +19,22 @@ from wire.metainfo import Info
 from wire.net import Buffer
 from wire.peer import messages as m
 from wire.peer.connection import PeerConnection, opening
-from wire.peer.extended import UT_METADATA_ID, UT_PEX_ID, ExtendedHandshake
+from wire.peer.extended import LT_DONTHAVE_ID, UT_METADATA_ID, UT_PEX_ID, ExtendedHandshake
 from wire.peer.handshake import SelfConnectionError
 from wire.peer.pex import REACHABLE, SEED, PexPeer
 from wire.swarm.candidates import Candidates
-from wire.swarm.exchange import MAX_QUEUE, Exchange
+from wire.swarm.exchange import Exchange
 from wire.swarm.gather import Gathered, Metadata
+from wire.swarm.giving import MAX_QUEUE
 from wire.swarm.peer import Peer
-from wire.swarm.pieces import BlockId
-from wire.swarm.requests import PieceJob
+from wire.swarm.pieces import BlockId, PieceJob
 from wire.swarm.values import (
     Finished,
     MetadataComplete,
     NodeNamed,
     PeerDropped,
     PieceDone,
+    Priority,
     Settings,
     SwarmEvent,
     SwarmStats,
@@ -78,6 +79,7 @@ class Swarm:
         self._keys = itertools.count(1)
         self._dials = 0
         self._exchange: Exchange | None = None
+        self._super_seeding = False
         self._events: list[SwarmEvent] = []
         self._dirty: dict[Peer, None] = {}
         self._metadata = Metadata(info_hash, self._peers, self._dirty)
@@ -133,10 +135,10 @@ class Swarm:
             peers=len(ready),
             seeds=sum(peer.connection.is_seed for peer in ready),
             downloaded_bytes=0 if exchange is None else exchange.down.total,
-            uploaded_bytes=0 if exchange is None else exchange.up.total,
+            uploaded_bytes=0 if exchange is None else exchange.giving.up.total,
             wasted_bytes=0 if exchange is None else exchange.wasted_bytes,
             down_rate=0.0 if exchange is None else exchange.down.rate,
-            up_rate=0.0 if exchange is None else exchange.up.rate,
+            up_rate=0.0 if exchange is None else exchange.giving.up.rate,
             pieces_done=0 if exchange is None else exchange.have.count,
             pieces_total=0 if self.info is None else self.info.piece_count,
             wanted_left_bytes=0 if exchange is None else exchange.left_bytes,
@@ -149,12 +151,13 @@ class Swarm:
         return ExtendedHandshake(
             ut_metadata=UT_METADATA_ID,
             ut_pex=UT_PEX_ID if pex else 0,
+            lt_donthave=LT_DONTHAVE_ID,
             metadata_size=None if info is None else len(info.raw),
             reqq=MAX_QUEUE,
             v=CLIENT,
             p=self.settings.listen_port or None,
             yourip=endpoint.host,
-            upload_only=self.finished,
+            upload_only=self.finished and not self._super_seeding,
         )
 
     # --- connections come and go
@@ -305,7 +308,7 @@ class Swarm:
         if peer.dialled:
             self.candidates.connected(peer.endpoint)
         exchange = self._exchange
-        peer.connection.bitfield(None if exchange is None else exchange.have)
+        peer.connection.bitfield(None if exchange is None or self._super_seeding else exchange.have)
         if self._tells_of_dht and self.settings.listen_port:
             peer.connection.port(self.settings.listen_port)
         self._dirty[peer] = None
@@ -379,7 +382,7 @@ class Swarm:
     def _trade(self, exchange: Exchange, peer: Peer, event: m.Event, now: float) -> None:
         match event:
             case m.Request():
-                exchange.request(peer, (event.index, event.begin, event.length))
+                exchange.giving.request(peer, (event.index, event.begin, event.length))
             case m.Have(index):
                 exchange.has_piece(peer, index, now)
                 self._drop_useless(peer, now)
@@ -391,15 +394,21 @@ class Swarm:
             case m.Unchoked():
                 exchange.unchoked(peer, now)
             case m.Interested():
-                exchange.interested(peer, now)
+                exchange.giving.interested(peer, now)
             case m.NotInterested():
-                exchange.not_interested(peer, now)
+                exchange.giving.not_interested(peer, now)
             case m.Cancel():
-                exchange.cancel(peer, (event.index, event.begin, event.length))
+                exchange.giving.cancel(peer, (event.index, event.begin, event.length))
             case m.Reject(index, begin, _):
                 exchange.rejected(peer, index, begin, now)
+            case m.AllowedFast(index):
+                exchange.allowed(peer, index, now)
+            case m.Suggest(index):
+                exchange.suggested(peer, index)
+            case m.HaveNot(index):
+                exchange.lost_piece(peer, index, now)
             case _:
-                pass  # advice (BEP 6) that nobody here uses
+                pass
 
     def _on_extended(self, peer: Peer, now: float) -> None:
         remote = peer.connection.remote
@@ -470,18 +479,22 @@ class Swarm:
         """
         if self.info is None or self._exchange is not None:
             raise MisuseError("the pieces are fetched once, and after the metadata")
+        self._super_seeding = self.settings.super_seed and have.all
         exchange = self._exchange = Exchange(
             self.info,
             have,
             wanted,
             rng=self._rng,
             slots=self.settings.upload_slots,
+            super_seed=self._super_seeding,
             dirty=self._dirty,
             now=now,
         )
         ready = [peer for peer in self._peers.values() if peer.ready]
         for peer in ready:
-            for index in have.indices():  # the bitfield, as the first message, said "none"
+            for index in (
+                () if self._super_seeding else have.indices()
+            ):  # the bitfield, as the first message, said "none"
                 if peer.connection.peer_has is None or not peer.connection.peer_has[index]:
                     peer.connection.have(index)
                     self._dirty[peer] = None
@@ -501,19 +514,76 @@ class Swarm:
         """A piece was hashed, and, where that was right, stored."""
         exchange = self._begun()
         for liar in exchange.piece_stored(index, ok, now):
-            self._ban(liar.endpoint, f"sent wrong data in piece {index}", now)
+            if liar.endpoint is not None:
+                self._ban(liar.endpoint, f"sent wrong data in piece {index}", now)
         if ok:
             self._events.append(PieceDone(index))
             self._check_finished(now)
 
+    def piece_kept_out(self, index: int, now: float) -> None:
+        """A piece could not be stored, because of the disk: it is fetched again."""
+        self._begun().piece_kept_out(index, now)
+
+    def piece_lost(self, index: int, now: float) -> None:
+        """A stored piece cannot be read any more: it is fetched again, and peers are told (BEP 54)."""
+        self._begun().piece_lost(index, now)
+        self._check_finished(now)
+
     def uploads(self, peer: Peer, most_bytes: int) -> list[BlockId]:
         """Blocks to be read for a peer, at least one where it waits for any; answered by `uploaded`."""
-        return [] if self._exchange is None or peer.gone else self._exchange.uploads(peer, most_bytes)
+        return [] if self._exchange is None or peer.gone else self._exchange.giving.uploads(peer, most_bytes)
 
     def uploaded(self, peer: Peer, batch: Sequence[BlockId], data: Sequence[Buffer]) -> None:
         """The blocks were read and lie in the peer's outbox after this."""
         if not peer.gone:
-            self._begun().uploaded(peer, batch, data)
+            self._begun().giving.uploaded(peer, batch, data)
+
+    def not_uploaded(self, peer: Peer, batch: Sequence[BlockId]) -> None:
+        """The blocks could not be read."""
+        if not peer.gone:
+            self._begun().giving.refuse(peer, batch)
+
+    # --- wishes: any time after `begin`; MisuseError before
+
+    @property
+    def have(self) -> Bitfield:
+        """The pieces that are stored; to be read only."""
+        return self._begun().have
+
+    def set_priority(self, pieces: Iterable[int], priority: Priority, now: float) -> None:
+        """Says how much some pieces are wanted; `Priority.SKIP`: not at all. Raises MisuseError."""
+        chosen = list(pieces)
+        self._check_pieces(chosen)
+        self._begun().prefer(chosen, priority, now)
+        self._check_finished(now)
+
+    def want_files(self, wanted: Sequence[bool], now: float) -> None:
+        """Says anew which files are wanted: a flag for each file entry."""
+        self._begun().want_files(wanted, now)
+        self._check_finished(now)
+
+    def set_sequential(self, sequential: bool) -> None:
+        """Whether pieces are fetched from the first to the last, not the rarest first."""
+        self._begun().read_in_order(sequential)
+
+    def set_deadline(self, piece: int, at: float, now: float) -> None:
+        """Somebody needs this piece at `at` (monotonic seconds): it goes before all that is needed later or never.
+
+        It becomes wanted. What else was asked for is taken back where the piece is needed within a second.
+        """
+        self._check_pieces([piece])
+        self._begun().set_deadline(piece, at, now)
+        self._check_finished(now)
+
+    def clear_deadlines(self, piece: int | None = None) -> None:
+        """Nobody waits for this piece any more (None: for any); what became wanted stays so."""
+        self._begun().clear_deadlines(piece)
+
+    def _check_pieces(self, pieces: Iterable[int]) -> None:
+        count = 0 if self.info is None else self.info.piece_count
+        for index in pieces:
+            if not 0 <= index < count:
+                raise MisuseError(f"there is no piece {index} among {count}")
 
     def _begun(self) -> Exchange:
         if self._exchange is None:
@@ -521,9 +591,12 @@ class Swarm:
         return self._exchange
 
     def _check_finished(self, now: float) -> None:
-        if self.finished or not self._begun().finished:
+        was, self.finished = self.finished, self._begun().finished
+        if was == self.finished:
             return
-        self.finished = True
+        if was:  # more is wanted than before
+            self.candidates.want_seeds = True
+            return
         self.candidates.want_seeds = False
         self._events.append(Finished())
         for peer in list(self._peers.values()):

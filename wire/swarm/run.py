@@ -19,12 +19,13 @@ from wire.limits import TokenBucket
 from wire.metainfo import Info
 from wire.net import Stream
 from wire.peer.connection import PeerConnection
-from wire.peer.messages import BLOCK_BYTES, Event
+from wire.peer.messages import Event
 from wire.storage.store import Store
 from wire.swarm.peer import Peer
-from wire.swarm.requests import PieceJob
+from wire.swarm.pieces import PieceJob
 from wire.swarm.rules import Swarm
-from wire.swarm.values import MetadataComplete, NodeNamed, SwarmStats
+from wire.swarm.throttle import Throttle
+from wire.swarm.values import MetadataComplete, NodeNamed, Priority, SwarmStats
 
 __all__ = ["SwarmRunner"]
 
@@ -33,7 +34,8 @@ STORES_AT_ONCE = 4
 MIN_PAUSE_S = 0.002
 """Between two looks at the timers, so that a timer in the past cannot make a busy loop."""
 MAX_NODES_WAITING = 64
-UNLIMITED_BYTES = 1 << 30
+RETRY_S = 5.0
+"""After a failed write the piece is fetched and tried again so often: space returns."""
 
 
 class _Link:
@@ -59,8 +61,8 @@ class SwarmRunner:
         self._nodes, self.nodes = trio.open_memory_channel[Endpoint](MAX_NODES_WAITING)
         """DHT nodes that peers name, for whoever wants them; what nobody takes is lost."""
         self._dialler = dialler
-        self._down = down
-        self._up = up
+        self._down = Throttle(down)
+        self._up = Throttle(up)
         self._store: Store | None = None
         self._nursery: trio.Nursery | None = None
         self._links: dict[Peer, _Link] = {}
@@ -70,13 +72,13 @@ class SwarmRunner:
         self._understood = trio.Event()
         self._done = trio.Event()
         self._failure: DiskError | None = None
-        self._have: Bitfield | None = None
-        self._news = trio.Event()
+        self._failed = trio.Event()
+        self._stored_one = trio.Event()
 
     # --- for its owner
 
     async def run(self) -> None:
-        """Runs until cancelled; returns by itself only after a failed disk write or read (see `finished`).
+        """Runs until cancelled, also while the disk fails (see `finished`).
 
         On the way out every stream is closed. It does not close the store.
         """
@@ -146,36 +148,69 @@ class SwarmRunner:
         self._settle()
 
     async def finished(self) -> None:
-        """Waits until every wanted piece is stored. Raises DiskError when a write failed: what was stored is kept."""
-        await self._done.wait()
-        if self._failure is not None:
-            raise self._failure
+        """Waits until every wanted piece is stored. Raises DiskError while the disk takes or gives nothing.
 
-    # --- for who reads while it is fetched
-
-    def has(self, index: int) -> bool:
-        """Whether a piece is verified and stored."""
-        return self._have is not None and self._have[index]
-
-    async def wait_for(self, index: int) -> None:
-        """Returns when a piece is stored; waits for ever where it never is. Raises DiskError when a write failed."""
-        while not self.has(index):
+        The swarm goes on all the same, tries again every few seconds and keeps what is stored: one may wait again.
+        """
+        while not self.swarm.finished:
             if self._failure is not None:
                 raise self._failure
-            await self._news.wait()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_first, self._done, nursery.cancel_scope)
+                nursery.start_soon(_first, self._failed, nursery.cancel_scope)
         await trio.lowlevel.checkpoint()
 
-    async def read(self, index: int, begin: int, length: int) -> bytes:
-        """Bytes of a stored piece. Raises MisuseError where it is not, DiskError where it cannot be read."""
-        if self._store is None:
-            raise MisuseError("no store is open yet")
-        return (await self._store.read_many([(index, begin, length)]))[0]
+    # --- wishes, any time after `begin`; MisuseError before
 
-    def set_deadline(self, index: int, at: float | None) -> None:
-        """By when a piece is needed, on trio's clock; None: nobody waits for it any more."""
-        if (setter := getattr(self.swarm, "set_deadline", None)) is not None:
-            setter(index, at, trio.current_time())
-            self._settle()
+    @property
+    def have(self) -> Bitfield:
+        """The pieces that are stored; to be read only."""
+        return self.swarm.have
+
+    def set_priority(self, pieces: Iterable[int], priority: Priority) -> None:
+        """Says how much some pieces are wanted; `Priority.SKIP`: not at all. What is open already is finished."""
+        self.swarm.set_priority(pieces, priority, trio.current_time())
+        self._wish()
+
+    def want_files(self, wanted: Sequence[bool]) -> None:
+        """Says anew which files are wanted, a flag for each file entry."""
+        self.swarm.want_files(wanted, trio.current_time())
+        self._wish()
+
+    def set_sequential(self, sequential: bool) -> None:
+        """Whether pieces are fetched from the first to the last, not the rarest first."""
+        self.swarm.set_sequential(sequential)
+
+    def set_deadline(self, piece: int, at: float) -> None:
+        """Somebody needs this piece at `at` (as `trio.current_time()` counts): before what is needed later or never.
+
+        It becomes wanted. Where it is needed within a second, what else was asked for is taken back for its sake.
+        """
+        self.swarm.set_deadline(piece, at, trio.current_time())
+        self._wish()
+
+    def clear_deadlines(self, piece: int | None = None) -> None:
+        """Nobody waits for this piece any more (None: for any); what became wanted stays so."""
+        self.swarm.clear_deadlines(piece)
+
+    async def stored(self, piece: int) -> None:
+        """Waits until a piece is verified and stored. Raises DiskError while the disk takes nothing."""
+        await trio.lowlevel.checkpoint()
+        while not self.swarm.have[piece]:
+            if self._failure is not None:
+                raise self._failure
+            await self._stored_one.wait()
+
+    def set_limits(self, *, down_bytes_s: int = 0, up_bytes_s: int = 0) -> None:
+        """Limits this torrent, besides the session's limits; 0: not."""
+        now = trio.current_time()
+        self._down.limit(down_bytes_s, now)
+        self._up.limit(up_bytes_s, now)
+
+    def _wish(self) -> None:
+        if not self.swarm.finished and self._done.is_set():
+            self._done = trio.Event()
+        self._settle()
 
     def stats(self) -> SwarmStats:
         """A snapshot of counts and rates."""
@@ -262,7 +297,7 @@ class SwarmRunner:
                 if self._room.is_set():
                     self._room = trio.Event()
                 await self._room.wait()
-            limit = UNLIMITED_BYTES if self._down is None else await _allowance(self._down)
+            limit = await self._down.allowance()
             try:
                 count = await stream.receive_into(connection.buffer()[:limit])
             except NetworkError as error:
@@ -272,8 +307,7 @@ class SwarmRunner:
             if not count:
                 swarm.lost(peer, "the peer closed the connection", now)
                 break
-            if self._down is not None:
-                self._down.take(count, now)
+            self._down.take(count, now)
             try:
                 events = connection.received(count, now)
             except ProtocolError as error:
@@ -305,18 +339,18 @@ class SwarmRunner:
     async def _read_for(self, peer: Peer) -> None:
         """Reads the next blocks that a peer asked for into its outbox."""
         assert self._store is not None
-        limit = UNLIMITED_BYTES if self._up is None else await _allowance(self._up)
+        limit = await self._up.allowance()
         batch = self.swarm.uploads(peer, limit)
         if not batch:
             return
         try:
             data = await self._store.read_many(batch)
         except DiskError as error:
-            self._fail(error)
+            self.swarm.not_uploaded(peer, batch)
+            self._unreadable(error, {index for index, _, _ in batch})
             return
         self.swarm.uploaded(peer, batch, data)
-        if self._up is not None:
-            self._up.take(sum(length for _, _, length in batch), trio.current_time())
+        self._up.take(sum(length for _, _, length in batch), trio.current_time())
 
     # --- the disk
 
@@ -327,28 +361,32 @@ class SwarmRunner:
                 ok = await self._store.put(job.index, job.data)
             except DiskError as error:
                 self._fail(error)
+                await trio.sleep(RETRY_S)  # it counts as unwritten meanwhile, so that little more is asked for
+                self.swarm.piece_kept_out(job.index, trio.current_time())
+                self._settle()
                 return
+        if self._failure is not None:  # the disk takes again
+            self._failure = None
+            self._failed = trio.Event()
         self.swarm.piece_stored(job.index, ok, trio.current_time())
-        if ok and self._have is not None:
-            self._have.set(job.index)
-            self._news.set()
-            self._news = trio.Event()
+        self._stored_one.set()
+        self._stored_one = trio.Event()
         self._settle()
 
     def _fail(self, error: DiskError) -> None:
-        if self._failure is None:
-            self._failure = error
-            self._done.set()
-            self._news.set()
-        if self._nursery is not None:
-            self._nursery.cancel_scope.cancel()
+        self._failure = error
+        self._failed.set()
+        self._stored_one.set()
+        self._stored_one = trio.Event()
+
+    def _unreadable(self, error: DiskError, pieces: set[int]) -> None:
+        """What we said that we have cannot be read: peers are told, it is fetched again, and who waits is told why."""
+        for index in sorted(pieces):
+            self.swarm.piece_lost(index, trio.current_time())
+        self._fail(error)
+        self._settle()
 
 
-async def _allowance(bucket: TokenBucket) -> int:
-    """Waits until something may pass; returns how many bytes."""
-    while True:
-        now = trio.current_time()
-        available = bucket.available(now)
-        if available > 0.0:
-            return max(BLOCK_BYTES, int(min(available, UNLIMITED_BYTES)))
-        await trio.sleep(bucket.wait_s(now))
+async def _first(event: trio.Event, scope: trio.CancelScope) -> None:
+    await event.wait()
+    scope.cancel()

@@ -28,7 +28,9 @@ class Source:
     """What one peer can give and was asked for."""
 
     __slots__ = (
+        "allowed",
         "asked",
+        "choked",
         "depth",
         "endpoint",
         "growing",
@@ -38,15 +40,26 @@ class Source:
         "limit",
         "meter",
         "own",
+        "proven",
         "snubbed",
+        "suggested",
         "timeouts",
         "unasked",
     )
 
-    def __init__(self, endpoint: Endpoint, now: float) -> None:
+    def __init__(self, endpoint: Endpoint | None, now: float) -> None:
         self.endpoint = endpoint
+        """None for a web seed."""
         self.has = 0
         """A set as in `Picker`."""
+        self.choked = False
+        """It answers only for the pieces in `allowed`."""
+        self.allowed = 0
+        """Pieces that it gives though it chokes us (BEP 6)."""
+        self.suggested = 0
+        """Pieces that it would rather give (BEP 6)."""
+        self.proven = False
+        """The last piece with data from here was right."""
         self.asked: dict[int, float] = {}
         """Outstanding blocks and when they were asked for, oldest first."""
         self.late: dict[int, None] = {}
@@ -62,6 +75,11 @@ class Source:
         self.unasked = 0
         self.timeouts = 0
         """Times in a row that it let its time pass."""
+
+    @property
+    def askable(self) -> int:
+        """The pieces that it gives now."""
+        return self.has & self.allowed if self.choked else self.has
 
     def measure(self, now: float) -> None:
         """Once a second: sets how many requests to keep outstanding, by what the peer delivers."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -14,10 +15,20 @@ __all__ = [
     "NodeNamed",
     "PeerDropped",
     "PieceDone",
+    "Priority",
     "Settings",
     "SwarmEvent",
     "SwarmStats",
 ]
+
+
+class Priority(enum.IntEnum):
+    """How much a piece is wanted. Of those that a peer can give, one of the highest is chosen."""
+
+    SKIP = 0
+    LOW = 1
+    NORMAL = 2
+    HIGH = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +39,11 @@ class Settings:
     """Connections at once, both ways together."""
     max_dials: int = 50
     """Dials under way at once."""
-    upload_slots: int = 8
-    """Peers served at once, the optimistic one among them (BEP 3)."""
+    upload_slots: int | None = None
+    """Peers served at once, the optimistic one among them (BEP 3); 0: nobody. None: as many as the line can serve well,
+    found from what they take."""
+    super_seed: bool = False
+    """Show each peer one piece at a time, and the next when it has passed that one on (BEP 16)."""
     listen_port: int = 0
     """Our own port, told to peers (BEP 10 `p`); 0 where nobody can dial us."""
     dht: bool = True

@@ -9,7 +9,7 @@ from wire.swarm.choker import NEWCOMER_S, OPTIMISTIC_S, RECHOKE_S, Choker, Conte
 
 
 def contender(key: int, **changes: float | bool | None) -> Contender:
-    return Contender(key, 0.0, 0.0, None, 0.0, -1000.0, False)._replace(**changes)  # type: ignore[arg-type]
+    return Contender(key, 0.0, 0.0, None, 0.0, -1000.0, False, 0.0)._replace(**changes)  # type: ignore[arg-type]
 
 
 def test_all_are_served_while_there_is_room() -> None:

@@ -31,6 +31,7 @@ class Desk:
         source.has = self.picker.full if has is None else has
         source.depth = source.limit = depth
         source.growing = False
+        source.proven = True
         self.ledger.join(source)
         return source
 

@@ -18,6 +18,7 @@ from wire.peer.connection import PeerConnection
 from wire.peer.extended import ExtendedHandshake
 from wire.peer.messages import BLOCK_BYTES as B
 from wire.peer.pex import PexMessage, PexPeer
+from wire.swarm import requests
 from wire.swarm.peer import Peer
 from wire.swarm.rules import Finished, MetadataComplete, PeerDropped, PieceDone, Settings, Swarm
 from wire.swarm.values import SwarmEvent
@@ -79,6 +80,12 @@ class Table:
 
     def drops(self) -> list[PeerDropped]:
         return [event for event in self.swarm.events() if isinstance(event, PeerDropped)]
+
+
+@pytest.fixture(autouse=True)
+def strangers_are_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is asked of a peer at first is short of a torrent of four pieces; see test_requests for that rule."""
+    monkeypatch.setattr(requests, "MAX_UNPROVEN", 100)
 
 
 class Guest:

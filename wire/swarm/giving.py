@@ -1,0 +1,265 @@
+"""The giving half of the trade: who is unchoked, whose requests are taken, what they are shown (BEP 3, 6, 16). No I/O.
+
+What to get of whom is the business of `exchange`, which owns this.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Sequence
+
+from wire.bitfield import Bitfield
+from wire.errors import ProtocolError
+from wire.metainfo import Info
+from wire.net import Buffer
+from wire.swarm.choker import RECHOKE_S, Choker, Contender
+from wire.swarm.fast_set import allowed_fast
+from wire.swarm.meter import Meter
+from wire.swarm.peer import Peer
+from wire.swarm.picker import Picker
+from wire.swarm.pieces import BlockId
+from wire.swarm.spread import Spread, SuperSeed
+
+__all__ = ["MAX_QUEUE", "Giving"]
+
+MAX_QUEUE = 2000
+"""Requests that a peer may have outstanding with us: told to it as `reqq` (BEP 10)."""
+MAX_REFUSED = 10_000
+"""Requests beyond that, or while choked, before the peer is dropped."""
+UPLOAD_BATCH_BYTES = 1 << 20
+"""Read from the store in one go and sent in one go."""
+GRANT_ROUNDS = 2
+"""Times that a choked peer may have all it is granted."""
+
+
+class Giving:
+    """What is handed out. `dirty` collects the peers whose outbox or queue was filled; `have` is the exchange's own."""
+
+    def __init__(
+        self,
+        info: Info,
+        have: Bitfield,
+        picker: Picker,
+        *,
+        rng: random.Random,
+        slots: int | None,
+        super_seed: bool,
+        dirty: dict[Peer, None],
+        now: float,
+    ) -> None:
+        self.up = Meter(now)
+        self._info = info
+        self._have = have
+        self._dirty = dirty
+        self._peers: dict[Peer, None] = {}
+        self._choker = Choker(rng, slots)
+        self._slots_fixed_at_none = slots == 0
+        self._rechoke_at = now + RECHOKE_S
+        self._spread = Spread()
+        self.super_seed = SuperSeed(picker, rng, self._show) if super_seed else None
+
+    @property
+    def slots(self) -> int:
+        """Peers served at once."""
+        return self._choker.slots
+
+    def _show(self, peer: Peer, index: int) -> None:
+        peer.connection.have(index)
+        self._dirty[peer] = None
+
+    # --- peers
+
+    def join(self, peer: Peer, now: float) -> None:
+        """A peer is ready."""
+        self._peers[peer] = None
+        if self.super_seed is not None:
+            self.super_seed.join(peer, now)
+        elif peer.connection.fast and not self._slots_fixed_at_none:
+            self._grant(peer)
+
+    def settle(self, peer: Peer, now: float) -> None:
+        """What a peer said when it joined is taken in."""
+        if self.super_seed is not None:
+            self.super_seed.advance(now)
+        if peer.connection.peer_interested:
+            self.interested(peer, now)
+
+    def leave(self, peer: Peer, now: float) -> None:
+        """A peer is gone."""
+        del self._peers[peer]
+        peer.queue.clear()
+        self._spread.left(peer)
+        if self.super_seed is not None:
+            self.super_seed.leave(peer)
+            self.super_seed.advance(now)
+        self._fill_slots(now)
+
+    def appeared(self, peer: Peer, index: int, now: float) -> None:
+        """A peer got a piece, from whomever."""
+        self._spread.appeared(peer, index)
+        if self.super_seed is not None:
+            self.super_seed.appeared(peer, index, now)
+
+    def _grant(self, peer: Peer) -> None:
+        """Names the pieces that a newcomer may have though it is choked, so that it has something to trade (BEP 6)."""
+        pieces = [
+            index
+            for index in allowed_fast(peer.endpoint.host, self._info.info_hash.swarm_ids[0], self._info.piece_count)
+            if self._have[index] and (peer.connection.peer_has is None or not peer.connection.peer_has[index])
+        ]
+        if not pieces or peer.source.has.bit_count() > len(pieces):
+            return  # it has something to trade
+        peer.granted = frozenset(pieces)
+        peer.grant = GRANT_ROUNDS * sum(self._info.piece_size(index) for index in pieces)
+        for index in pieces:
+            peer.connection.allowed_fast(index)
+        self._dirty[peer] = None
+
+    # --- requests
+
+    def request(self, peer: Peer, block: BlockId) -> None:
+        """The peer asks for a block. Raises ProtocolError where there is none such, or it asks without end."""
+        index, begin, length = block
+        if begin + length > self._info.piece_size(index):
+            raise ProtocolError(f"asks for bytes {begin} to {begin + length} of piece {index}")
+        if not self._may_have(peer, index, length) or len(peer.queue) >= MAX_QUEUE:
+            peer.connection.reject(index, begin, length)
+            peer.refused += 1
+            if peer.refused > MAX_REFUSED:
+                raise ProtocolError("asks on and on for what it was refused")
+        else:
+            peer.queue[block] = None
+        self._dirty[peer] = None
+
+    def _may_have(self, peer: Peer, index: int, length: int) -> bool:
+        if not self._have[index] or (self.super_seed is not None and not self.super_seed.may_ask(peer, index)):
+            return False
+        if not peer.connection.am_choking:
+            return True
+        if index not in peer.granted or peer.grant < length:
+            return False
+        peer.grant -= length
+        return True
+
+    def cancel(self, peer: Peer, block: BlockId) -> None:
+        """The peer takes a request back; with BEP 6 it wants an answer all the same."""
+        if block in peer.queue:
+            del peer.queue[block]
+            peer.connection.reject(*block)
+            self._dirty[peer] = None
+
+    def uploads(self, peer: Peer, most_bytes: int) -> list[BlockId]:
+        """Blocks to be read for a peer now: taken from its queue, at least one where there is one."""
+        batch: list[BlockId] = []
+        room = min(most_bytes, UPLOAD_BATCH_BYTES)
+        for block in peer.queue:
+            room -= block[2]
+            if batch and room < 0:
+                break
+            batch.append(block)
+        for block in batch:
+            del peer.queue[block]
+        return batch
+
+    def uploaded(self, peer: Peer, batch: Sequence[BlockId], data: Sequence[Buffer]) -> None:
+        """The blocks of `uploads` were read: they go to the outbox."""
+        connection = peer.connection
+        if connection.am_choking and not connection.fast:
+            return  # it does not wait for them any more
+        total = 0
+        for (index, begin, length), block in zip(batch, data, strict=True):
+            connection.piece(index, begin, block)
+            total += length
+            if begin + length == self._info.piece_size(index):
+                self._spread.gave(peer, index)
+        peer.useful = True
+        peer.up.total += total
+        self.up.total += total
+
+    def refuse(self, peer: Peer, batch: Sequence[BlockId]) -> None:
+        """The blocks of `uploads` could not be read."""
+        for block in batch:
+            peer.connection.reject(*block)
+        self._dirty[peer] = None
+
+    def withdraw(self, index: int) -> None:
+        """A piece of ours is there no more: requests are refused, and who understands it is told (BEP 54)."""
+        for peer in self._peers:
+            gone = [block for block in peer.queue if block[0] == index]
+            for block in gone:
+                del peer.queue[block]
+            self.refuse(peer, gone)
+            peer.connection.dont_have(index)
+
+    # --- whom to serve
+
+    def interested(self, peer: Peer, now: float) -> None:
+        """The peer wants pieces of ours: served at once where a slot is free."""
+        self._fill_slots(now)
+
+    def not_interested(self, peer: Peer, now: float) -> None:
+        """The peer wants none: its slot is for others."""
+        self._choke(peer, now)
+        self._fill_slots(now)
+
+    def _fill_slots(self, now: float) -> None:
+        served = sum(peer.unchoked_at is not None for peer in self._peers)
+        waiting = (p for p in self._peers if p.unchoked_at is None and p.connection.peer_interested)
+        for peer in list(itertools.islice(waiting, self._choker.free(served))):
+            self._unchoke(peer, now)
+
+    def _unchoke(self, peer: Peer, now: float) -> None:
+        if peer.unchoked_at is None:
+            peer.unchoked_at = now
+            peer.refused = 0
+            peer.connection.unchoke()
+            self._dirty[peer] = None
+
+    def _choke(self, peer: Peer, now: float) -> None:
+        if peer.unchoked_at is None:
+            return
+        peer.unchoked_at = None
+        peer.choked_at = now
+        peer.connection.choke()
+        for block in peer.queue:
+            peer.connection.reject(*block)
+        peer.queue.clear()
+        self._dirty[peer] = None
+
+    def _rechoke(self, now: float, *, seeding: bool) -> None:
+        contenders = [
+            Contender(
+                peer.key,
+                peer.gave.mark(peer.source.meter.total, now),
+                peer.up.rate,
+                peer.unchoked_at,
+                peer.choked_at,
+                peer.joined_at,
+                peer.source.snubbed,
+                peer.spread,
+            )
+            for peer in self._peers
+            if peer.connection.peer_interested
+        ]
+        chosen = self._choker.choose(contenders, now, seeding=seeding)
+        self._spread.fade(self._peers)
+        for peer in self._peers:
+            if peer.key not in chosen:
+                self._choke(peer, now)
+        for peer in self._peers:
+            if peer.key in chosen:
+                self._unchoke(peer, now)
+
+    # --- time
+
+    def tick(self, now: float, *, seeding: bool) -> None:
+        """Once a second: rates, and every 10 s the slots."""
+        self.up.measure(now)
+        for peer in self._peers:
+            peer.up.measure(now)
+        if self.super_seed is not None:
+            self.super_seed.advance(now)
+        if now >= self._rechoke_at:
+            self._rechoke_at = now + RECHOKE_S
+            self._rechoke(now, seeding=seeding)
