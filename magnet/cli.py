@@ -15,8 +15,9 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from kademlia_bt.console import endpoint, host_port, network_name, size, version_of
+from kademlia_bt.console import endpoint, host_port, network_name, size, status_address, version_of
 from magnet.config import DEFAULT_PATIENCE_S, Config, default_state_dir
+from wire.compact import Endpoint
 from wire.errors import MisuseError
 
 __all__ = ["app"]
@@ -264,6 +265,40 @@ def seed(
 
 
 @app.command()
+@_networked
+def stream(
+    source: Source,
+    *,
+    file: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="GLOB", help="Which files, such as '*.mkv'; repeatable. Default: the largest that can be played."
+        ),
+    ] = None,
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Where the files go.")] = Path(),
+    http: Annotated[
+        Any,
+        typer.Option(
+            parser=status_address,
+            metavar=_HOST_PORT,
+            help="Where to serve. Default: loopback, a free port. Whoever reaches it can read the files.",
+            show_default=False,
+        ),
+    ] = "127.0.0.1:0",
+    settings: Settings,
+) -> int:
+    """Play a file while it downloads: prints its URL.
+
+    Give the URL to a player, or open it in a browser: ranges and seeking work, and what is read next is fetched first.
+    Only that file is downloaded. Serves until Ctrl-C; run it again to go on where it stopped.
+    """
+    from magnet import commands
+
+    at = http if isinstance(http, Endpoint) else Endpoint("127.0.0.1", 0)
+    return commands.stream(source, out, file or [], at, settings)
+
+
+@app.command()
 def check(
     torrent: Annotated[str, typer.Argument(metavar="TORRENT", help="A .torrent file.")],
     *,
@@ -318,6 +353,49 @@ def lint(
     from magnet import files
 
     return files.lint(link, json=json)
+
+
+@app.command()
+def doctor(
+    *,
+    listen: Annotated[
+        list[Any] | None,
+        typer.Option(parser=endpoint, metavar=_HOST_PORT, help="Address to try. Default: all, on a free port."),
+    ] = None,
+    bootstrap: Annotated[
+        list[Any] | None,
+        typer.Option(parser=host_port, metavar=_HOST_PORT, help="DHT node to ask, instead of the public routers."),
+    ] = None,
+    network: Annotated[
+        str | None,
+        typer.Option(parser=network_name, metavar="NAME", help="A private DHT of that name, not the mainline DHT."),
+    ] = None,
+    deadline: Annotated[
+        float, typer.Option(parser=_seconds, metavar="SECONDS", help="For all of it.", show_default="25")
+    ] = 25.0,
+    state: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The folder to check. Default: a user folder.")
+    ] = None,
+    json: Json = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only what is broken.")] = False,
+) -> int:
+    """Say what works here and what does not, and the mend.
+
+    Asks every router by address, over IPv4 and IPv6, finds out where others see us, what kind of NAT there is, whether
+    ports can be mapped and whether others reach us. Changes nothing. Exit code 1 if something is broken.
+    """
+    if not deadline:
+        raise MisuseError("--deadline 0 leaves no time at all")
+    from magnet import doctor as visit
+
+    config = Config(
+        listen=tuple(listen or ()),
+        bootstrap=None if bootstrap is None else tuple(bootstrap),
+        network=network,
+        deadline_s=deadline,
+        state_dir=default_state_dir() if state is None else state,
+    )
+    return visit.doctor(config, json=json, quiet=quiet)
 
 
 @app.command()

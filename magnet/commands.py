@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,9 +24,11 @@ from magnet.config import Config, default_state_dir
 from magnet.files import show_info
 from magnet.inputs import fetch_torrent, is_url, read_source
 from magnet.link import MagnetLink, PointerLink
+from magnet.nursery import open_plain_nursery
 from magnet.render import Reporter, failed_event, make_reporter
 from magnet.ticking import ticking
 from magnet.verdict import Counts, MagnetError, Verdict
+from wire.compact import Endpoint
 from wire.errors import MisuseError, NetworkError, ProtocolError, WireError
 from wire.ids import InfoHash
 from wire.metainfo import Torrent
@@ -35,7 +38,7 @@ if TYPE_CHECKING:
     from magnet.session import Session
     from magnet.torrent import TorrentHandle
 
-__all__ = ["get", "info", "resolve", "seed"]
+__all__ = ["get", "info", "resolve", "seed", "stream"]
 
 
 def get(source: str, out: Path, only: Sequence[str], seed: bool, settings: Settings) -> int:
@@ -81,6 +84,33 @@ def seed(source: str, data: Path, settings: Settings) -> int:
     with _input(settings):
         parsed = _read(source)
         _data_folder(data)
+    return _run(work, settings)
+
+
+def stream(source: str, out: Path, globs: Sequence[str], at: Endpoint, settings: Settings) -> int:
+    """`magnet stream`."""
+    from magnet.streaming import choose_files
+    from magnet.web import file_path, serve_files
+
+    async def work(session: Session, reporter: Reporter, run: _Run) -> int:
+        handle = run.handle = await session.add(parsed, directory=out, choose=partial(choose_files, patterns=globs))
+        reporter.started(handle.info_hash, handle.status().name)
+        async with _shown(handle, reporter), open_plain_nursery() as nursery:
+            torrent = await handle.metadata()
+            _tell_metadata(handle, torrent, reporter, "url" if is_url(source) else None)
+            streams = await handle.streams()
+            server = await nursery.start(serve_files, streams, at)
+            for file in streams.files:
+                reporter.streaming(f"http://{server}{file_path(file)}", "/".join(file.path), file.size)
+            run.finished = True  # it is there to be played; Ctrl-C ends it as one ends a server
+            await handle.finished()
+            reporter.note(f"all of it is there, in {handle.path}; it goes on being served and shared, Ctrl-C stops")
+            await trio.sleep_forever()
+        return ExitCode.DONE
+
+    with _input(settings):
+        parsed = _read(source)
+        _usable_folder(out)
     return _run(work, settings)
 
 

@@ -116,6 +116,10 @@ class Reporter:
         """It is being shared."""
         self.result(str(link))
 
+    def streaming(self, url: str, path: str, size: int) -> None:
+        """A file is served."""
+        self.result(url)
+
     def failed(self, error: MagnetError, subject: str | None = None) -> None:
         """It did not come. `subject`: which of many."""
         self.error(f"{subject}: {error}" if subject else str(error))
@@ -189,6 +193,10 @@ class PlainReporter(Reporter):
             f"on {', '.join(addresses)}; Ctrl-C stops"
         )
         super().seeding(addresses, link, status)
+
+    def streaming(self, url: str, path: str, size: int) -> None:
+        self._line(f"streaming {one_line(path)} ({format_size(size)}); Ctrl-C stops")
+        super().streaming(url, path, size)
 
     def _due(self, every_s: float) -> bool:
         now = self._clock()
@@ -346,6 +354,9 @@ class JsonReporter(PlainReporter):
 
     def seeding(self, addresses: Sequence[str], link: MagnetLink, status: TorrentStatus) -> None:
         emit({"event": "seeding", "address": addresses[0], "addresses": list(addresses), "magnet": str(link)})
+
+    def streaming(self, url: str, path: str, size: int) -> None:
+        emit({"event": "streaming", "url": url, "path": path, "size": size})
 
     def failed(self, error: MagnetError, subject: str | None = None) -> None:
         emit(failed_event(error, subject))

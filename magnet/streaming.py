@@ -118,9 +118,10 @@ class Streams:
         self._needed[reader] = now
         if not now:
             del self._needed[reader]
-        for piece in before.keys() | now.keys():
-            if before.get(piece) != now.get(piece):
-                self._tell(piece)
+        changed = [piece for piece in before.keys() | now.keys() if before.get(piece) != now.get(piece)]
+        # The soonest last: by then the swarm knows what else is to be asked for, and in which order.
+        for piece in sorted(changed, key=lambda piece: now.get(piece, 0.0), reverse=True):
+            self._tell(piece)
 
     def _tell(self, piece: int) -> None:
         times = [times[piece] for times in self._needed.values() if piece in times]

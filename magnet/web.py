@@ -196,7 +196,9 @@ def application(streams: Streams, names: Collection[str] = ()) -> ASGIApp:
 
     routes = [Route("/", page), Route("/{index:int}/{name:path}", file, methods=["GET", "HEAD"])]
     refusal = "Open this by its address: http://ADDRESS:PORT/\n"
-    return Border(Starlette(routes=routes), names=names, headers=_HEADERS, refusal=refusal)
+    pages = Starlette(routes=routes)
+    pages.router.redirect_slashes = False  # an address that is not ours leads nowhere
+    return Border(pages, names=names, headers=_HEADERS, refusal=refusal)
 
 
 async def serve_files(

@@ -1,0 +1,390 @@
+"""`magnet doctor`: what of the network works from here, what does not, and what to do about it.
+
+It opens a DHT node for some seconds, asks every place to start from by address, joins, asks nodes of many networks
+where they see us (BEP 42), and looks for a gateway that maps ports (NAT-PMP, UPnP). It keeps and changes nothing.
+All of it is bounded in time. What was found is told as `Finding`s as it comes.
+"""
+
+from __future__ import annotations
+
+import random
+import socket
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import trio
+
+from kademlia_bt.answers import QueryError
+from kademlia_bt.bootstrap import ROUTERS
+from kademlia_bt.console import ExitCode, emit, run_async
+from kademlia_bt.node import Node
+from kademlia_bt.votes import network_of
+from magnet.config import Config
+from magnet.mapping import find_gateways
+from magnet.nursery import open_plain_nursery
+from magnet.render import Reporter
+from wire.compact import IPV4, IPV6, Endpoint, Family, reach
+from wire.errors import NetworkError, WireError
+from wire.net import Network, TrioNetwork
+
+__all__ = ["DEFAULT_DEADLINE_S", "Finding", "Sight", "doctor", "examine", "judge_nat"]
+
+DEFAULT_DEADLINE_S = 25.0
+"""For all of it: a first join takes a few seconds where the network works."""
+_RESOLVE_S = 5.0
+_PING_S = 5.0
+_ASKED_OF_FAMILY = 16
+"""Nodes asked where they see us: more than BEP 42 wants voices, in one round trip."""
+
+State = Literal["ok", "warning", "broken", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at."""
+
+    name: str
+    state: State
+    text: str
+    """What was seen, for people: one line."""
+    mend: str | None = None
+    """What to do, where there is something."""
+    facts: dict[str, object] = field(default_factory=dict)
+    """The same for programs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """Where one node saw us."""
+
+    voter: Endpoint
+    seen: Endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class _Probe:
+    place: str
+    endpoint: Endpoint | None
+    answered: bool
+    outcome: str
+    rtt_s: float | None = None
+
+
+def judge_nat(bound_port: int, sights: Sequence[Sight], own_hosts: Sequence[str]) -> tuple[str, State, str, str | None]:
+    """(kind, state, text, mend): what stands between us and those who saw us.
+
+    `own_hosts` are addresses of this machine. The kinds: `none`, `same port`, `one port` (an address and port for all
+    that we reach), `symmetric` (a port of its own for each), and `unknown`.
+    """
+    host = _majority(sights)
+    if host is None:
+        return "unknown", "unknown", "nobody said where they see us", None
+    ports = Counter(sight.seen.port for sight in sights if sight.seen.host == host)
+    if host in own_hosts:
+        return "none", "ok", f"none: {host} is an address of this machine", None
+    forward = f"forward UDP and TCP port {bound_port} in the router to this machine, and give it with --listen"
+    if len(ports) > 1 and sum(ports.values()) - max(ports.values()) > 1:
+        text = (
+            f"symmetric: {len(ports)} ports for {sum(ports.values())} nodes; peers that do not know us cannot reach us"
+        )
+        return "symmetric", "warning", text, forward
+    if max(ports, key=ports.__getitem__) == bound_port:
+        return "same port", "ok", f"there is one, and it keeps our port {bound_port}", None
+    text = f"there is one, and it shows all others the same port {max(ports, key=ports.__getitem__)}"
+    return "one port", "ok", text, f"for peers that dial us, {forward}"
+
+
+def _majority(sights: Sequence[Sight]) -> str | None:
+    """The address that most networks name: one voice each."""
+    voices = {
+        network_of(sight.voter) if reach(sight.voter.host) == "global" else sight.voter: sight for sight in sights
+    }
+    hosts = Counter(sight.seen.host for sight in voices.values())
+    return max(hosts, key=hosts.__getitem__, default=None)
+
+
+def doctor(config: Config, *, json: bool, quiet: bool) -> int:
+    """`magnet doctor`: exit code 1 where something is broken."""
+    reporter = Reporter()
+    broken = 0
+
+    def tell(finding: Finding) -> None:
+        nonlocal broken
+        broken += finding.state == "broken"
+        if json:
+            emit({"event": "finding", **{name: getattr(finding, name) for name in ("name", "state", "text", "mend")},
+                  **finding.facts})  # fmt: skip
+        elif not quiet or finding.state == "broken":
+            reporter.result(f"{finding.state:>8}  {finding.name}: {finding.text}")
+            if finding.mend is not None:
+                reporter.result(f"{'':>8}  -> {finding.mend}")
+
+    async def main() -> int:
+        await examine(config, tell)
+        if json:
+            emit({"event": "done", "broken": broken})
+        return ExitCode.CHECK_FAILED if broken else ExitCode.DONE
+
+    return run_async(main)
+
+
+async def examine(
+    config: Config,
+    tell: Callable[[Finding], None],
+    *,
+    network: Network | None = None,
+    rng: random.Random | None = None,
+    find_mappings: bool = True,
+) -> None:
+    """Looks at everything, within `config.deadline_s` (or `DEFAULT_DEADLINE_S`), and tells each finding as it comes."""
+    ends_at = trio.current_time() + (config.deadline_s or DEFAULT_DEADLINE_S)
+    tell(await trio.to_thread.run_sync(_state_folder, config))
+    hosts = [endpoint.host for endpoint in config.listen] + [host for host, _ in config.bootstrap or ()]
+    local = any(reach(host) in ("loopback", "private") for host in hosts)
+    node = Node(
+        listen=config.listen or None,
+        bootstrap=config.bootstrap,
+        network=network,
+        rng=rng,
+        network_name=config.network,
+        allow_local=local if config.allow_local is None else config.allow_local,
+    )
+    try:
+        async with node:
+            await _Examination(config, node, network or TrioNetwork(), tell, ends_at, local).run(find_mappings)
+    except NetworkError as error:
+        mend = "another program has the port, or the address is none of this machine: give another with --listen"
+        tell(Finding("udp", "broken", str(error), mend))
+
+
+class _Examination:
+    """One visit, with an open node."""
+
+    def __init__(
+        self,
+        config: Config,
+        node: Node,
+        network: Network,
+        tell: Callable[[Finding], None],
+        ends_at: float,
+        local: bool,
+    ) -> None:
+        self._config, self._node, self._network, self._tell, self._ends_at = config, node, network, tell, ends_at
+        self._local = local
+        self._probes: list[_Probe] = []
+        self._sights: list[Sight] = []
+
+    async def run(self, find_mappings: bool) -> None:
+        where = ", ".join(map(str, self._node.endpoints))
+        self._tell(Finding("udp", "ok", f"bound to {where}", facts={"addresses": where.split(", ")}))
+        gateways: list[str] = []
+
+        async def look_for_gateways() -> None:
+            gateways.extend(await trio.to_thread.run_sync(find_gateways, abandon_on_cancel=True))
+
+        with trio.move_on_at(self._ends_at):
+            async with open_plain_nursery() as nursery:
+                if find_mappings and not self._local:
+                    nursery.start_soon(look_for_gateways)
+                await self._probe_all()
+                self._tell_routers()
+                with trio.move_on_at(self._ends_at - _PING_S):  # time for the last questions
+                    await self._node.wait_joined()
+                await self._ask_where_seen()
+        self._tell_dht()
+        for family in (IPV4, IPV6):
+            await self._tell_family(family)
+        self._tell_mapping(gateways, find_mappings and not self._local)
+        self._tell_reachability()
+
+    # places to start from
+
+    async def _probe_all(self) -> None:
+        places = self._config.bootstrap
+        if places is None:
+            places = () if self._config.network is not None else ROUTERS
+        async with trio.open_nursery() as nursery:
+            for host, port in places:
+                nursery.start_soon(self._probe_place, host, port)
+
+    async def _probe_place(self, host: str, port: int) -> None:
+        place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        try:
+            with trio.fail_after(_RESOLVE_S):
+                endpoints = await self._network.resolve(host, port)
+        except trio.TooSlowError:
+            self._probes.append(_Probe(place, None, False, f"its name was not resolved in {_RESOLVE_S:g} s"))
+            return
+        except NetworkError as error:
+            self._probes.append(_Probe(place, None, False, str(error)))
+            return
+        async with trio.open_nursery() as nursery:
+            for endpoint in endpoints:
+                nursery.start_soon(self._probe, place, endpoint)
+
+    async def _probe(self, place: str, endpoint: Endpoint) -> None:
+        rtt_s, outcome = await self._ping(endpoint)
+        self._probes.append(_Probe(place, endpoint, rtt_s is not None, outcome, rtt_s))
+
+    async def _ping(self, endpoint: Endpoint) -> tuple[float | None, str]:
+        """(Round trip, None where there was none; outcome); keeps where it saw us."""
+        try:
+            with trio.fail_after(_PING_S):
+                pong = await self._node.ping(endpoint)
+        except trio.TooSlowError:
+            return None, f"no answer in {_PING_S:g} s"
+        except QueryError as error:
+            return None, str(error).removeprefix(f"{endpoint} ")
+        if pong.own_address is not None:
+            self._sights.append(Sight(endpoint, pong.own_address))
+        return pong.rtt_s, f"answered in {pong.rtt_s * 1000:.0f} ms"
+
+    def _tell_routers(self) -> None:
+        for probe in sorted(self._probes, key=lambda probe: (probe.place, str(probe.endpoint))):
+            where = probe.place if probe.endpoint is None or str(probe.endpoint) == probe.place else (
+                f"{probe.place} ({probe.endpoint})"
+            )  # fmt: skip
+            self._tell(
+                Finding(
+                    "router",
+                    "ok" if probe.answered else "warning",
+                    f"{where}: {probe.outcome}",
+                    facts={
+                        "place": probe.place,
+                        "address": None if probe.endpoint is None else str(probe.endpoint),
+                        "answered": probe.answered,
+                        "rtt_ms": None if probe.rtt_s is None else round(probe.rtt_s * 1000, 1),
+                    },
+                )
+            )
+
+    # the DHT and where it sees us
+
+    async def _ask_where_seen(self) -> None:
+        asked = {sight.voter for sight in self._sights}
+        networks: set[object] = set()
+        chosen: list[Endpoint] = []
+        for table in self._node.tables():
+            room = _ASKED_OF_FAMILY
+            for view in table.nodes:
+                endpoint = view.endpoint
+                network = network_of(endpoint) if reach(endpoint.host) == "global" else endpoint
+                if room and endpoint not in asked and network not in networks:
+                    networks.add(network)
+                    chosen.append(endpoint)
+                    room -= 1
+        async with trio.open_nursery() as nursery:
+            for endpoint in chosen:
+                nursery.start_soon(self._ping, endpoint)
+
+    def _tell_dht(self) -> None:
+        stats = self._node.stats()
+        facts: dict[str, object] = {
+            "nodes_asked": stats.nodes_asked,
+            "nodes_answered": stats.nodes_answered,
+            "good": stats.good,
+        }
+        counts = f"{stats.nodes_answered} of {stats.nodes_asked} questions answered, {stats.good} good nodes known"
+        if self._node.joined:
+            self._tell(Finding("dht", "ok", f"joined: {counts}", facts=facts))
+            return
+        if any(probe.answered for probe in self._probes) or stats.nodes_answered:
+            mend = "a small or a young network is often so; else some nodes are filtered on the way: try --bootstrap"
+            self._tell(Finding("dht", "warning", f"it answers, but is not joined yet: {counts}", mend, facts))
+            return
+        if not self._probes:
+            mend = "give a node of the network with --bootstrap HOST:PORT"
+        elif any(probe.endpoint is not None for probe in self._probes):
+            mend = (
+                "UDP is blocked: allow UDP out in the firewall, or try another network; VPNs and offices often block it"
+            )
+        else:
+            mend = "names are not resolved: check the machine's DNS, or give an address with --bootstrap HOST:PORT"
+        self._tell(Finding("dht", "broken", f"nobody answers: {counts}", mend, facts))
+
+    async def _tell_family(self, family: Family) -> None:
+        name = {"ipv4": "IPv4", "ipv6": "IPv6"}[family.name]
+        bound = next((endpoint for endpoint in self._node.endpoints if endpoint.family is family), None)
+        sights = [sight for sight in self._sights if sight.voter.family is family]
+        good = sum(face.good for face in self._node.stats().faces if face.family is family)
+        if bound is None:
+            self._tell(Finding(name, "unknown", "not used: no socket of that family is open", facts={"works": False}))
+            return
+        works = bool(sights) or good > 0 or any(
+            probe.answered and probe.endpoint is not None and probe.endpoint.family is family for probe in self._probes
+        )  # fmt: skip
+        if not works:
+            mend = None if family is IPV6 else "see what is said of the DHT"
+            why = "nobody answers over it" + (": this network may not have it" if family is IPV6 else "")
+            self._tell(Finding(name, "warning", why, mend, {"works": False}))
+            return
+        self._tell(Finding(name, "ok", "works", facts={"works": True}))
+        host = _majority(sights)
+        if host is None:
+            self._tell(Finding(f"{name} address", "unknown", "nobody said where they see us (BEP 42)"))
+            return
+        votes = sum(sight.seen.host == host for sight in sights)
+        self._tell(
+            Finding(
+                f"{name} address",
+                "ok",
+                f"others see us at {host}: {votes} of {len(sights)} say so",
+                facts={"address": host, "votes": votes, "asked": len(sights)},
+            )
+        )
+        own = [bound.host]
+        if isinstance(self._network, TrioNetwork):
+            own += await trio.to_thread.run_sync(_own_hosts, sights[0].voter)
+        kind, state, text, mend = judge_nat(bound.port, sights, own)
+        self._tell(Finding(f"{name} NAT", state, text, mend, {"kind": kind}))
+
+    # how others reach us
+
+    def _tell_mapping(self, gateways: Sequence[str], looked: bool) -> None:
+        if not looked:
+            self._tell(Finding("port mapping", "unknown", "not looked for on a local network"))
+        elif gateways:
+            text = f"the gateway offers {' and '.join(gateways)}; ports are not mapped by this program yet"
+            self._tell(Finding("port mapping", "warning", text, "forward the port by hand", {"offers": list(gateways)}))
+        else:
+            text = "no gateway answered to NAT-PMP or UPnP"
+            self._tell(Finding("port mapping", "unknown", text, facts={"offers": []}))
+
+    def _tell_reachability(self) -> None:
+        stats = self._node.stats()
+        facts: dict[str, object] = {"queries": stats.queries, "health": stats.health}
+        if stats.queries:
+            text = f"others have asked us {stats.queries} times"
+            self._tell(Finding("reachability", "ok", text, facts=facts))
+        else:
+            text = "nobody has asked us anything in these seconds: that may be chance, or a firewall"
+            mend = "downloads work all the same; 'kademlia-bt run --status 8080' tells after 15 minutes for certain"
+            self._tell(Finding("reachability", "unknown", text, mend, facts))
+
+
+def _state_folder(config: Config) -> Finding:
+    folder = config.state_dir
+    if folder is None:
+        return Finding("state", "unknown", "nothing is kept between runs")
+    try:
+        # Not made here: to look is not to leave traces.
+        place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except (OSError, ValueError, WireError) as error:
+        reason = getattr(error, "strerror", None) or error
+        return Finding("state", "warning", f"cannot write to {folder}: {reason}", "give a folder with --state DIR")
+    return Finding("state", "ok", f"kept in {folder}", facts={"folder": str(folder)})
+
+
+def _own_hosts(towards: Endpoint) -> list[str]:
+    """The address of this machine from which that node is reached, if there is a route. Sends nothing."""
+    try:
+        with socket.socket(towards.family.af, socket.SOCK_DGRAM) as sock:
+            sock.connect((towards.host, towards.port))
+            return [str(sock.getsockname()[0]).partition("%")[0]]
+    except OSError:
+        return []
