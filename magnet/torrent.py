@@ -29,6 +29,7 @@ from wire.errors import DiskError, MetainfoError, MisuseError, NetworkError, Pro
 from wire.http import is_http_url, is_near_literal
 from wire.ids import InfoHash
 from wire.metainfo import Info, Torrent
+from wire.storage.lock import FileLock
 from wire.storage.store import Store
 from wire.swarm.rules import Settings, Swarm
 from wire.swarm.run import SwarmRunner
@@ -127,6 +128,7 @@ class TorrentHandle:
         self._fetched: Torrent | None = None
         """What a URL of the link gave."""
         self._store: Store | None = None
+        self._lock: FileLock | None = None
         self._began = self._news_at = trio.current_time()
         self._ended_at: float | None = None
         self._known: set[Endpoint] = set()
@@ -337,6 +339,13 @@ class TorrentHandle:
             self._tell()
 
     async def _close_store(self) -> None:
+        try:
+            await self._save_and_close()
+        finally:
+            if self._lock is not None:
+                self._lock.release()
+
+    async def _save_and_close(self) -> None:
         if self._store is None:
             return
         try:
@@ -375,10 +384,16 @@ class TorrentHandle:
         self._wanted = self._selected(info)
         self._size = sum(file.size for file, wanted in zip(info.files, self._wanted, strict=True) if wanted)
         self._phase = Phase.CHECKING
+        resume = await self._shared.vault.resume_path(info.info_hash, self._task.directory)
+        if resume is not None and not self._task.seed:
+            # What is remembered and the parts file have one writer at a time.
+            lock = FileLock(resume.with_name(f"{resume.name}.lock"))
+            lock.take(f"{info.name!r} is being downloaded to {self._task.directory} already, by another process")
+            self._lock = lock
         self._store = self._shared.store_factory(
             info,
             self._task.directory,
-            await self._shared.vault.resume_path(info.info_hash, self._task.directory),
+            resume,
             None if self._size == info.content_size else self._wanted,
             self._task.seed,
         )
