@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 _HOME = str(Path(__file__).resolve().parents[1])
 """Where this package is found, for a process that starts elsewhere."""
 _SECRET_BYTES = 32
-_READY_S = 20.0
+_READY_S = 60.0
 _END_S = 20.0
 """How long a worker may take to save its ring."""
 
