@@ -55,7 +55,8 @@ class Batch:
         items = list(items)
         self._total = len(items) + len(broken)
         for where, wrong in broken:
-            self._fail(MagnetError(Verdict.BAD_INPUT, Counts(dht=False), None, str(wrong)), where)
+            bad_input = MagnetError(Verdict.BAD_INPUT, Counts(dht=False), None, str(wrong))
+            self._fail(wrong if isinstance(wrong, MagnetError) else bad_input, where)
         links = []
         for item in items:
             if isinstance(item, MagnetLink):

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kademlia_bt.console import ExitCode, complain, emit, one_line, run_async
 from magnet.inputs import read_torrent
-from magnet.link import LinkError, MagnetLink, examine
+from magnet.link import LinkError, MagnetLink, PointerLink, examine, read_link
 from magnet.render import Reporter, format_size, make_reporter
 from magnet.status import TorrentStatus
 from magnet.verdict import Phase
@@ -139,9 +139,23 @@ def create(
     return ExitCode.DONE
 
 
+def _lint_pointer(link: PointerLink, *, json: bool) -> int:
+    meaning = "points at the torrent that the key's owner names at the time, in the DHT (BEP 46)"
+    key, salt = link.public_key.hex(), link.salt.hex()
+    if json:
+        emit({"usable": True, "link": str(link), "public_key": key, "salt": salt, "remarks": []})
+        return ExitCode.DONE
+    _explain([("key", key), ("salt", salt or "none"), ("meaning", meaning)])
+    Reporter().result(str(link))
+    return ExitCode.DONE
+
+
 def lint(text: str, *, json: bool) -> int:
     """`magnet lint`."""
     try:
+        pointer = read_link(text)
+        if isinstance(pointer, PointerLink):
+            return _lint_pointer(pointer, json=json)
         link, remarks = examine(text)
     except LinkError as error:
         if json:
@@ -181,11 +195,15 @@ def lint(text: str, *, json: bool) -> int:
     if link.select:
         rows.append(("files", "only number " + ", ".join(str(a) if a == b else f"{a} to {b}" for a, b in link.select)))
     rows += [("wrong" if remark.fault else "note", remark.text) for remark in remarks]
+    _explain(rows)
+    Reporter().result(str(link))
+    return ExitCode.CHECK_FAILED if fault else ExitCode.DONE
+
+
+def _explain(rows: Iterable[tuple[str, str]]) -> None:
     for label, text in rows:
         sys.stderr.write(f"{label:>10}  {one_line(text)}\n")
     sys.stderr.flush()
-    Reporter().result(str(link))
-    return ExitCode.CHECK_FAILED if fault else ExitCode.DONE
 
 
 def show_info(torrent: Torrent, link: MagnetLink | None, *, json: bool) -> None:
