@@ -44,9 +44,13 @@ class World:
     def at(self, when: float, action: Callable[[], None]) -> None:
         heapq.heappush(self._heap, (when, next(self._order), action))
 
-    def brain(self, info: Info, data: bytes | None = None, **settings: object) -> Brain:
-        """A peer of its own address. With `data` it is a seed."""
-        return Brain(self, f"80.0.{len(self.brains)}.1", info, data, knows=True, **settings)
+    def brain(
+        self, info: Info, data: bytes | None = None, *, up_bytes_s: float | None = None, **settings: object
+    ) -> Brain:
+        """A peer of its own address. With `data` it is a seed; `up_bytes_s` is its line, shared by all it sends."""
+        brain = Brain(self, f"80.0.{len(self.brains)}.1", info, data, knows=True, **settings)
+        brain.up_bytes_s = up_bytes_s
+        return brain
 
     def magnet(self, info: Info, **settings: object) -> Brain:
         """A peer that knows the info-hash alone."""
@@ -81,16 +85,24 @@ class World:
 class _Pipe:
     """One direction."""
 
-    def __init__(self, world: World, to: _End) -> None:
+    def __init__(self, world: World, of: Brain, to: _End) -> None:
         self.world = world
+        self.of = of
         self.to = to
-        self.free_at = 0.0
+        self._free_at = 0.0
+
+    @property
+    def free_at(self) -> float:
+        return self._free_at if self.of.up_bytes_s is None else self.of.line_free_at
 
     def put(self, data: bytes) -> None:
         world = self.world
         world.sent.update(data)
         world.sent_bytes += len(data)
-        self.free_at = max(self.free_at, world.now) + len(data) / world.rate_bytes_s
+        if self.of.up_bytes_s is None:
+            self._free_at = max(self._free_at, world.now) + len(data) / world.rate_bytes_s
+        else:
+            self.of.line_free_at = max(self.of.line_free_at, world.now) + len(data) / self.of.up_bytes_s
         world.at(self.free_at + world.delay_s, lambda: self.to.deliver(data))
 
 
@@ -151,7 +163,7 @@ class _End:
                     self.poked_at = self.out.free_at
                     brain.world.at(self.out.free_at, lambda: None if brain.dead or self.closed else self.flush())
                 return
-            batch = brain.swarm.uploads(peer, 1 << 16)
+            batch = brain.swarm.uploads(peer, 1 << 16 if brain.up_bytes_s is None else 1 << 14)
             blocks = []
             for index, begin, length in batch:
                 block = bytes(brain.pieces[index][begin : begin + length])
@@ -186,6 +198,8 @@ class Brain:
         self.endpoint = Endpoint(host, 6881)
         self.pieces: dict[int, bytes] = {}
         self.ends: dict[Peer, _End] = {}
+        self.up_bytes_s: float | None = None
+        self.line_free_at = 0.0
         self.corrupt: Corrupt | None = None
         self.silent = False
         """It reads and answers, and never hands out a block."""
@@ -307,4 +321,4 @@ class Brain:
             extended=other.swarm.handshake(far.remote),
             now=world.now,
         )
-        near.out, far.out = _Pipe(world, far), _Pipe(world, near)
+        near.out, far.out = _Pipe(world, self, far), _Pipe(world, other, near)

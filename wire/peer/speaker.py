@@ -136,6 +136,11 @@ class Speaker:
         if self.fast:
             self._send(m.index_frame(m.ALLOWED_FAST, index))
 
+    def suggest(self, index: int) -> None:
+        """The peer would do well to ask for this piece; only with `fast` (BEP 6)."""
+        if self.fast:
+            self._send(m.index_frame(m.SUGGEST, index))
+
     def dont_have(self, index: int) -> None:
         """We have a piece no more (BEP 54); nothing is sent to a peer that does not understand it."""
         if self.remote.lt_donthave:

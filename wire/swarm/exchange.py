@@ -117,11 +117,13 @@ class Exchange:
             self.unchoked(peer, now)
         self.giving.settle(peer, now)
 
-    def leave(self, peer: Peer, now: float) -> None:
-        """A peer is gone: what was asked of it is asked of others."""
+    def leave(self, peer: Peer, now: float, *, lied: bool = False) -> None:
+        """A peer is gone: what was asked of it is asked of others, and so is what it gave, where it lied."""
         if peer in self._peers:
             del self._peers[peer], self._by_source[peer.source]
             self._requests.leave(peer.source)
+            if lied:
+                self._requests.disown(peer.source)
             self._picker.left_with(peer.source.has)
             peer.source.has = 0
             self._employ_idle(now)

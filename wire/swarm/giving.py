@@ -29,6 +29,8 @@ MAX_REFUSED = 10_000
 """Requests beyond that, or while choked, before the peer is dropped."""
 UPLOAD_BATCH_BYTES = 1 << 20
 """Read from the store in one go and sent in one go."""
+SUGGESTIONS = 3
+"""Pieces suggested to a peer that is served from now on; then one for each that it took."""
 GRANT_ROUNDS = 2
 """Times that a choked peer may have all it is granted."""
 
@@ -57,7 +59,10 @@ class Giving:
         self._slots_fixed_at_none = slots == 0
         self._rechoke_at = now + RECHOKE_S
         self._spread = Spread()
-        self.super_seed = SuperSeed(picker, rng, self._show) if super_seed else None
+        self._picker = picker
+        self._suggested = 0
+        """Pieces that nobody had and that were suggested to somebody."""
+        self.super_seed = SuperSeed(picker, self._show) if super_seed else None
 
     @property
     def slots(self) -> int:
@@ -173,6 +178,7 @@ class Giving:
             total += length
             if begin + length == self._info.piece_size(index):
                 self._spread.gave(peer, index)
+                self._suggest(peer, 1)
         peer.useful = True
         peer.up.total += total
         self.up.total += total
@@ -213,8 +219,23 @@ class Giving:
         if peer.unchoked_at is None:
             peer.unchoked_at = now
             peer.refused = 0
+            self._suggest(peer, SUGGESTIONS)  # before it asks
             peer.connection.unchoke()
             self._dirty[peer] = None
+
+    def _suggest(self, peer: Peer, count: int) -> None:
+        """Sends each peer after other pieces that nobody has yet (BEP 6): the sooner all are out, the less we give."""
+        picker = self._picker
+        if self.super_seed is not None or not self._have.all or not peer.connection.fast:
+            return
+        rare = picker.full & ~picker.with_anybody
+        for _ in range(count):
+            among = rare & ~self._suggested & ~peer.source.has
+            if not among:
+                return
+            index = picker.some(among)
+            self._suggested |= picker.bit(index)
+            peer.connection.suggest(index)
 
     def _choke(self, peer: Peer, now: float) -> None:
         if peer.unchoked_at is None:

@@ -228,11 +228,15 @@ class Picker:
             return index
         for counter in reversed(self._counters):
             pool = (pool & ~counter) or pool
-        skip = self._rng.randrange(self.piece_count)
-        lower = pool & (self.full >> skip)
-        index = self._width - (lower or pool).bit_length()
+        index = self.some(pool)
         self._take(index)
         return index
+
+    def some(self, pieces: int) -> int:
+        """Any piece of a set that is not empty, by chance."""
+        skip = self._rng.randrange(self.piece_count)
+        lower = pieces & (self.full >> skip)
+        return self.first(lower or pieces)
 
     def open_one(self, index: int) -> None:
         """Opens one particular missing piece."""

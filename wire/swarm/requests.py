@@ -39,7 +39,7 @@ RESCUES = 4
 """Pieces looked at once a second, of those that somebody waits for."""
 STEAL_BELOW = 4
 """Who has so many blocks outstanding has work of his own still."""
-STEAL_ETA_S = 0.2
+STEAL_ETA_S = 0.5
 """Who is done sooner than this keeps his blocks in the end game."""
 
 
@@ -126,6 +126,17 @@ class Requests:
         if piece is not None:
             self._give_back(piece, begin // BLOCK_BYTES, source)
         return True
+
+    def disown(self, source: Source) -> None:
+        """The source lied: what it gave of pieces that are not whole yet is not believed."""
+        for piece in self._open.values():
+            for number, giver in enumerate(piece.given):
+                if giver is source:
+                    piece.given[number] = None
+                    piece.free.append(number)
+                    piece.left += 1
+                    self.wasted_bytes += piece.block(number)[2]
+            self._mark(piece)
 
     def withdraw(self, source: Source, index: int) -> list[BlockId]:
         """Takes back what was asked of a source in one piece, which it has no more; returns what to cancel."""
@@ -326,41 +337,6 @@ class Requests:
                 asks.append((fastest, blocks))
         return asks
 
-    def reserve(self, source: Source, most_bytes: int, now: float) -> list[BlockId]:
-        """The blocks of one run of neighbouring pieces, for a source that gives long ranges at once (BEP 19).
-
-        Counted as asked; at least one piece where there is one, and then as many as fit. Empty: there is nothing to do.
-        """
-        picker = self._picker
-        batch: list[BlockId] = []
-        piece = self._next_piece(source)
-        while piece is not None and piece.free:
-            numbers = sorted(piece.free)
-            if batch and numbers[0]:
-                break
-            for number in numbers:
-                if batch and piece.block(number)[1] != batch[-1][1] + batch[-1][2] and piece.block(number)[1]:
-                    break
-                piece.free.remove(number)
-                batch.append(piece.block(number))
-            self._mark(piece)
-            following = piece.index + 1
-            most_bytes -= piece.size
-            done = batch[-1][0] == piece.index and batch[-1][1] + batch[-1][2] == piece.size
-            if not done or most_bytes <= 0 or following >= picker.piece_count:
-                break
-            if not picker.missing & source.askable & picker.bit(following):
-                break
-            if len(self._open) + len(self._storing) >= self._max_open:
-                break
-            if not source.proven and len(self._unjudged(source)) >= MAX_UNPROVEN:
-                break
-            picker.open_one(following)
-            piece = self._adopt(source, self._opened(following))
-        for index, begin, _ in batch:
-            source.asked[_key(index, begin)] = now
-        return batch
-
     def _adopt(self, source: Source, piece: OpenPiece) -> OpenPiece:
         if piece.alone and piece.left < len(piece.given):
             piece.reset()  # the former owner's blocks must not mix with ours
@@ -389,8 +365,8 @@ class Requests:
     def _steal(self, source: Source, room: int, now: float) -> list[BlockId]:
         """The end game: asks again for what others were asked for, from the far end of the slowest one's queue."""
         picker = self._picker
-        if source.snubbed or not picker.open & source.askable:
-            return []
+        if source.snubbed or not picker.open & source.askable or picker.missing & picker.with_anybody:
+            return []  # before the end, doubled requests only take the line from others
         best: tuple[float, Source] | None = None
         for other in self._sources:
             if other is source or not other.asked:

@@ -290,7 +290,7 @@ class Swarm:
         self._events.append(PeerDropped(peer.endpoint, reason, ban))
         self._metadata.gone(peer, now)
         if self._exchange is not None:
-            self._exchange.leave(peer, now)
+            self._exchange.leave(peer, now, lied=ban)
 
     def _joined(self, peer: Peer, handshake: m.HandshakeReceived, now: float) -> None:
         """The handshake is done, both ways."""

@@ -7,7 +7,6 @@ credits for the choker. `SuperSeed` goes further: it shows each peer one piece, 
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterable
 
 from wire.swarm.peer import Peer
@@ -70,9 +69,8 @@ class Spread:
 class SuperSeed:
     """Which piece to show to whom (BEP 16). `show` tells a peer that we have a piece."""
 
-    def __init__(self, picker: Picker, rng: random.Random, show: Callable[[Peer, int], None]) -> None:
+    def __init__(self, picker: Picker, show: Callable[[Peer, int], None]) -> None:
         self._picker = picker
-        self._rng = random.Random(rng.getrandbits(64))
         self._show = show
         self._peers: dict[Peer, None] = {}
         self._shown: dict[Peer, int] = {}
@@ -123,7 +121,7 @@ class SuperSeed:
                 among = missing
             if not among:
                 continue
-            index = self._any_of(among)
+            index = self._picker.some(among)
             rare &= ~picker.bit(index)
             self._offers[peer] = (index, now)
             self._shown[peer] = self._shown.get(peer, 0) | picker.bit(index)
@@ -135,8 +133,3 @@ class SuperSeed:
         index, _ = self._offers[peer]
         bit = self._picker.bit(index)
         return bool(peer.source.has & bit) and all(o is peer or o.source.has & bit for o in self._peers)
-
-    def _any_of(self, pieces: int) -> int:
-        skip = self._rng.randrange(self._picker.piece_count)
-        lower = pieces & (self._picker.full >> skip)
-        return self._picker.first(lower or pieces)
