@@ -65,6 +65,7 @@ def session(
     lie: bool = False,
     utp: bool = False,
     encrypt: str | None = None,
+    lsd: bool = False,
 ) -> lt.session:
     categories = lt.alert.category_t
     return lt.session(
@@ -72,7 +73,7 @@ def session(
             "listen_interfaces": listen,
             "enable_dht": bool(dht) or is_dht_node,
             "dht_bootstrap_nodes": dht or "",
-            "enable_lsd": False,
+            "enable_lsd": lsd,
             "enable_upnp": False,
             "enable_natpmp": False,
             # it prefers uTP where it has it, and its uTP is far slower than TCP on loopback
@@ -185,7 +186,12 @@ def wires_of(torrent: lt.torrent_handle) -> set[str]:
 def run_torrent(options: argparse.Namespace) -> None:
     lines = commands()
     node = session(
-        options.listen, options.dht, lie=getattr(options, "lie", False), utp=options.utp, encrypt=options.encrypt
+        options.listen,
+        options.dht,
+        lie=getattr(options, "lie", False),
+        utp=options.utp,
+        encrypt=options.encrypt,
+        lsd=options.lsd,
     )
     if options.dht:
         joined(node)
@@ -253,6 +259,7 @@ def main() -> None:
         torrent.add_argument("--dht")
         torrent.add_argument("--peer", action="append", default=[])
         torrent.add_argument("--rate", type=int, default=0)
+        torrent.add_argument("--lsd", action="store_true")
         torrent.add_argument("--utp", action="store_true")
         torrent.add_argument("--encrypt", choices=["plain", "rc4", "both"])
         torrent.add_argument("--wires", action="store_true", help="remember how peers were connected, for `stats`")

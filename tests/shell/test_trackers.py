@@ -168,8 +168,9 @@ async def test_scrape_over_http(autojump_clock: object) -> None:
         web.answers["/scrape"] = ok(bencode.encode({b"files": {SWARM: row}}))
         url = await place.http(web)
         assert (await place.client.scrape(url, SWARM)).completed == 2
+        web.answers["/scrape"] = ok(bencode.encode({b"files": {}}))
         with pytest.raises(TrackerError, match="does not know"):
-            await place.client.scrape(url, ME)
+            await place.client.scrape(url, SWARM)
         with pytest.raises(MisuseError, match="no scrape"):
             await place.client.scrape("http://t.example/x", SWARM)
 

@@ -90,7 +90,8 @@ def parse_scrape(body: bytes, info_hash: bytes) -> ScrapeReply | None:
     """Reads the counts of one torrent; None where the answer does not hold it. Raises as `parse_announce`."""
     items = _dictionary(body)
     files = bencode.get_dict(items, b"files") or {}
-    row = files.get(info_hash)
+    # Some trackers write the raw bytes of the key as if they were text: where one torrent was asked for, one row is it.
+    row = next(iter(files.values())) if len(files) == 1 else files.get(info_hash)
     if not isinstance(row, dict):
         return None
     return ScrapeReply(

@@ -95,7 +95,10 @@ def test_scrape_rows() -> None:
     row = parse_scrape(body, HASH)
     assert row is not None
     assert (row.seeders, row.completed, row.leechers, row.downloaders) == (1, 2, 3, None)
-    assert parse_scrape(body, PEER) is None
+    assert parse_scrape(body, PEER) == row
+    two = {HASH: {b"complete": 1}, HASH[::-1]: {b"complete": 2}}
+    assert parse_scrape(bencode.encode({b"files": two}), PEER) is None
+    assert parse_scrape(bencode.encode({b"files": {}}), HASH) is None
 
 
 @given(st.binary(max_size=200))
