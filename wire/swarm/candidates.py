@@ -42,6 +42,8 @@ RECONNECT_USEFUL_S = 3.0
 DIALS_PER_S = 25.0
 DIAL_BURST = 5.0
 """Together never more than 30 dials in a second."""
+_WHOLE_DIAL = 1.0 - 1e-6
+"""A dial's worth, but for what sums of fractions lose: else a timer could be due for ever and nothing happen."""
 MAX_INBOUND_PER_HOST = 8
 """Connections from one address: households share one, floods do too."""
 MAX_BANNED = 10_000
@@ -144,7 +146,7 @@ class Candidates:
         """Whom to dial now, or None. It counts as being dialled until `connected`, `failed` or `cancelled`."""
         self._ripen(now)
         while self._ripe:
-            if self._rate.available(now) < 1.0:
+            if self._rate.available(now) < _WHOLE_DIAL:
                 return None
             *_, not_before, endpoint = heapq.heappop(self._ripe)
             candidate = self._waiting(endpoint, not_before)
@@ -164,8 +166,9 @@ class Candidates:
         """When `next` may have somebody; None where nobody waits."""
         if not self._queue and not self._ripe:
             return None
-        missing = 1.0 - self._rate.available(now)
-        return max(now if self._ripe else self._queue[0][0], now + missing / DIALS_PER_S if missing > 0 else now)
+        missing = _WHOLE_DIAL - self._rate.available(now)
+        soonest = now if self._ripe else self._queue[0][0]
+        return max(soonest, now + max(missing / DIALS_PER_S, 1e-6) if missing > 0 else now)
 
     def seen_as(self, host: str) -> None:
         """Our own IP address, as others see it, for the priority of what is named from now on."""
