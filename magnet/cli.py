@@ -256,12 +256,15 @@ def seed(
     source: Source,
     *,
     data: Annotated[Path, typer.Option(metavar="DIR", help="The folder in which the file or folder lies.")],
+    super_seed: Annotated[
+        bool, typer.Option("--super-seed", help="Show each peer one piece at a time: give about one copy (BEP 16).")
+    ] = False,
     settings: Settings,
 ) -> int:
     """Share what is there, until Ctrl-C."""
     from magnet import commands
 
-    return commands.seed(source, data, settings)
+    return commands.seed(source, data, super_seed, settings)
 
 
 @app.command()

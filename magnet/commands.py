@@ -63,11 +63,11 @@ def get(source: str, out: Path, only: Sequence[str], seed: bool, settings: Setti
     return _run(work, settings)
 
 
-def seed(source: str, data: Path, settings: Settings) -> int:
+def seed(source: str, data: Path, super_seed: bool, settings: Settings) -> int:
     """`magnet seed`."""
 
     async def work(session: Session, reporter: Reporter, run: _Run) -> int:
-        handle = run.handle = await session.add(parsed, directory=data, seed=True)
+        handle = run.handle = await session.add(parsed, directory=data, seed=True, super_seed=super_seed)
         reporter.started(handle.info_hash, handle.status().name)
         async with _shown(handle, reporter):
             torrent = await handle.metadata()

@@ -122,6 +122,7 @@ class Session:
         choose: Callable[[Info], Sequence[bool]] | None = None,
         metadata_only: bool = False,
         seed: bool = False,
+        super_seed: bool = False,
     ) -> TorrentHandle:
         """Takes in a torrent and starts on it; returns at once, but for a link of BEP 46 when that was followed.
 
@@ -133,6 +134,8 @@ class Session:
             choose: Called with the metadata, says for each file whether it is wanted; takes the place of `only`.
             metadata_only: Stop at the metadata, write no file.
             seed: Share what `directory` holds and download nothing; it is checked first (`finished` waits for that).
+            super_seed: With `seed`, as the first of a swarm: show each peer one piece at a time, so that little more
+                than one copy is given before there are other seeds (BEP 16).
 
         Raises ProtocolError for a broken link or .torrent, ResolveError where a link of BEP 46 leads nowhere,
         MisuseError where a file cannot be read, the torrent is in the session already, or the session is not open.
@@ -146,6 +149,7 @@ class Session:
             choose=choose,
             metadata_only=metadata_only,
             seed=seed,
+            super_seed=super_seed,
         )
         if any(task.link.info_hash.matches(handle.info_hash) for handle in self._torrents):
             raise MisuseError(f"the torrent {task.link.info_hash} is in this session already")

@@ -43,6 +43,8 @@ class Task:
     """Says which files are wanted once they are known; goes before `only`."""
     metadata_only: bool = False
     seed: bool = False
+    super_seed: bool = False
+    """With `seed`: show each peer one piece at a time (BEP 16)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -145,7 +145,11 @@ class TorrentHandle:
             rng=shared.rng,
             now=self._began,
             settings=Settings(
-                listen_port=shared.port, dht=node is not None, pex=config.pex, metadata_only=task.metadata_only
+                listen_port=shared.port,
+                dht=node is not None,
+                pex=config.pex,
+                metadata_only=task.metadata_only,
+                super_seed=task.super_seed,
             ),
             info=info,
         )

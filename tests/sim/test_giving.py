@@ -13,7 +13,7 @@ UP_BYTES_S = 40e3
 
 
 def swarm(leechers: int, *, neighbours: int, size: int) -> Brain:
-    """A super seed and leechers on lines of one speed, each told of a few others; returns the seed when all are done."""
+    """A super seed and leechers on lines of one speed, each told of a few others, until all are done."""
     info, data = make(size, 32 * KB)
     world = World()
     seed = world.brain(info, data, up_bytes_s=UP_BYTES_S, super_seed=True)
