@@ -234,6 +234,8 @@ def magnet(*arguments: str | Path, state: Path, prefix: Sequence[str] = (), cwd:
     _stays_here(words)
     if words and words[0] in {"get", "resolve", "seed"}:
         words += ["--state", str(state)]
+        if "--listen" not in words:
+            words.append("--no-lsd")  # on every interface it would call into the network of the machine
     return Program([*prefix, sys.executable, "-m", "magnet", *words], cwd=cwd)
 
 
