@@ -12,6 +12,7 @@ from types import TracebackType
 
 import trio
 
+from kademlia_bt.confidence import Confidence
 from kademlia_bt.contact import Contact
 from kademlia_bt.events import Failure, LookupDone
 from kademlia_bt.lookup import Lookup
@@ -95,6 +96,8 @@ class PeerSearch:
         """Nodes that took our announce; counted when the search is over."""
         self.closest: tuple[Contact, ...] = ()
         """The closest nodes that answered; known when the search is over."""
+        self.confidence: tuple[Confidence, ...] = ()
+        """How far these can be trusted, for each family: a warning where an eclipse is likely."""
 
     @property
     def asked(self) -> int:
@@ -153,5 +156,5 @@ class PeerSearch:
         if not self.done:
             self.done = True
             if done is not None:
-                self.announced, self.closest = done.stored, done.closest
+                self.announced, self.closest, self.confidence = done.stored, done.closest, done.confidence
             self._news.set()

@@ -18,6 +18,7 @@ import trio
 from kademlia_bt.answers import QueryError
 from kademlia_bt.bootstrap import Attempt
 from kademlia_bt.console import ExitCode, complain, emit, one_line, run_async, version_of
+from kademlia_bt.contact import Contact
 from kademlia_bt.events import DhtStats
 from kademlia_bt.node import Node
 from kademlia_bt.views import StatusView, node_view
@@ -33,6 +34,8 @@ _WAITING_SAID_S = 5.0
 """Between the lines that say what is waited for."""
 _UNREACHABLE_SAID_S = 12.0
 """How long a node that runs waits for a first answer before it tells whom it asked in vain, and goes on."""
+_MEASURE_S = 1.0
+"""For how long a lookup that is over waits until the size of the network is known."""
 _STATUS_SAID_S = 60.0
 """Between the lines that `run -v` writes of itself."""
 _LOCAL = ("loopback", "private")
@@ -161,6 +164,7 @@ def find_node(options: Options, target: bytes) -> int:
                 emit({"event": "node", "node_id": contact.id.hex(), "address": str(contact.endpoint)})
             else:
                 print_line(str(contact))
+        await _say_confidence(options, node, target, closest)
         return len(closest)
 
     return run_lookup(options, ask, verdict="dht_unreachable", nothing="no node answered")
@@ -177,6 +181,7 @@ def get_peers(options: Options, info_hash: bytes) -> int:
                     emit({"event": "peer", "address": str(endpoint)})
                 else:
                     print_line(str(endpoint))
+        await _say_confidence(options, node, info_hash, search.closest)
         return search.found
 
     return run_lookup(options, ask, verdict="no_peers", nothing="no node knows a peer of this torrent")
@@ -193,6 +198,33 @@ def announce(options: Options, info_hash: bytes, port: int) -> int:
         return stored
 
     return run_lookup(options, ask, verdict="dht_unreachable", nothing="no node took the announce")
+
+
+async def _say_confidence(options: Options, node: Node, target: bytes, closest: Sequence[Contact]) -> None:
+    """Says how far the closest nodes can be trusted: on stderr, or as an event; unasked only where they cannot be."""
+    if not closest:
+        return
+    # Joining measures the network. What was found is not lost to a time-out meanwhile.
+    with trio.CancelScope(shield=True, deadline=trio.current_time() + _MEASURE_S):
+        await node.wait_joined()
+    for confidence in node.judge(target, closest):
+        if options.json:
+            emit(
+                {
+                    "event": "confidence",
+                    "family": confidence.family.name,
+                    "nodes": confidence.nodes,
+                    "secure": confidence.secure,
+                    "network_size": confidence.network_size,
+                    "density": None if confidence.density is None else round(confidence.density, 2),
+                    "eclipse_likely": confidence.eclipse_likely,
+                }
+            )
+        else:
+            if options.verbose:
+                complain(NAME, confidence.summary)
+            if confidence.warning is not None:
+                complain(NAME, f"warning: {confidence.warning}")
 
 
 def print_line(text: str) -> None:

@@ -58,6 +58,14 @@ class Confidence:
         return self.crowd >= _LIKELY
 
     @property
+    def summary(self) -> str:
+        """One line for people."""
+        said = f"{self.nodes} closest {self.family.name} nodes, {self.secure} with an id that fits their address"
+        if self.network_size is None or self.density is None:
+            return f"{said}; how large the network is was not measured yet"
+        return f"{said}; about {self.network_size:,} nodes in all, {self.density:.1f} times as dense here as elsewhere"
+
+    @property
     def warning(self) -> str | None:
         """One line for people where an eclipse is likely, else None."""
         if not self.eclipse_likely:

@@ -23,6 +23,7 @@ import trio
 from kademlia_bt.answers import PeerSearch, Pong, QueryError
 from kademlia_bt.asking import Asking
 from kademlia_bt.bootstrap import ROUTERS, Attempt, keep_resolving, literals
+from kademlia_bt.confidence import Confidence
 from kademlia_bt.contact import Contact
 from kademlia_bt.core import Dht, DhtConfig
 from kademlia_bt.events import (
@@ -377,6 +378,13 @@ class Node(Asking):
         async with self._search(FindNode(target)) as search:
             await search.wait_done()
             return list(search.closest)
+
+    def judge(self, target: bytes, closest: Sequence[Contact]) -> tuple[Confidence, ...]:
+        """How far the closest nodes that a lookup found can be trusted, for each family: by what is known now.
+
+        The network's size is measured by the join and after it: what could not be judged before then can be later.
+        """
+        return self._dht.judge(target, closest)
 
     def add_node(self, endpoint: Endpoint) -> None:
         """Names a node, from a PORT message or a torrent: pinged first, kept if it answers."""

@@ -104,8 +104,10 @@ def test_a_small_network_from_start_to_end(tmp_path: Path) -> None:
             assert (peers.returncode, peers.stdout, peers.stderr) == (0, "127.0.0.1:4000\n", "")
             as_json = events(command(tmp_path, "get-peers", INFO_HASH, *common, "--json").stdout)
             assert as_json[0] == {"event": "peer", "address": "127.0.0.1:4000"}
-            assert as_json[1]["event"] == "done"
-            nodes = command(tmp_path, "find-node", INFO_HASH, *common)
+            assert [event["event"] for event in as_json] == ["peer", "confidence", "done"]
+            assert (as_json[1]["network_size"], as_json[1]["eclipse_likely"]) == (2, False)
+            nodes = command(tmp_path, "find-node", INFO_HASH, *common, "-v")
+            assert "2 closest ipv4 nodes, 2 with an id that fits their address; about 2 nodes in all" in nodes.stderr
             ids = {line.split()[0] for line in nodes.stdout.splitlines()}
             assert ids == {first.listening["node_id"], second.listening["node_id"]}
 
