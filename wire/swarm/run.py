@@ -78,7 +78,7 @@ class SwarmRunner:
     # --- for its owner
 
     async def run(self) -> None:
-        """Runs until cancelled, also while the disk fails (see `finished`).
+        """Runs until cancelled, also while the disk takes nothing; ends where a seed cannot be read (see `finished`).
 
         On the way out every stream is closed. It does not close the store.
         """
@@ -152,7 +152,7 @@ class SwarmRunner:
 
         The swarm goes on all the same, tries again every few seconds and keeps what is stored: one may wait again.
         """
-        while not self.swarm.finished:
+        while not self.swarm.finished or self._failure is not None:
             if self._failure is not None:
                 raise self._failure
             async with trio.open_nursery() as nursery:
@@ -381,9 +381,13 @@ class SwarmRunner:
 
     def _unreadable(self, error: DiskError, pieces: set[int]) -> None:
         """What we said that we have cannot be read: peers are told, it is fetched again, and who waits is told why."""
+        ended = self.swarm.finished  # nothing is left to be done but to serve, and that cannot be
         for index in sorted(pieces):
             self.swarm.piece_lost(index, trio.current_time())
         self._fail(error)
+        if ended and self._nursery is not None:
+            self._nursery.cancel_scope.cancel()
+            return
         self._settle()
 
 
