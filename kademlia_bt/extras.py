@@ -11,7 +11,7 @@ from typing import ClassVar, NamedTuple
 
 from kademlia_bt.item_store import ItemStore
 from kademlia_bt.items import PROTOCOL_ERROR, ImmutableItem, Item, ItemError, MutableItem, mutable_target, value_target
-from kademlia_bt.krpc import Query, byte_string
+from kademlia_bt.krpc import More, Query, byte_string
 from kademlia_bt.peer_store import PeerStore
 from kademlia_bt.sampling import INTERVAL_S, SampleSet
 from kademlia_bt.tokens import Tokens
@@ -30,6 +30,7 @@ _AMPLIFICATION = 10
 this many times its bytes; upload and per-address limits bound the rest."""
 _ENVELOPE_BYTES = 96
 """What an answer has beside the parts, for ids and versions of usual lengths."""
+_NOTHING_MORE = More()
 _NODES_HEAD_BYTES = 12
 """Key and length of a list of nodes."""
 _ONE_FAMILY_NODES_BYTES = 8 * 26 + _NODES_HEAD_BYTES
@@ -71,13 +72,14 @@ class Extras:
     def values(self, query: Query, room: int, now: float) -> bytes:
         """The `values` of a `get_peers`, in so many bytes; empty where there are none."""
         assert query.target is not None
-        sample = self._store.sample_others if query.no_seeds else self._store.sample
+        more = query.more or _NOTHING_MORE
+        sample = self._store.sample_others if more.no_seeds else self._store.sample
         found = sample(query.target, (room - len(b"6:valuesle")) // self._store.entry_bytes, now)
         return b"6:valuesl%be" % found if found else b""
 
     def _scrape(self, query: Query, ip: bytes, limit: int, now: float) -> Parts:
         assert query.target is not None
-        filters = self._store.filters(query.target, now) if query.scrape else None
+        filters = self._store.filters(query.target, now) if (query.more or _NOTHING_MORE).scrape else None
         before = b""
         if filters is not None:
             before = b"4:BFpe256:%b4:BFsd256:%b" % (filters[1].to_bytes(), filters[0].to_bytes())
@@ -91,7 +93,8 @@ class Extras:
         between, after = b"", token
         if isinstance(item, MutableItem):
             after = b"3:seqi%de" % item.seq
-            if query.seq is None or query.seq < item.seq:
+            known = None if query.more is None else query.more.seq
+            if known is None or known < item.seq:
                 between = b"1:k32:" + item.public_key
                 after += b"3:sig64:%b%b1:v%b" % (item.signature, token, item.raw_value)
             else:
@@ -102,7 +105,7 @@ class Extras:
         return Parts(b"", between, after, limit - len(between) - len(after) - _ENVELOPE_BYTES)
 
     def _put(self, query: Query, ip: bytes, address: bytes, now: float) -> None:
-        put, token = query.put, query.token
+        put, token = (query.more or _NOTHING_MORE).put, query.token
         assert put is not None
         assert token is not None
         # The token before anything that costs: it shows that the sender is where it says.

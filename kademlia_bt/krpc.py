@@ -26,6 +26,7 @@ __all__ = [
     "WANT_IPV6",
     "Answer",
     "Held",
+    "More",
     "PutArguments",
     "Query",
     "QueryError",
@@ -85,6 +86,18 @@ class PutArguments(NamedTuple):
     cas: int | None
 
 
+class More(NamedTuple):
+    """What few queries have: apart, so that the others are read the faster."""
+
+    scrape: bool = False
+    """`get_peers` that asks for the size of the swarm (BEP 33)."""
+    no_seeds: bool = False
+    """`get_peers` by one who needs no seeds (BEP 33)."""
+    seq: int | None = None
+    """`get` by one who has the item of this `seq` (BEP 44)."""
+    put: PutArguments | None = None
+
+
 class Query(NamedTuple):
     """A question that came in; what its method does not use is None, 0 or False."""
 
@@ -100,13 +113,8 @@ class Query(NamedTuple):
     port: int = 0
     """0 where the UDP source port is meant (implied_port)."""
     seed: bool = False
-    scrape: bool = False
-    """`get_peers` that asks for the size of the swarm (BEP 33)."""
-    no_seeds: bool = False
-    """`get_peers` by one who needs no seeds (BEP 33)."""
-    seq: int | None = None
-    """`get` by one who has the item of this `seq` (BEP 44)."""
-    put: PutArguments | None = None
+    more: More | None = None
+    """What later BEPs added, where any of it is there."""
 
 
 class Held(NamedTuple):
@@ -270,17 +278,10 @@ def _query(message: dict[bytes, Value], tid: bytes, data: bytes) -> Query:
     if method != b"announce_peer":
         if len(arguments) == _USUAL_ARGUMENTS:
             return Query(tid, method, sender, target, want, read_only)
-        return Query(
-            tid,
-            method,
-            sender,
-            target,
-            want,
-            read_only,
-            scrape=arguments.get(b"scrape") == 1,
-            no_seeds=arguments.get(b"noseed") == 1,
-            seq=get_int(arguments, b"seq"),
-        )
+        scrape, no_seeds = arguments.get(b"scrape") == 1, arguments.get(b"noseed") == 1
+        seq = get_int(arguments, b"seq")
+        more = More(scrape, no_seeds, seq) if scrape or no_seeds or seq is not None else None
+        return Query(tid, method, sender, target, want, read_only, more=more)
     token = arguments.get(b"token")
     if type(token) is not bytes:
         raise QueryError(tid, PROTOCOL_ERROR, "announce_peer needs a token")
@@ -317,9 +318,8 @@ def _put(arguments: dict[bytes, Value], tid: bytes, sender: bytes, read_only: bo
         raise QueryError(tid, PROTOCOL_ERROR, "put needs a value")
     public_key = arguments.get(b"k")
     if public_key is None:
-        return Query(
-            tid, b"put", sender, None, 0, read_only, token, put=PutArguments(raw_value, None, b"", 0, b"", None)
-        )
+        immutable = PutArguments(raw_value, None, b"", 0, b"", None)
+        return Query(tid, b"put", sender, None, 0, read_only, token, more=More(put=immutable))
     signature, seq, salt = arguments.get(b"sig"), arguments.get(b"seq"), arguments.get(b"salt", b"")
     cas = arguments.get(b"cas")
     if type(public_key) is not bytes or type(signature) is not bytes or type(salt) is not bytes:
@@ -327,7 +327,7 @@ def _put(arguments: dict[bytes, Value], tid: bytes, sender: bytes, read_only: bo
     if type(seq) is not int or not (cas is None or type(cas) is int):
         raise QueryError(tid, PROTOCOL_ERROR, "seq and cas are numbers")
     put = PutArguments(raw_value, public_key, signature, seq, salt, cas)
-    return Query(tid, b"put", sender, None, 0, read_only, token, put=put)
+    return Query(tid, b"put", sender, None, 0, read_only, token, more=More(put=put))
 
 
 def _refusal(message: dict[bytes, Value], tid: bytes) -> Refusal:

@@ -89,7 +89,7 @@ class Responder:
         address = ip + port.to_bytes(2, "big")
         method = query.method
         if method == b"get_peers":
-            if query.scrape or query.no_seeds:
+            if query.more is not None and (query.more.scrape or query.more.no_seeds):
                 return self._extended(query, ip, address, asked_bytes, proven, now)
             returned = self._get_peers(query, ip, asked_bytes, proven, now)
         elif method == b"find_node":
