@@ -52,6 +52,8 @@ _UPLOAD_LIMIT = 16_000
 _UPLOAD_BURST_S = 4.0
 _UDP_OVERHEAD_BYTES = 28
 _SWEEP_S = 60.0
+_PINGED_AT_START = 4 * K
+"""Of the saved nodes, the best: should half of them be gone, more than a bucket full is left."""
 
 
 @lru_cache(maxsize=8192)  # bounded: sources can be forged
@@ -213,6 +215,10 @@ class Face:
         self.keeper.remember(usable)
         self.seeker.enrich(usable)
         self._nudge(now)
+        if self.needs_nodes:  # a lookup alone would wait for each of them that is gone
+            for contact in usable[: -_PINGED_AT_START - 1 : -1]:
+                self.keeper.suggest(contact.endpoint, now)
+            self.seeker.probe(now)
 
     @property
     def saved(self) -> list[Contact]:
