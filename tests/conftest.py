@@ -18,6 +18,10 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from wire.compact import Endpoint
+from wire.errors import NetworkError
+from wire.net import Datagrams, TrioNetwork
+
 # A deadline measures the machine, not the code; the random order of examples is for long runs at home:
 # HYPOTHESIS_PROFILE=explore pytest tests/props
 settings.register_profile("steady", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
@@ -64,4 +68,10 @@ def _own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         for name in ("XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "LOCALAPPDATA", "APPDATA"):
             patch.setenv(name, str(home / name.lower()))
+        patch.setattr(TrioNetwork, "multicast", _no_group)
         yield home
+
+
+async def _no_group(network: TrioNetwork, group: Endpoint, at: str) -> Datagrams:
+    """A session on the wildcard would call into the network around this machine (BEP 14)."""
+    raise NetworkError(f"cannot join {group}: this is a test")

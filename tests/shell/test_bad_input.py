@@ -109,6 +109,8 @@ MAGNET_CASES: dict[str, list[str]] = {
     "a time-out that is no number": ["get", LINK, *NETWORK, "--timeout", "soon"],
     "a negative time-out": ["get", LINK, *NETWORK, "--timeout", "-1"],
     "a limit that is no size": ["get", LINK, *NETWORK, "--down-limit", "5 parsecs"],
+    "a tracker of browsers": ["get", LINK, *NETWORK, "--tracker", "wss://t.example/announce"],
+    "a UDP tracker without a port": ["get", LINK, *NETWORK, "--tracker", "udp://t.example/announce"],
     "an unknown encryption": ["get", LINK, *NETWORK, "--encryption", "rot13"],
     "an unknown transport": ["get", LINK, *NETWORK, "--transport", "pigeon"],
     "resolve without links": ["resolve", *NETWORK],
@@ -230,7 +232,16 @@ def test_no_byte_lands_outside(tmp_path: Path, what: str, where: str) -> None:
     inner.mkdir(parents=True)
     (tmp_path / "evil.torrent").write_bytes(encode({b"info": info}))
     before = set(tmp_path.rglob("*"))
-    arguments = ["get", tmp_path / "evil.torrent", "-o", inner, "--no-dht", "--peer", f"127.0.0.1:{free_port()}"]
+    arguments = [
+        "get",
+        tmp_path / "evil.torrent",
+        "-o",
+        inner,
+        "--no-dht",
+        "--no-lsd",
+        "--peer",
+        f"127.0.0.1:{free_port()}",
+    ]
     arguments += ["--timeout", "1", "--listen", f"127.0.0.1:{free_port()}"]
     with magnet(*arguments, state=tmp_path / "state") as get:
         code = get.wait(timeout_s=20)
