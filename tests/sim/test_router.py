@@ -77,7 +77,8 @@ def test_many_nodes_come_together_through_the_router_alone(loss: float) -> None:
         hits.append(len({contact.endpoint for contact in done.closest} & closest))
     assert sum(hits) / len(hits) >= (6 if loss else 7.5)
     stats = router.stats(world.now)
-    assert stats.nodes == len(nodes) if not loss else stats.nodes >= 0.4 * len(nodes)
+    # Two addresses may share a slot of the keyed table of those who asked: the later one has to ask again.
+    assert stats.nodes >= (0.4 if loss else 0.95) * len(nodes)
     assert AT[IPV4] not in in_ring(router)
     # It is in nobody's table, and asked for a start only.
     assert not any(node.face.table.get(AT[IPV4]) for node in nodes)
