@@ -63,7 +63,7 @@ async def test_lookups_end_at_the_closest_of_its_nodes(libtorrent_dht: Libtorren
     async with in_network_of(libtorrent_dht) as node:
         with trio.fail_after(90):
             everyone: dict[bytes, Contact] = {}
-            for first in range(0, 256, 32):  # from all sides: 60 nodes, and a few of other tests
+            for first in range(0, 256, 16):  # from all sides: 60 nodes, and a few of other tests
                 for contact in await node.find_node(bytes([first]) + rng.randbytes(19)):
                     everyone[contact.id] = contact
             assert len(everyone) >= 55
