@@ -1,4 +1,4 @@
-"""One connection to a peer, without I/O: bytes in, events out; verbs in, bytes out (BEP 3, 6, 9, 10, 11).
+"""One connection to a peer, without I/O: bytes in, events out; verbs in, bytes out (BEP 3, 6, 9, 10, 11, 54, 55).
 
 The shell reads the socket straight into `buffer()` and says how much came with `received`; it sends what
 `outgoing()` gives. The connection knows the handshake, the framing, both sides' four flags, what the peer has,
@@ -24,6 +24,7 @@ from wire.peer.extended import (
     MetadataMessage,
 )
 from wire.peer.handshake import HANDSHAKE_BYTES, Handshake, SelfConnectionError, check_start, client_of
+from wire.peer.holepunch import HolepunchMessage
 from wire.peer.messages import Event
 from wire.peer.pex import PexMessage
 from wire.peer.pieces import RemotePieces
@@ -318,6 +319,9 @@ class PeerConnection(Speaker):
             index = int.from_bytes(payload, "big")
             if self._pieces.lose(index):
                 events.append(m.HaveNot(index))
+        elif kind == self._ours.ut_holepunch and self.remote.ut_holepunch:  # BEP 55: else it is to be ignored
+            if (punch := HolepunchMessage.parse(payload)) is not None:
+                events.append(m.HolepunchReceived(punch))
         elif kind == self._ours.ut_pex and self._heard_at >= self._pex_ignored_until:
             self._pex_ignored_until = self._heard_at + PEX_INTERVAL_S
             events.append(m.PexReceived(*PexMessage.parse(payload)))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from wire import bencode
-from wire.compact import IPV4, IPV6, Endpoint
+from wire.compact import IPV4, IPV6, Endpoint, Family
 from wire.errors import ProtocolError
 from wire.peer.handshake import printable
 
@@ -22,6 +22,7 @@ __all__ = [
     "METADATA_DATA",
     "METADATA_REJECT",
     "METADATA_REQUEST",
+    "UT_HOLEPUNCH_ID",
     "UT_METADATA_ID",
     "UT_PEX_ID",
     "ExtendedHandshake",
@@ -34,6 +35,8 @@ UT_PEX_ID = 2
 """The id under which peers send us ut_pex messages."""
 LT_DONTHAVE_ID = 3
 """The id under which peers tell us that they have a piece no more (BEP 54)."""
+UT_HOLEPUNCH_ID = 4
+"""The id under which peers send us ut_holepunch messages (BEP 55)."""
 
 METADATA_BLOCK_BYTES = 16384
 """The info dictionary travels in blocks of 16 KiB; the last may be shorter (BEP 9)."""
@@ -61,6 +64,8 @@ class ExtendedHandshake:
     """The same for ut_pex (BEP 11)."""
     lt_donthave: int = 0
     """The same for lt_donthave (BEP 54)."""
+    ut_holepunch: int = 0
+    """The same for ut_holepunch (BEP 55)."""
     metadata_size: int | None = None
     """Bytes of the info dictionary, 1..2^31-1, where it is known."""
     reqq: int | None = None
@@ -71,6 +76,10 @@ class ExtendedHandshake:
     """Its TCP listening port, 1..65535."""
     yourip: str | None = None
     """The other side's address, as this side sees it: an IP literal."""
+    ipv4: str | None = None
+    """Its own IPv4 address, for who speaks to it over IPv6: an IP literal."""
+    ipv6: str | None = None
+    """Its own IPv6 address, for who speaks to it over IPv4: an IP literal."""
     upload_only: bool = False
     """It will not download anything (BEP 21)."""
 
@@ -78,10 +87,15 @@ class ExtendedHandshake:
         """The payload of the extended handshake message, without its id.
 
         All ids are always named: 0 takes back what an earlier handshake offered (BEP 10).
-        Raises MisuseError where `yourip` is no IP address.
+        Raises MisuseError where `yourip`, `ipv4` or `ipv6` is no IP address.
         """
         items: dict[bytes, bencode.Encodable] = {
-            b"m": {b"lt_donthave": self.lt_donthave, b"ut_metadata": self.ut_metadata, b"ut_pex": self.ut_pex},
+            b"m": {
+                b"lt_donthave": self.lt_donthave,
+                b"ut_holepunch": self.ut_holepunch,
+                b"ut_metadata": self.ut_metadata,
+                b"ut_pex": self.ut_pex,
+            },
             b"upload_only": int(self.upload_only),
         }
         for key, number in ((b"metadata_size", self.metadata_size), (b"reqq", self.reqq), (b"p", self.p)):
@@ -89,8 +103,9 @@ class ExtendedHandshake:
                 items[key] = number
         if self.v:
             items[b"v"] = self.v
-        if self.yourip is not None:
-            items[b"yourip"] = Endpoint.of(self.yourip, 0).ip
+        for key, host in ((b"yourip", self.yourip), (b"ipv4", self.ipv4), (b"ipv6", self.ipv6)):
+            if host is not None:
+                items[key] = Endpoint.of(host, 0).ip
         return bencode.encode(items)
 
     def updated(self, payload: bytes) -> ExtendedHandshake:
@@ -115,11 +130,14 @@ class ExtendedHandshake:
             ut_metadata=_id(ids, b"ut_metadata", self.ut_metadata),
             ut_pex=_id(ids, b"ut_pex", self.ut_pex),
             lt_donthave=_id(ids, b"lt_donthave", self.lt_donthave),
+            ut_holepunch=_id(ids, b"ut_holepunch", self.ut_holepunch),
             metadata_size=size or self.metadata_size,  # 0 is how some say that they do not have it
             reqq=min(reqq, _MAX_REQQ) if reqq is not None and reqq > 0 else self.reqq,
             v=printable(bencode.get_str(items, b"v") or "", _MAX_NAME) or self.v,
             p=port if port is not None and 0 < port <= 65535 else self.p,
-            yourip=_ip(bencode.get_bytes(items, b"yourip")) or self.yourip,
+            yourip=_ip(bencode.get_bytes(items, b"yourip"), IPV4, IPV6) or self.yourip,
+            ipv4=_ip(bencode.get_bytes(items, b"ipv4"), IPV4) or self.ipv4,
+            ipv6=_ip(bencode.get_bytes(items, b"ipv6"), IPV6) or self.ipv6,
             upload_only=self.upload_only if upload_only is None else upload_only != 0,
         )
 
@@ -129,8 +147,8 @@ def _id(ids: dict[bytes, bencode.Value], key: bytes, before: int) -> int:
     return value if value is not None and 0 <= value <= 255 else before
 
 
-def _ip(packed: bytes | None) -> str | None:
-    if packed is None or len(packed) not in (IPV4.ip_bytes, IPV6.ip_bytes):
+def _ip(packed: bytes | None, *families: Family) -> str | None:
+    if packed is None or len(packed) not in [family.ip_bytes for family in families]:
         return None
     return Endpoint.from_compact(packed + bytes(2)).host
 

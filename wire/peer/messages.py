@@ -18,6 +18,7 @@ from wire.bitfield import Bitfield
 from wire.compact import Endpoint
 from wire.errors import ProtocolError
 from wire.peer.extended import ExtendedHandshake
+from wire.peer.holepunch import HolepunchMessage
 from wire.peer.pex import PexPeer
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "HaveAll",
     "HaveNone",
     "HaveNot",
+    "HolepunchReceived",
     "Interested",
     "Message",
     "MetadataData",
@@ -275,6 +277,13 @@ class PexReceived:
     dropped: tuple[Endpoint, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class HolepunchReceived:
+    """The peer wants to be introduced, or introduces, or cannot (BEP 55): hearsay, its address of any kind."""
+
+    message: HolepunchMessage
+
+
 Message = (
     Choked
     | Unchoked
@@ -315,6 +324,7 @@ Event = (
     | MetadataData
     | MetadataReject
     | PexReceived
+    | HolepunchReceived
 )
 """What `PeerConnection.received` returns."""
 

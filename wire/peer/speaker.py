@@ -13,6 +13,7 @@ from wire.bitfield import Bitfield
 from wire.errors import MisuseError
 from wire.peer import messages as m
 from wire.peer.extended import METADATA_DATA, METADATA_REJECT, METADATA_REQUEST, ExtendedHandshake, MetadataMessage
+from wire.peer.holepunch import HolepunchMessage
 from wire.peer.messages import Buffer
 
 __all__ = ["Speaker"]
@@ -176,6 +177,11 @@ class Speaker:
         """Sends a peer exchange (BEP 11), made by `wire.peer.pex`."""
         if self.remote.ut_pex:
             self._send(m.frame(m.EXTENDED, bytes((self.remote.ut_pex,)) + payload))
+
+    def holepunch(self, message: HolepunchMessage) -> None:
+        """Sends a ut_holepunch message (BEP 55); nothing is sent to a peer that does not understand it."""
+        if self.remote.ut_holepunch:
+            self._send(m.frame(m.EXTENDED, bytes((self.remote.ut_holepunch,)) + message.encode()))
 
     def _send_metadata(self, message: MetadataMessage, data: Buffer = b"") -> None:
         if self.remote.ut_metadata:

@@ -93,3 +93,12 @@ def test_the_examples_of_bep_9() -> None:
 def test_broken_metadata_messages(payload: bytes) -> None:
     with pytest.raises(ProtocolError):
         MetadataMessage.parse(payload)
+
+
+def test_both_addresses_of_a_peer_are_told_and_only_such_as_fit() -> None:
+    said = ExtendedHandshake(ut_holepunch=4, ipv4="192.0.2.7", ipv6="2001:db8::7")
+    assert NOTHING.updated(said.encode()) == said
+    assert b"4:ipv44:\xc0\x00\x02\x07" in said.encode()
+    assert NOTHING.updated(b"d4:ipv416:" + bytes(16) + b"4:ipv64:abcde") == NOTHING
+    with pytest.raises(MisuseError):
+        ExtendedHandshake(ipv6="here").encode()
