@@ -10,6 +10,7 @@ import mmap
 import random
 import struct
 
+from kademlia_bt.scatter import Scatter
 from wire.errors import MisuseError
 
 __all__ = ["PingQueue", "Recent"]
@@ -81,7 +82,7 @@ class Recent:
     """
 
     def __init__(self, rng: random.Random, *, minutes: int, places_log2: int = 23) -> None:
-        self._seed = rng.getrandbits(64)  # so that nobody can choose addresses that share a place with another's
+        self._scatter = Scatter(rng)  # so that nobody can choose addresses that share a place with another's
         self._minutes = minutes
         self._places = mmap.mmap(-1, 1 << places_log2)
         self._mask = (1 << places_log2) - 1
@@ -90,7 +91,7 @@ class Recent:
     def note(self, key: bytes, now: float) -> bool:
         """Notes an address; True where it was here in the last minutes already (which does not prolong them)."""
         minute = int(now / _MINUTE_S)
-        at = hash((self._seed, key)) & self._mask
+        at = self._scatter(key) & self._mask
         then = self._places[at]
         # 0 is for never; the wheel turns in four hours, after which a place that was not swept would seem fresh.
         if then and (minute - (then - 1)) % _WHEEL < self._minutes:

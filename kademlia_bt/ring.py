@@ -17,6 +17,7 @@ from typing import Final, Literal
 
 from kademlia_bt.contact import Contact
 from kademlia_bt.places import is_global
+from kademlia_bt.scatter import Scatter
 from wire.compact import Endpoint, Family
 from wire.errors import MisuseError
 from wire.ids import ID_BYTES
@@ -52,7 +53,7 @@ class NodeRing:
 
         Args:
             family: Of all its nodes.
-            rng: For a seed, so that nobody can choose addresses that collide.
+            rng: For keys, so that nobody can choose addresses that collide.
             max_nodes: Where the ring is full, the newest takes the place of the one whose turn was the longest ago.
             per_network: Nodes of one /24 or /48, and then one node an IP address; 0 for no bound. Local addresses
                 know no bound: there it is a network of one's own, whose nodes may share an address.
@@ -65,7 +66,7 @@ class NodeRing:
         self._width = family.node_bytes
         self._max = max_nodes
         self._per_network = per_network
-        self._seed = rng.getrandbits(64)
+        self._scatter = Scatter(rng)
         self._network_key = rng.randbytes(16)
         self._ip_bytes = family.ip_bytes
         self._entries = bytearray()
@@ -203,12 +204,12 @@ class NodeRing:
         return bool(self._per_network) and is_global(address[:-_PORT_BYTES])
 
     def _home(self, address: bytes) -> int:
-        return hash((self._seed, address[: self._ip_bytes] if self._is_bounded(address) else address)) & self._mask
+        return self._scatter(address[: self._ip_bytes] if self._is_bounded(address) else address) & self._mask
 
     def _find(self, address: bytes) -> int | None:
         slots, mask, entries, width = self._slots, self._mask, self._entries, self._width
         key = address[: self._ip_bytes] if self._is_bounded(address) else address
-        at = hash((self._seed, key)) & mask
+        at = self._scatter(key) & mask
         length = len(key)
         while slot := slots[at]:
             start = (slot - 1) * width + ID_BYTES

@@ -12,7 +12,7 @@ from kademlia_bt.lookups import FindNode, GetPeers
 from kademlia_bt.node_id import number
 from kademlia_bt.ring_keeper import PING_WAIT_S, RECHECK_S, RETRY_S
 from kademlia_bt.router import Router, RouterConfig, RouterFace
-from tests.sim.world import SimNode, World
+from tests.sim.world import SimNode, World, printed_under
 from wire.bencode import encode
 from wire.compact import IPV4, IPV6, Endpoint, Family
 
@@ -152,3 +152,23 @@ def test_a_flood_from_forged_addresses_costs_little_and_helps_nobody() -> None:
     assert router.stats(world.now).waiting == 0
     newcomer = join(world, 1, 5.0)[0]  # who comes now is helped as ever
     assert newcomer.face.keeper.joined
+
+
+def a_crowd_at_a_router(seed: int) -> str:
+    """Whom a router pings of a thousand who ask at once: some of them share a place in its tables, and wait."""
+    world = World(seed)
+    router = place_router(world)
+    for n in range(1_500):
+        asker = Endpoint(f"45.{n // 250}.{n % 250}.1", 6881)
+        ping = {b"a": {b"id": world.rng.randbytes(20)}, b"q": b"ping", b"t": b"a", b"y": b"q"}
+        world.send(encode(ping), asker, AT[IPV4])
+        world.run(0.011)
+    world.run(1)
+    return f"{router.stats(world.now).pings} {world.digest}"
+
+
+def test_one_seed_gives_one_sequence_of_datagrams_whatever_the_hash_seed() -> None:
+    program = "from tests.sim.test_router import a_crowd_at_a_router; print(a_crowd_at_a_router(1))"
+    outputs = [printed_under(hash_seed, program) for hash_seed in ("0", "1", "77")]
+    assert int(outputs[0].split()[0]) > 1_400
+    assert outputs[0] == outputs[1] == outputs[2]

@@ -6,18 +6,12 @@ Distributions are asserted, not single runs; and that one seed gives one sequenc
 from __future__ import annotations
 
 import hashlib
-import os
 import random
-import subprocess
-import sys
-from pathlib import Path
 
 from kademlia_bt.lookups import FindNode, GetPeers
 from kademlia_bt.node_id import number
-from tests.sim.world import SimNode, World
+from tests.sim.world import SimNode, World, printed_under
 from wire.compact import IPV4, IPV6, Endpoint
-
-ROOT = Path(__file__).parents[2]
 
 
 def crowd(seed: int, count: int, *, settle_s: float = 6.0, loss: float = 0.0, **more: object) -> World:
@@ -168,16 +162,7 @@ def test_one_seed_gives_one_sequence_of_datagrams_whatever_the_hash_seed() -> No
     outputs = []
     for seed, hash_seed in ((1, "0"), (1, "1"), (1, "424242"), (2, "0")):
         program = f"from tests.sim.test_world import a_little_of_everything; print(a_little_of_everything({seed}))"
-        run = subprocess.run(
-            [sys.executable, "-c", program],
-            cwd=ROOT,
-            env={**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=100,
-        )
-        outputs.append(run.stdout)
+        outputs.append(printed_under(hash_seed, program))
     assert outputs[0] == outputs[1] == outputs[2]
     assert outputs[0] != outputs[3]
     assert len(outputs[0].split()[1]) == hashlib.sha256().digest_size * 2
