@@ -166,8 +166,11 @@ class Walk:
             self._add(contact, hop)
 
     def add_starter(self, endpoint: Endpoint) -> None:
-        """Takes up a node without a known id, to be asked while too little else is known."""
-        if endpoint not in self._starters:
+        """Takes up a node without a known id, to be asked while too little else is known.
+
+        One that is known by an id already is asked as what it is, once.
+        """
+        if endpoint not in self._starters and endpoint not in self._known:
             self._starters[endpoint] = Candidate(endpoint, None, 0, 1)
 
     def to_ask(self) -> list[Candidate]:
@@ -184,17 +187,32 @@ class Walk:
                 chosen.append(candidate)
         if self._needs_starters():
             free = _MAX_STARTERS_AT_ONCE - sum(c.state is State.ASKED for c in self._starters.values())
-            chosen += [c for c in self._starters.values() if _is_askable(c)][: max(free, 0)]
+            nodes = {candidate.endpoint for candidate in chosen}
+            able = (c for at, c in self._starters.items() if _is_askable(c) and at not in nodes)
+            chosen += islice(able, max(free, 0))
         for candidate in chosen:
+            self._settle_twin(candidate)
             candidate.state = State.ASKED
             candidate.tries += 1
             if candidate.network is not None:
                 self._network(candidate.network).speaker = candidate
         return chosen
 
+    def _settle_twin(self, candidate: Candidate) -> None:
+        """About to be asked: a starter that was named as a node meanwhile, or the other way round, is asked once."""
+        if candidate.id is not None:
+            self._starters.pop(candidate.endpoint, None)
+            return
+        named = self._known.get(candidate.endpoint)
+        if named is not None and named.state is State.FRESH:
+            self._drop(named)
+
     def answered(self, candidate: Candidate, node_id: bytes, token: bytes | None, *, counts: bool) -> None:
         """A node answered; its id may be news. `counts` is false for a router, which is no result."""
         self.lookup.hops = max(self.lookup.hops, candidate.hop)
+        if candidate.id is not None and not counts:
+            self._fail(candidate)  # somebody named a router
+            return
         if candidate.id == node_id:
             candidate.state = State.ANSWERED
             candidate.token = token

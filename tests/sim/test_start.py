@@ -8,6 +8,7 @@ from kademlia_bt.events import Joined
 from kademlia_bt.lookups import FindNode
 from kademlia_bt.table import K
 from tests.sim.world import SimNode, World
+from wire.compact import Endpoint
 
 _LOOPBACK_S = (0.0001, 0.002)
 
@@ -60,3 +61,19 @@ def test_the_first_lookup_needs_no_join() -> None:
     done = world.finish(newcomer, world.start(newcomer, FindNode(bytes(20))))
     assert len(done.closest) == K
     assert world.now - began <= 1.0
+
+
+def test_a_lookup_asks_the_one_bootstrap_node_once() -> None:
+    world = loopback(1)
+    entry = world.nodes[0].endpoint
+    newcomer = world.add(hosts=["127.0.2.1"], bootstrap=[entry])
+    world.run(3)
+    asked: list[bytes] = []
+
+    def see(data: bytes, source: Endpoint, to: Endpoint) -> None:
+        if source == newcomer.endpoint and to == entry and b"9:find_node" in data:
+            asked.append(data)
+
+    world.on_datagram = see
+    world.finish(newcomer, world.start(newcomer, FindNode(world.nodes[0].face.node_id)))
+    assert len(asked) == 1

@@ -180,6 +180,35 @@ def test_starters_are_asked_while_little_is_known() -> None:
     assert walk.settled
 
 
+def test_a_starter_that_is_known_as_a_node_is_asked_once() -> None:
+    known = contact(5)
+    walk = walk_of(known)
+    walk.add_starter(known.endpoint)  # as with one bootstrap node that is in the table by now
+    assert [(node.id, node.endpoint) for node in walk.to_ask()] == [known]
+    # Named by somebody while it waits for its turn as a starter: as a near node, as a far one.
+    for others in (3, 6, 30):
+        walk = walk_of(*(contact(distance) for distance in range(100, 100 + others)))
+        walk.add_starter(known.endpoint)
+        walk.add([known] if others > 8 else [contact(200, known.endpoint.host)])
+        asked: list[Endpoint] = []
+        while todo := walk.to_ask():
+            for node in todo:
+                asked.append(node.endpoint)
+                walk.answered(node, node.id or known.id, b"t", counts=True)
+        assert asked.count(known.endpoint) == 1
+        assert known.endpoint in [node.endpoint for node in walk.closest]
+        assert walk.settled
+
+
+def test_a_router_that_somebody_names_is_no_result() -> None:
+    walk = walk_of(contact(5), contact(6))
+    router, node = walk.to_ask()
+    walk.answered(router, contact(5).id, b"t", counts=False)
+    answer(walk, node)
+    assert walk.closest == [contact(6)]
+    assert walk.settled
+
+
 def test_starters_are_left_alone_where_enough_is_known() -> None:
     walk = walk_of(*(contact(distance) for distance in range(1, 20)))
     walk.add_starter(Endpoint("127.0.0.1", 1))
