@@ -1,12 +1,13 @@
 """Lookups in simulated networks: how success, hops, messages and time change with size, loss, churn and sybils.
 
-    python benchmarks/simulate.py                 # measures (some minutes), writes docs/simulation.json and the plots
+    python benchmarks/simulate.py                 # measures (half an hour on one core) and draws
+    python benchmarks/simulate.py --resume        # only what docs/simulation.json lacks: each point is written at once
     python benchmarks/simulate.py --only sybils   # one of size, loss, churn, sybils; the others as they were measured
-    python benchmarks/simulate.py --plots-only    # draws docs/simulation-*.svg anew from docs/simulation.json
+    python benchmarks/simulate.py --plots-only    # draws docs/simulation-*.svg anew, prints the tables of simulation.md
 
 Drawing needs matplotlib (`pip install -e .[docs]`); measuring does not. Networks are grown at once: tables are
 filled from the true space of ids (see `kademlia_bt.testing`). Then some peers announce themselves, and others
-look for them.
+look for them. Every point has a seed of its own, so each is the same again, whatever else is measured.
 """
 
 from __future__ import annotations
@@ -15,43 +16,86 @@ import argparse
 import json
 import math
 import random
+import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kademlia_bt.lookups import GetPeers
-from kademlia_bt.testing import Churn, Sybils, World
+from kademlia_bt.testing import Churn, SimNode, Sybils, World
+from wire.bencode import decode
 from wire.compact import Endpoint
 
 DOCS = Path(__file__).parents[1] / "docs"
 DATA = DOCS / "simulation.json"
 
-SIZES = (100, 200, 500, 1_000, 2_000, 5_000, 10_000)
+SIZES = (100, 300, 1_000, 3_000, 10_000)
 LOSSES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
 CHURNS = (0.0, 0.05, 0.1, 0.2)
 SYBILS = (8, 16, 32, 64, 128, 256)
+FAULTY_NODES = 1_000
+"""In the worlds of loss, churn and sybils."""
+AT_ONCE = 50
+ASKERS = 40
+"""Who announces and searches while others come and go."""
 
 Row = dict[str, Any]
+Pair = tuple[SimNode, SimNode]
 
 
-def measure(world: World, count: int, *, between_s: float = 0.0, keep: int = 0) -> Row:
-    """Has `count` peers announced and looked for, 50 at a time, and gives the figures of the searches."""
-    rng = random.Random(world.seed)
-    fixed = rng.sample(world.living, keep) if keep else None
-    searches: list[tuple[bool, int, int, float, int]] = []
-    for at in range(0, count, 50):
-        pairs = [tuple(rng.sample(fixed or world.living, 2)) for _ in range(min(50, count - at))]
-        hashes = [rng.randbytes(20) for _ in pairs]
-        searches += _searches(world, pairs, hashes, between_s)
-    return _figures(searches)
+@dataclass(slots=True)
+class Outcome:
+    """How one search went."""
+
+    found: bool
+    hops: int
+    asked: int
+    messages: int
+    """Queries that it sent, repeated ones too, and answers that came to it or were lost on the way."""
+    first_s: float
+    end_s: float
+    sybils: float
+    """The share of sybils among the closest nodes that it found."""
+    warned: bool
 
 
-def _searches(world: World, pairs: list[Any], hashes: list[bytes], between_s: float) -> list[Any]:
+class Messages:
+    """Counts the datagrams of each search by its info-hash."""
+
+    def __init__(self, world: World, hashes: Sequence[bytes]) -> None:
+        self.of = dict.fromkeys(hashes, 0)
+        self._asked: dict[tuple[Endpoint, Endpoint, Any], bytes] = {}
+        world.on_datagram = self._see
+
+    def _see(self, data: bytes, source: Endpoint, to: Endpoint) -> None:
+        message: Any = decode(data)
+        if message[b"y"] == b"q":
+            key = message[b"a"].get(b"info_hash")
+            if key in self.of and message[b"q"] == b"get_peers":
+                self.of[key] += 1
+                self._asked[source, to, message[b"t"]] = key
+        else:
+            key = self._asked.get((to, source, message[b"t"]))
+            if key is not None:
+                self.of[key] += 1
+
+
+def searches(
+    world: World,
+    pairs: Sequence[Pair],
+    hashes: Sequence[bytes],
+    *,
+    between_s: float = 0.0,
+    bad: Iterable[Endpoint] = (),
+) -> list[Outcome]:
+    """Has each seeder announce its hash and then each searcher look for it, all at once."""
     announces = [world.start(a, GetPeers(key, announce_port=7000)) for (a, _), key in zip(pairs, hashes, strict=True)]
     world.run(90, lambda: all(lookup.done for lookup in announces))
     world.run(between_s)
     began = world.now
+    messages = Messages(world, hashes)
     lookups = [world.start(b, GetPeers(key)) for (_, b), key in zip(pairs, hashes, strict=True)]
     first: dict[int, float] = {}
     ended: dict[int, float] = {}
@@ -62,107 +106,186 @@ def _searches(world: World, pairs: list[Any], hashes: list[bytes], between_s: fl
                 first.setdefault(index, world.now - began)
             if lookup.done:
                 ended.setdefault(index, world.now - began)
-    results = []
+    world.on_datagram = None
+    bad = set(bad)
+    outcomes = []
     for index, ((seeder, searcher), lookup) in enumerate(zip(pairs, lookups, strict=True)):
         world.poke(searcher)
-        found = searcher.peers(lookup) == [Endpoint(seeder.endpoint.host, 7000)]
-        results.append((found, lookup.hops, lookup.asked, first.get(index, math.inf), ended.get(index, 90.0)))
-    return results
+        done = searcher.done(lookup)
+        closest = {contact.endpoint for contact in done.closest} if done else set()
+        outcomes.append(
+            Outcome(
+                found=searcher.peers(lookup) == [Endpoint(seeder.endpoint.host, 7000)],
+                hops=lookup.hops,
+                asked=lookup.asked,
+                messages=messages.of[hashes[index]],
+                first_s=first.get(index, math.inf),
+                end_s=ended.get(index, 90.0),
+                sybils=len(closest & bad) / max(1, len(closest)),
+                warned=done is not None and any(each.eclipse_likely for each in done.confidence),
+            )
+        )
+    return outcomes
 
 
-def _figures(searches: list[Any]) -> Row:
-    def at(column: int, share: float) -> float:
-        values = sorted(search[column] for search in searches if search[0])
-        return float(values[min(int(len(values) * share), len(values) - 1)]) if values else math.nan
+def many(world: World, count: int) -> list[Outcome]:
+    """Searches by any two nodes, fifty at a time."""
+    rng = random.Random(world.seed)
+    outcomes: list[Outcome] = []
+    for at in range(0, count, AT_ONCE):
+        pairs: list[Any] = [tuple(rng.sample(world.living, 2)) for _ in range(min(AT_ONCE, count - at))]
+        outcomes += searches(world, pairs, [rng.randbytes(20) for _ in pairs])
+    return outcomes
 
-    return {
-        "searches": len(searches),
-        "found": sum(search[0] for search in searches) / len(searches),
-        "hops": sum(search[1] for search in searches) / len(searches),
-        "hops_max": max(search[1] for search in searches),
-        "asked": sum(search[2] for search in searches) / len(searches),
-        "first_s": [round(at(3, share), 2) for share in (0.5, 0.9, 0.99)],
-        "end_s": [round(at(4, share), 2) for share in (0.5, 0.9, 0.99)],
-    }
+
+def figures(outcomes: Sequence[Outcome]) -> Row:
+    """The row of a point."""
+
+    def at(values: Iterable[float]) -> list[float]:
+        ordered = sorted(values)
+        return [round(ordered[min(int(len(ordered) * share), len(ordered) - 1)], 2) for share in (0.5, 0.9, 0.99)]
+
+    row: Row = {"searches": len(outcomes), "found": sum(each.found for each in outcomes) / len(outcomes)}
+    for name in ("hops", "asked", "messages"):
+        values = [getattr(each, name) for each in outcomes]
+        row[name] = {
+            "median": statistics.median(values),
+            "mean": round(statistics.fmean(values), 2),
+            "max": max(values),
+        }
+    row["first_s"] = at(each.first_s for each in outcomes if each.found)
+    row["end_s"] = at(each.end_s for each in outcomes)
+    return row
 
 
 def by_size(size: int, count: int) -> Row:
+    """A network where all is well."""
     world = World(size)
     world.populate(size)
-    return {"nodes": size, **measure(world, count)}
+    return {"nodes": size, **figures(many(world, count))}
 
 
 def by_loss(loss: float, count: int) -> Row:
-    world = World(7, loss=loss)
-    world.populate(1_000)
-    return {"loss": loss, **measure(world, count)}
+    """A share of all datagrams is lost; the delays are those of a bad network."""
+    world = World(7, loss=loss, delay_s=(0.05, 0.5))
+    world.populate(FAULTY_NODES)
+    return {"loss": loss, **figures(many(world, count))}
 
 
 def by_churn(share: float, count: int) -> Row:
     """Half of every table is dead to begin with; all upkeep goes on."""
     world = World(8)
-    nodes = world.populate(400)
+    nodes = world.populate(2 * FAULTY_NODES)
     rng = random.Random(8)
-    for node in rng.sample(nodes, 200):
+    for node in rng.sample(nodes, FAULTY_NODES):
         world.kill(node)
     world.wake_all()
-    keep = rng.sample(world.living, 40)
-    if share:
-        Churn(world, share, keep=keep)
-    searches: list[Any] = []
-    for _ in range(0, count, 20):
+    keep = rng.sample(world.living, ASKERS)
+    churn = Churn(world, share, keep=keep) if share else None
+    outcomes: list[Outcome] = []
+    for _ in range(0, count, ASKERS):
         rng.shuffle(keep)
-        pairs = list(zip(keep[:20], keep[20:], strict=True))
-        searches += _searches(world, pairs, [rng.randbytes(20) for _ in pairs], between_s=20.0)
-    return {"churn": share, **_figures(searches)}
+        pairs = list(zip(keep, [*keep[1:], keep[0]], strict=True))
+        outcomes += searches(world, pairs, [rng.randbytes(20) for _ in pairs], between_s=20.0)
+    return {"churn": share, "replaced": churn.replaced if churn else 0, **figures(outcomes)}
 
 
 def by_sybils(sybils: int, count: int) -> Row:
-    """As many in networks of their own around each target, there before the announce."""
-    world = World(9)
-    world.populate(500)
-    rng = random.Random(9)
-    hashes = [rng.randbytes(20) for _ in range(count)]
-    for turn, info_hash in enumerate(hashes):
-        Sybils(world, info_hash, [f"{66 + turn}.{index // 256}.{index % 256}.1" for index in range(sybils)], rng)
-    world.run(3)
-    pairs = [tuple(rng.sample(world.living, 2)) for _ in hashes]
-    return {"sybils": sybils, **_figures(_searches(world, pairs, hashes, 0.0))}
+    """So many around each target, there before the announce: in networks of their own, and all in one /24."""
+    row: Row = {"sybils": sybils}
+    for spread in (True, False):
+        rng = random.Random(9)
+        outcomes: list[Outcome] = []
+        for at in range(0, count, AT_ONCE):  # a world for each fifty, lest more sybils than nodes be in the tables
+            world = World(9 + at)
+            world.populate(FAULTY_NODES)
+            hashes = [rng.randbytes(20) for _ in range(min(AT_ONCE, count - at))]
+            bad: set[Endpoint] = set()
+            for turn, info_hash in enumerate(hashes):
+                hosts = [f"{66 + turn}.1.{n}.1" if spread else f"{66 + turn}.1.1.{n}" for n in range(sybils)]
+                bad |= Sybils(world, info_hash, hosts, rng).endpoints
+            world.run(3)
+            pairs: list[Any] = [tuple(rng.sample(world.living, 2)) for _ in hashes]
+            outcomes += searches(world, pairs, hashes, bad=bad)
+        if spread:
+            row |= figures(outcomes)
+        name = "" if spread else "one_net_"
+        row[f"{name}found"] = sum(each.found for each in outcomes) / len(outcomes)
+        row[f"{name}closest"] = round(statistics.fmean(each.sybils for each in outcomes), 3)
+        row[f"{name}warned"] = sum(each.warned for each in outcomes) / len(outcomes)
+    return row
+
+
+PLANS: dict[str, tuple[str, tuple[Any, ...], Callable[[Any, int], Row]]] = {
+    "size": ("nodes", SIZES, by_size),
+    "loss": ("loss", LOSSES, by_loss),
+    "churn": ("churn", CHURNS, by_churn),
+    "sybils": ("sybils", SYBILS, by_sybils),
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--plots-only", action="store_true", help="draw from docs/simulation.json")
-    parser.add_argument("--only", choices=("size", "loss", "churn", "sybils"), help="measure one, keep the others")
-    parser.add_argument("--searches", type=int, default=100, help="for each point (default: 100)")
+    parser.add_argument("--resume", action="store_true", help="keep the points that docs/simulation.json has")
+    parser.add_argument("--only", choices=tuple(PLANS), help="measure one, keep the others")
+    parser.add_argument("--searches", type=int, default=400, help="for each point (default: 400)")
     options = parser.parse_args()
-    if not options.plots_only:
-        began = time.process_time()
-        plans: list[tuple[str, tuple[Any, ...], Callable[[Any, int], Row]]] = [
-            ("size", SIZES, by_size),
-            ("loss", LOSSES, by_loss),
-            ("churn", CHURNS, by_churn),
-            ("sybils", SYBILS, by_sybils),
+    data: dict[str, list[Row]] = json.loads(DATA.read_text()) if DATA.exists() else {}
+    for name, (key, values, run) in {} if options.plots_only else PLANS.items():
+        if options.only not in (None, name):
+            continue
+        if not options.resume:
+            data[name] = []
+        rows = data.setdefault(name, [])
+        for value in values:
+            if any(row[key] == value for row in rows):
+                continue
+            began = time.process_time()
+            rows.append(run(value, options.searches))
+            print(json.dumps(rows[-1]), f"{time.process_time() - began:.0f} s of CPU", flush=True)
+            rows.sort(key=lambda row, key=key: row[key])  # type: ignore[misc]
+            DATA.write_text(json.dumps(data, indent=1) + "\n")
+    print(tables(data))
+    draw(data)
+
+
+def fit(rows: list[Row], name: str) -> tuple[float, float]:
+    """Least squares of a mean over log2 of the network's size: value = a + b log2 n."""
+    line = statistics.linear_regression([math.log2(row["nodes"]) for row in rows], [row[name]["mean"] for row in rows])
+    return line.intercept, line.slope
+
+
+def tables(data: dict[str, list[Row]]) -> str:
+    """The tables of docs/simulation.md."""
+
+    def table(first: str, key: Callable[[Row], str], rows: list[Row]) -> list[str]:
+        lines = [
+            f"| {first} | found | hops, median / mean / most | asked | messages | first peer, median / 99 % | end |"
         ]
-        data: dict[str, list[Row]] = json.loads(DATA.read_text()) if options.only else {}
-        for name, values, run in plans:
-            if options.only in (None, name):
-                data[name] = []
-                for value in values:
-                    data[name].append(run(value, min(options.searches, 40) if name == "sybils" else options.searches))
-                    print(json.dumps(data[name][-1]), flush=True)
-        DATA.write_text(json.dumps(data, indent=1) + "\n")
-        print(f"{time.process_time() - began:.0f} s of CPU")
-    draw(json.loads(DATA.read_text()))
+        lines.append("| ---: |" * 1 + " ---: |" * 6)
+        for row in rows:
+            hops, asked, messages = row["hops"], row["asked"], row["messages"]
+            lines.append(
+                f"| {key(row)} | {row['found']:.4g} | {hops['median']:g} / {hops['mean']:.2f} / {hops['max']} "
+                f"| {asked['median']:g} / {asked['mean']:.1f} | {messages['median']:g} / {messages['mean']:.1f} "
+                f"| {row['first_s'][0]:.2f} / {row['first_s'][2]:.2f} s | {row['end_s'][0]:.1f} s |"
+            )
+        return lines
 
-
-def fit(rows: list[Row], key: str) -> tuple[float, float]:
-    """Least squares of a figure over log2 of the network's size: value = a + b log2 n."""
-    points = [(math.log2(row["nodes"]), row[key]) for row in rows]
-    mean_x = sum(x for x, _ in points) / len(points)
-    mean_y = sum(y for _, y in points) / len(points)
-    slope = sum((x - mean_x) * (y - mean_y) for x, y in points) / sum((x - mean_x) ** 2 for x, _ in points)
-    return mean_y - slope * mean_x, slope
+    lines = table("nodes", lambda row: f"{row['nodes']:,}", data["size"])
+    for name in ("hops", "asked", "messages"):
+        start, slope = fit(data["size"], name)
+        lines.append(f"{name}: {start:.2f} + {slope:.2f} log2 n; at 10 million {start + slope * math.log2(1e7):.1f}")
+    lines += table("lost", lambda row: f"{row['loss']:.0%}", data.get("loss", []))
+    lines += table("replaced a minute", lambda row: f"{row['churn']:.0%}", data.get("churn", []))
+    lines += table("sybils", lambda row: f"{row['sybils']}", data.get("sybils", []))
+    lines += [
+        f"{row['sybils']}: of the closest {row['closest']:.0%}, warned {row['warned']:.1%}; one /24: found "
+        f"{row['one_net_found']:.1%}, of the closest {row['one_net_closest']:.0%}, warned {row['one_net_warned']:.1%}"
+        for row in data.get("sybils", [])
+    ]
+    return "\n".join(lines)
 
 
 def draw(data: dict[str, list[Row]]) -> None:
@@ -170,24 +293,36 @@ def draw(data: dict[str, list[Row]]) -> None:
     import matplotlib as mpl
 
     mpl.use("svg")
-    mpl.rcParams.update({"svg.hashsalt": "kademlia-bt", "svg.fonttype": "none", "font.size": 9, "axes.grid": True})
+    mpl.rcParams.update(
+        {
+            "svg.hashsalt": "kademlia-bt",  # the same figures give the same file
+            "svg.fonttype": "path",  # looks alike wherever it is shown
+            "font.size": 9,
+            "axes.grid": True,
+            "grid.alpha": 0.4,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "savefig.facecolor": "white",
+        }
+    )
     from matplotlib import pyplot as plt
 
     rows = data["size"]
     sizes = [row["nodes"] for row in rows]
-    figure, axes = plt.subplots(1, 3, figsize=(10, 3), layout="constrained")
-    for axis, key, title in ((axes[0], "hops", "hops of a lookup, mean"), (axes[1], "asked", "nodes asked, mean")):
-        start, slope = fit(rows, key)
-        axis.plot(sizes, [row[key] for row in rows], "o", label="measured")
-        line = [100, 10_000, 10_000_000]
-        axis.plot(line[:2], [start + slope * math.log2(n) for n in line[:2]], "-", color="C0")
-        axis.plot(line[1:], [start + slope * math.log2(n) for n in line[1:]], "--", color="C3", label="extrapolated")
-        axis.set(xscale="log", title=title, xlabel="nodes", ylim=(0, None))
-        axis.legend()
-        print(
-            f"{key}: {start:.2f} + {slope:.3f} log2 n; "
-            f"at 10 million (extrapolated) {start + slope * math.log2(1e7):.1f}"
-        )
+    figure, axes = plt.subplots(1, 3, figsize=(10, 3.2), layout="constrained")
+    for axis, name, title in ((axes[0], "hops", "hops of a lookup"), (axes[1], "messages", "messages of a lookup")):
+        start, slope = fit(rows, name)
+        known, beyond = [sizes[0], sizes[-1]], [sizes[-1], 10_000_000]
+        axis.plot(known, [start + slope * math.log2(n) for n in known], "-", color="C0", linewidth=1)
+        axis.plot(beyond, [start + slope * math.log2(n) for n in beyond], "--", color="C3", label="extrapolated")
+        at_last = start + slope * math.log2(beyond[1])
+        axis.plot(beyond[1], at_last, "o", mfc="white", color="C3")
+        axis.annotate(f"{at_last:.0f}" if at_last > 10 else f"{at_last:.1f}", (beyond[1], at_last), (-4, 6),
+                      textcoords="offset points", ha="right", color="C3")  # fmt: skip
+        axis.plot(sizes, [row[name]["mean"] for row in rows], "o", color="C0", label="measured, mean")
+        axis.plot(sizes, [row[name]["median"] for row in rows], "_", color="C0", label="measured, median")
+        axis.set(xscale="log", title=title, xlabel="nodes", ylim=(0, at_last * 1.2))
+        axis.legend(loc="lower right")
     for index, share in enumerate(("median", "90 %", "99 %")):
         axes[2].plot(sizes, [row["first_s"][index] for row in rows], "o-", label=share)
     axes[2].set(xscale="log", title="seconds to the first peer", xlabel="nodes", ylim=(0, None))
@@ -201,13 +336,16 @@ def draw(data: dict[str, list[Row]]) -> None:
         rows = data[name]
         values = [row[name] * scale for row in rows]
         top, bottom = axes[0][column], axes[1][column]
-        top.plot(values, [row["found"] * 100 for row in rows], "o-")
+        top.plot(values, [row["found"] * 100 for row in rows], "o-", label="found")
         top.set(title="searches that find the peer, %", xlabel=label, ylim=(0, 104))
         for index, share in enumerate(("median", "90 %", "99 %")):
             bottom.plot(values, [row["first_s"][index] for row in rows], "o-", label=share)
         bottom.set(title="seconds to the first peer", xlabel=label, ylim=(0, None))
         bottom.legend()
         if name == "sybils":
+            top.set_title("searches, %")
+            top.plot(values, [row["warned"] * 100 for row in rows], "s--", color="C1", label="warned of an eclipse")
+            top.legend(loc="center right")
             for axis in (top, bottom):
                 axis.set_xscale("log", base=2)
                 axis.set_xticks(values, [str(value) for value in values])
