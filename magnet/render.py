@@ -313,7 +313,7 @@ class JsonReporter(PlainReporter):
                 "name": torrent.name,
                 "size": torrent.size,
                 "files": _file_count(torrent),
-                "source": source,
+                "source": _json_source(source),
             }
         )
 
@@ -344,7 +344,7 @@ class JsonReporter(PlainReporter):
                 "name": torrent.name,
                 "size": torrent.size,
                 "seconds": round(seconds, 3),
-                "source": source,
+                "source": _json_source(source),
                 "torrent": str(path),
             }
         )
@@ -480,6 +480,11 @@ def _label(status: TorrentStatus) -> str:
     if status.name is None:
         return f"{status.info_hash}"[:_HASH_CHARS]
     return status.name if len(status.name) <= _NAME_CHARS else status.name[: _NAME_CHARS - 1] + "…"
+
+
+def _json_source(via: str) -> str:
+    """Scripts know no "incoming": who connected to us, and was named by nobody, is a peer."""
+    return "peer" if via == "incoming" else via
 
 
 def _n(count: int, one: str) -> str:

@@ -448,7 +448,7 @@ class Swarm:
         except MetainfoError as error:
             self.broken = error
             return
-        self.provide(info, self.candidates.via(peer.endpoint), now)
+        self.provide(info, self.candidates.via(peer.listens_at or peer.endpoint), now)
 
     def provide(self, info: Info, via: str, now: float) -> None:
         """The metadata is here, from a peer or another way. It was checked against the info-hash."""

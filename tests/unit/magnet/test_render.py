@@ -150,6 +150,11 @@ def test_json_is_one_object_a_line_with_the_contract_s_keys(
     assert by_name["failed"]["info_hash"] == "0" * 40
 
 
+def test_a_peer_that_came_by_itself_is_a_peer_for_scripts(capsys: pytest.CaptureFixture[str], torrent: Torrent) -> None:
+    JsonReporter().metadata(torrent, 0.5, "incoming")
+    assert json.loads(capsys.readouterr().out)["source"] == "peer"
+
+
 def test_json_says_on_stderr_what_it_waits_for(capsys: pytest.CaptureFixture[str]) -> None:
     clock = Clock()
     loud, quiet = JsonReporter(clock=clock), JsonReporter(quiet=True, clock=clock)

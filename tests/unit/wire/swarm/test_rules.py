@@ -208,6 +208,16 @@ def test_a_seed_is_asked_for_everything_and_told_what_came(dialled: bool) -> Non
     assert guest.gone, "two seeds have nothing to give each other"
 
 
+def test_who_dials_us_first_was_found_by_whoever_named_where_he_listens() -> None:
+    table = Table(None)
+    table.swarm.found(Endpoint("80.0.0.1", 6881), "dht", table.now)
+    guest = table.guest(metadata_size=len(INFO.raw), p=6881)
+    (request,) = [event for event in guest.heard if isinstance(event, m.MetadataRequest)]
+    guest.wire.metadata_data(request.piece, len(INFO.raw), INFO.raw)
+    guest.pump()
+    assert table.events() == [MetadataComplete(INFO, "dht")]
+
+
 def test_metadata_then_pieces() -> None:
     table = Table(None)
     guest = table.guest(metadata_size=len(INFO.raw))
