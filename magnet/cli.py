@@ -325,7 +325,7 @@ def create(
     out: Annotated[
         Path | None, typer.Option("-o", "--out", metavar="FILE", help="The .torrent. Default: NAME.torrent here.")
     ] = None,
-    version: Annotated[Version, typer.Option(help="Of the format; only 1 is built yet.")] = Version.v1,
+    version: Annotated[Version, typer.Option(help="Of the format: BEP 3, BEP 52, or both in one.")] = Version.v1,
     tracker: Annotated[list[str] | None, typer.Option(metavar="URL", help="Written into it; repeatable.")] = None,
     web_seed: Annotated[list[str] | None, typer.Option(metavar="URL", help="Written into it; repeatable.")] = None,
     private: Annotated[bool, typer.Option("--private", help="Peers from trackers only: no DHT, no PEX.")] = False,
@@ -338,9 +338,9 @@ def create(
     """Make a .torrent and print its magnet link."""
     from magnet import files
 
-    if version is not Version.v1:
-        raise MisuseError(f"--version {version.value} is not built yet; only 1 is")
-    return files.create(path, out, piece_size, tracker or [], web_seed or [], private, json=json, quiet=quiet)
+    return files.create(
+        path, out, piece_size, tracker or [], web_seed or [], private, version.value, json=json, quiet=quiet
+    )
 
 
 @app.command()

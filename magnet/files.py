@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from wire.bitfield import Bitfield
     from wire.ids import InfoHash
     from wire.metainfo import Info, Torrent
+    from wire.metainfo.create import Version
 
 __all__ = ["check", "create", "file_states", "lint", "show_info", "write_atomically"]
 
@@ -35,8 +36,6 @@ def check(source: str, data: Path, *, json: bool, quiet: bool) -> int:
     info = torrent.info
     if not data.is_dir():
         raise MisuseError(f"{data} is no folder: --data takes the folder in which the torrent's file or folder lies")
-    if not info.downloadable:
-        raise MisuseError(f"{source} has only v2 hashes (BEP 52): files cannot be checked against these yet")
     reporter = make_reporter(json=False, quiet=quiet or json, verbose=False)
 
     def show(checked: int, total: int) -> None:
@@ -108,6 +107,7 @@ def create(
     trackers: Sequence[str],
     web_seeds: Sequence[str],
     private: bool,
+    version: Version,
     *,
     json: bool,
     quiet: bool,
@@ -118,7 +118,12 @@ def create(
     reporter = make_reporter(json=False, quiet=quiet or json, verbose=False)
     try:
         torrent = make(
-            path, piece_length=piece_size, trackers=[[url] for url in trackers], web_seeds=web_seeds, private=private
+            path,
+            version=version,
+            piece_length=piece_size,
+            trackers=[[url] for url in trackers],
+            web_seeds=web_seeds,
+            private=private,
         )
     except (DiskError, OSError) as error:
         raise MisuseError(

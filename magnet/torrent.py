@@ -25,7 +25,7 @@ from magnet.streaming import Streams, files_that_match
 from magnet.task import FILE, Shared, Task
 from magnet.verdict import Counts, DownloadError, Phase, ResolveError, Verdict, decide
 from wire.compact import Endpoint
-from wire.errors import DiskError, MetainfoError, MisuseError, NetworkError, ProtocolError, WireError
+from wire.errors import DiskError, MisuseError, NetworkError, ProtocolError, WireError
 from wire.http import is_http_url, is_near_literal
 from wire.ids import InfoHash
 from wire.metainfo import Info, Torrent
@@ -383,8 +383,6 @@ class TorrentHandle:
             self._tell()
 
     async def _download(self, info: Info) -> None:
-        if not info.downloadable:
-            raise MetainfoError("the torrent has only v2 hashes (BEP 52): its metadata can be read, not yet its files")
         self._wanted = self._selected(info)
         self._size = sum(file.size for file, wanted in zip(info.files, self._wanted, strict=True) if wanted)
         self._phase = Phase.CHECKING

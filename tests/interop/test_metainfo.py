@@ -65,7 +65,7 @@ def assert_same(torrent: Torrent, theirs: Any) -> None:
         if not pads[index]
     ]
     assert info.private == theirs.priv()
-    if info.downloadable:
+    if info.version != "2":
         assert [entry.pad for entry in info.files] == pads
         assert (info.size, info.content_size) == (theirs.total_size(), files.size_on_disk())
         for index in range(info.piece_count):

@@ -11,7 +11,7 @@ import re
 import sys
 import unicodedata
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -70,23 +70,33 @@ class FileEntry:
 
 
 class Layout:
-    """Files laid end to end over pieces of one length, the last one as long as is left."""
+    """Files laid end to end over pieces of one length, the last one as long as is left.
 
-    __slots__ = ("_indices", "_starts", "files", "piece_count", "piece_length", "size")
+    `aligned`: each file starts on a piece of its own, and its last piece ends where the file does (BEP 52).
+    """
 
-    def __init__(self, files: Sequence[FileEntry], piece_length: int) -> None:
+    __slots__ = ("_indices", "_starts", "files", "piece_count", "piece_length", "short", "size")
+
+    def __init__(self, files: Sequence[FileEntry], piece_length: int, *, aligned: bool = False) -> None:
         self.files = tuple(files)
         self.piece_length = piece_length
         self.size = max((entry.offset + entry.size for entry in files), default=0)
         self.piece_count = -(-self.size // piece_length)
         self._indices = [index for index, entry in enumerate(files) if entry.size]
         self._starts = [files[index].offset for index in self._indices]
+        ends = [files[index].offset + files[index].size for index in self._indices] if aligned else [self.size]
+        self.short: Mapping[int, int] = {end // piece_length: end % piece_length for end in ends if end % piece_length}
+        """The pieces that are shorter than the others, and their bytes."""
 
     def piece_size(self, index: int) -> int:
         """Bytes in a piece. Raises MisuseError where there is no such piece."""
         if not 0 <= index < self.piece_count:
             raise MisuseError(f"there is no piece {index} among {self.piece_count}")
-        return min(self.piece_length, self.size - index * self.piece_length)
+        return self.short.get(index, self.piece_length)
+
+    def file_at(self, offset: int) -> int:
+        """The index of the file, or pad, that holds the byte at `offset`, which is within the torrent."""
+        return self._indices[bisect_right(self._starts, offset) - 1]
 
     def spans(self, offset: int, length: int) -> Iterator[tuple[int, int, int]]:
         """Which bytes of which files make up `length` bytes at `offset`: (file index, offset in it, bytes).

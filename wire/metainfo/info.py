@@ -1,8 +1,8 @@
 """The info dictionary: what the info-hash names, read once from its raw bytes (BEP 3, 27, 47, 52).
 
-v1 and hybrid torrents are whole here; of v2-only ones the files and sizes are read, and their pieces,
-which are hashed by merkle trees, are not. An `Info` exists only where everything was checked: types,
-ranges, paths, the number of hashes, both sides of a hybrid, and the info-hash if one was expected.
+An `Info` exists only where everything was checked: types, ranges, paths, the number of hashes, both sides of a
+hybrid, and the info-hash if one was expected. The piece hashes of version 2 are not in the info dictionary; what is
+known of them is in its `layers`.
 """
 
 from __future__ import annotations
@@ -10,15 +10,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from wire.bencode import Value, decode, get_bytes, get_dict, get_int, get_list
 from wire.errors import BencodeError, MetainfoError, MisuseError
 from wire.ids import InfoHash
 from wire.metainfo.files import FileEntry, Layout, decode_name, refuse_collisions, safe_part, safe_path, shown
-from wire.metainfo.merkle import BLOCK_BYTES, HASH_BYTES
+from wire.metainfo.layers import PieceLayers
+from wire.metainfo.merkle import BLOCK_BYTES, HASH_BYTES, height_of
 
-__all__ = ["MAX_PIECES", "MAX_PIECE_BYTES", "Info"]
+__all__ = ["MAX_PIECES", "MAX_PIECE_BYTES", "Info", "TreePiece"]
 
 MAX_PIECES = 0x200000
 """As libtorrent; a bitfield of so many takes 256 KiB, below the cap of a peer message."""
@@ -30,6 +31,21 @@ _MAX_SIZE_BYTES = 1 << 62
 """Of one file and of all: whatever is added to it here still fits 64 bits on disk and wire."""
 
 _V1_HASH_BYTES = 20
+
+
+class TreePiece(NamedTuple):
+    """A piece as version 2 hashes it (BEP 52)."""
+
+    root: bytes
+    """The pieces root of its file."""
+    number: int
+    """Which of the file's pieces it is."""
+    size: int
+    """Bytes of the file in it; a hybrid's padding is not hashed."""
+    height: int
+    """Layers of the tree between its leaves and its hash."""
+    hash: bytes | None
+    """32 bytes; None while the file's layer is not known."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -48,6 +64,8 @@ class Info:
     """The files over the pieces."""
     single_file: bool = field(compare=False)
     """Whether it is one file by the name `name`, not a folder."""
+    layers: PieceLayers = field(compare=False)
+    """What is known of the piece hashes of version 2; empty for version 1."""
     _hashes: bytes = field(compare=False)
 
     @classmethod
@@ -86,7 +104,7 @@ class Info:
         if has_v1 and has_v2:
             files = _join_hybrid(files, v2_files)
         refuse_collisions(files)
-        layout = Layout(files, piece_length)
+        layout = Layout(files, piece_length, aligned=not has_v1)
         if layout.size > _MAX_SIZE_BYTES:
             raise MetainfoError("the torrent is larger than any disk")
         if layout.piece_count > MAX_PIECES:
@@ -106,6 +124,7 @@ class Info:
             private=bool(get_int(items, b"private")),
             layout=layout,
             single_file=[entry.path for entry in files if not entry.pad] == [(name,)],
+            layers=PieceLayers(v2_files, piece_length),
             _hashes=hashes,
         )
 
@@ -115,11 +134,6 @@ class Info:
         if self.info_hash.v1 is None:
             return "2"
         return "1" if self.info_hash.v2 is None else "hybrid"
-
-    @property
-    def downloadable(self) -> bool:
-        """Whether its pieces can be checked here: it has a v1 side."""
-        return self.info_hash.v1 is not None
 
     @property
     def files(self) -> tuple[FileEntry, ...]:
@@ -152,9 +166,30 @@ class Info:
 
     def piece_hash(self, index: int) -> bytes:
         """The SHA-1 of a piece, 20 bytes. Raises MisuseError for a v2-only torrent or where there is no such piece."""
-        if not self.downloadable or not 0 <= index < self.piece_count:
+        if self.info_hash.v1 is None or not 0 <= index < self.piece_count:
             raise MisuseError(f"there is no v1 hash of piece {index}")
         return self._hashes[index * _V1_HASH_BYTES : (index + 1) * _V1_HASH_BYTES]
+
+    def tree_piece(self, index: int) -> TreePiece | None:
+        """How version 2 hashes a piece; None for a v1 torrent, and for a piece of padding alone.
+
+        Raises MisuseError where there is no such piece.
+        """
+        if self.info_hash.v2 is None:
+            return None
+        if not 0 <= index < self.piece_count:
+            raise MisuseError(f"there is no piece {index} among {self.piece_count}")
+        start, length = index * self.piece_length, self.piece_length
+        entry = self.files[self.layout.file_at(start)]
+        root, left = entry.pieces_root, entry.offset + entry.size - start
+        if root is None:
+            return None
+        if entry.size <= length:
+            return TreePiece(root, 0, left, height_of(-(-entry.size // BLOCK_BYTES)), root)
+        number = (start - entry.offset) // length
+        layer = self.layers.get(root)
+        known = None if layer is None else layer[number * HASH_BYTES : (number + 1) * HASH_BYTES]
+        return TreePiece(root, number, min(length, left), height_of(length // BLOCK_BYTES), known)
 
     def spans(self, offset: int, length: int) -> Iterator[tuple[int, int, int]]:
         """See `Layout.spans`: (file index, offset in that file, bytes), pads included."""

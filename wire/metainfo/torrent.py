@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from wire.bencode import Encodable, Value, decode, encode, get_bytes, get_dict, get_int, get_list, get_str, split_item
 from wire.errors import BencodeError, MetainfoError
 from wire.metainfo.info import Info
-from wire.metainfo.merkle import HASH_BYTES, root_of_layer
 
 __all__ = ["MAX_TORRENT_BYTES", "Torrent"]
 
@@ -42,8 +41,6 @@ class Torrent:
     created_by: str | None = None
     creation_date: int | None = None
     """Seconds since 1970, UTC."""
-    piece_layers: tuple[tuple[bytes, bytes], ...] = ()
-    """For v2 files larger than a piece: pieces root, and the piece hashes that give it, checked (BEP 52)."""
 
     @classmethod
     def of(cls, info: Info, trackers: Iterable[Iterable[str]] = (), web_seeds: Iterable[str] = ()) -> Torrent:
@@ -64,6 +61,7 @@ class Torrent:
         if not isinstance(items, dict) or raw_info is None:
             raise MetainfoError("this is no .torrent: it has no info dictionary")
         info = Info.from_bytes(raw_info)
+        _read_layers(items, info)
         return cls(
             info=info,
             trackers=_read_trackers(items),
@@ -72,7 +70,6 @@ class Torrent:
             comment=_text(items, b"comment"),
             created_by=_text(items, b"created by"),
             creation_date=get_int(items, b"creation date"),
-            piece_layers=_read_layers(items, info),
         )
 
     def to_bytes(self) -> bytes:
@@ -92,11 +89,16 @@ class Torrent:
             items[b"created by"] = self.created_by
         if self.creation_date is not None:
             items[b"creation date"] = self.creation_date
-        if self.piece_layers:
+        if self.info.info_hash.v2 is not None and (self.piece_layers or self.info.layers.complete):
             items[b"piece layers"] = dict(self.piece_layers)
         parts = {key: encode(value) for key, value in items.items()}
         parts[b"info"] = self.info.raw
         return b"d" + b"".join(encode(key) + parts[key] for key in sorted(parts)) + b"e"
+
+    @property
+    def piece_layers(self) -> tuple[tuple[bytes, bytes], ...]:
+        """For v2 files larger than a piece: pieces root, and the piece hashes that give it, where known (BEP 52)."""
+        return tuple(self.info.layers)
 
     @property
     def info_hash_v1(self) -> bytes | None:
@@ -174,21 +176,16 @@ def _read_nodes(values: list[Value]) -> tuple[tuple[str, int], ...]:
     return tuple(nodes)
 
 
-def _read_layers(items: dict[bytes, Value], info: Info) -> tuple[tuple[bytes, bytes], ...]:
-    """The piece layers that are there. A missing one can be had from peers; a wrong one is a broken file."""
-    layers = get_dict(items, b"piece layers") or {}
-    checked: dict[bytes, bytes] = {}
-    for entry in info.files:
-        root = entry.pieces_root
-        layer = layers.get(root) if root is not None else None
-        if root is None or layer is None or root in checked:
-            continue
-        if entry.size <= info.piece_length:
-            raise MetainfoError("the torrent has a piece layer for a file of a single piece")
-        count = -(-entry.size // info.piece_length)
-        if not isinstance(layer, bytes) or len(layer) != count * HASH_BYTES:
-            raise MetainfoError(f"a piece layer of the torrent does not hold the {count} hashes of its file")
-        if root_of_layer(layer, info.piece_length) != root:
-            raise MetainfoError("a piece layer of the torrent does not give its file's pieces root")
-        checked[root] = layer
-    return tuple(sorted(checked.items()))
+def _read_layers(items: dict[bytes, Value], info: Info) -> None:
+    """The piece layers that are there. A missing one can be had from peers; a wrong one is a broken file; one that
+    belongs to no file is nobody's."""
+    if info.info_hash.v2 is None or b"piece layers" not in items:
+        return
+    layers = get_dict(items, b"piece layers")
+    if layers is None:
+        raise MetainfoError("the torrent's piece layers are no dictionary")
+    for root in {entry.pieces_root for entry in info.files if entry.pieces_root in layers}:
+        layer = layers[root] if root is not None else None
+        if root is None or not isinstance(layer, bytes):
+            raise MetainfoError("a piece layer of the torrent is no string")
+        info.layers.add(root, layer)

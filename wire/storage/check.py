@@ -7,7 +7,6 @@ Where a piece's bytes lie is the caller's knowledge.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import threading
 from bisect import bisect_right
@@ -18,6 +17,7 @@ import trio
 
 from wire.bitfield import Bitfield
 from wire.metainfo import Info
+from wire.metainfo.judge import PieceDigest, PieceHashes, judge
 from wire.storage.store import Progress
 
 __all__ = ["Checker", "Source", "Sources", "check_pieces"]
@@ -63,7 +63,7 @@ class Checker:
         self._sizes = sizes
         self._ranges: dict[int, tuple[list[int], list[int]]] = {}  # where data start and end
         self._lock = threading.Lock()
-        self._zero_hashes: dict[int, bytes] = {}
+        self._zeros: dict[tuple[int, ...], PieceHashes] = {}
 
     def is_right(self, index: int, buffer: memoryview) -> bool:
         """Whether the piece's bytes have its hash; `buffer` is to read with. Raises DiskError."""
@@ -78,8 +78,8 @@ class Checker:
                 return False
             hole = hole and not self._has_data(key, offset, offset + length)
         if hole:
-            return info.piece_hash(index) == self._zero_hash(size)
-        digest = hashlib.sha1(usedforsecurity=False)
+            return judge(info, index, self._hashes_of_zeros(index, size))
+        digest = PieceDigest(info, index)
         for key, offset, length in sources:
             while length:
                 part = buffer[: min(length, len(buffer))]
@@ -90,7 +90,7 @@ class Checker:
                 digest.update(part)
                 offset += len(part)
                 length -= len(part)
-        return digest.digest() == info.piece_hash(index)
+        return judge(info, index, digest.hashes())
 
     def _has_data(self, key: int, start: int, end: int) -> bool:
         with self._lock:
@@ -101,10 +101,14 @@ class Checker:
         at = bisect_right(ends, start)  # the first range that ends after `start`
         return at < len(starts) and starts[at] < end
 
-    def _zero_hash(self, size: int) -> bytes:
-        known = self._zero_hashes.get(size)
+    def _hashes_of_zeros(self, index: int, size: int) -> PieceHashes:
+        tree = self._info.tree_piece(index)
+        shape = (size,) if tree is None else (size, tree.size, tree.height)
+        known = self._zeros.get(shape)
         if known is None:
-            known = self._zero_hashes[size] = hashlib.sha1(bytes(size), usedforsecurity=False).digest()
+            digest = PieceDigest(self._info, index)
+            digest.update(bytes(size))
+            known = self._zeros[shape] = digest.hashes()
         return known
 
 

@@ -7,7 +7,6 @@ folder in `pool`, what is remembered in `resume`, how pieces are rechecked in `c
 
 from __future__ import annotations
 
-import hashlib
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -20,6 +19,7 @@ import trio
 from wire.bitfield import Bitfield
 from wire.errors import DiskError, MisuseError
 from wire.metainfo import Info
+from wire.metainfo.judge import is_right
 from wire.storage.check import Checker, check_pieces
 from wire.storage.places import Places
 from wire.storage.pool import disk_error, write_all
@@ -54,7 +54,7 @@ class DiskStore:
         """Nothing is touched before `load`.
 
         Args:
-            info: The torrent; one with a v1 side.
+            info: The torrent; of version 2, with the piece layers that are known (`Info.layers`).
             root: The folder of the download; the torrent's own folder or file comes to lie in it.
             resume: Where to remember what was verified; None rechecks everything each time.
             wanted: For each file entry, whether it is to be written; None wants all. A wanted piece that holds
@@ -62,10 +62,8 @@ class DiskStore:
             read_only: Nothing is made, changed or remembered, as for checking; `put` is misuse then.
 
         Raises:
-            MisuseError: The torrent is v2-only, or `wanted` is not as long as the list of files.
+            MisuseError: `wanted` is not as long as the list of files.
         """
-        if not info.downloadable:
-            raise MisuseError("pieces of a v2-only torrent cannot be checked")
         files = len(info.files)
         if wanted is not None and len(wanted) != files:
             raise MisuseError(f"the torrent has {files} files, not {len(wanted)}")
@@ -196,7 +194,7 @@ class DiskStore:
                 self._have.set(piece)
 
     def _put(self, index: int, data: memoryview) -> bool:
-        if hashlib.sha1(data, usedforsecurity=False).digest() != self.info.piece_hash(index):
+        if not is_right(self.info, index, data):
             return False
         if self._have[index]:
             return True

@@ -73,7 +73,7 @@ def snapshot(info: Info, remembered: Remembered) -> bytes:
         "clean": int(remembered.clean),
         "files": files,
         "have": remembered.have.to_bytes(),
-        "info hash": info.info_hash.v1 or b"",
+        "info hash": info.info_hash.v1 or info.info_hash.v2 or b"",
         "root": os.fsencode(remembered.root),
         "wanted": remembered.wanted.to_bytes(),
     }
@@ -112,7 +112,7 @@ def replay(data: bytes, info: Info) -> Remembered | None:
 
 def _read_snapshot(data: bytes, info: Info) -> Remembered | None:
     items = decode(data)
-    if not isinstance(items, dict) or get_bytes(items, b"info hash") != info.info_hash.v1:
+    if not isinstance(items, dict) or get_bytes(items, b"info hash") != (info.info_hash.v1 or info.info_hash.v2):
         return None
     have = Bitfield.from_bytes(get_bytes(items, b"have") or b"", info.piece_count)
     wanted = Bitfield.from_bytes(get_bytes(items, b"wanted") or b"", len(info.files))

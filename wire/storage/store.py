@@ -6,13 +6,13 @@ The store on disk is in `wire.storage.disk`.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from wire.bitfield import Bitfield
 from wire.errors import MisuseError
 from wire.metainfo import Info
+from wire.metainfo.judge import is_right
 
 __all__ = ["MemoryStore", "Progress", "Store", "whole_files"]
 
@@ -35,7 +35,8 @@ class Store(Protocol):
     async def put(self, index: int, data: memoryview | bytearray | bytes) -> bool:
         """Hashes a whole piece and, if it is right, keeps it. False: wrong hash or size, nothing was written.
 
-        `data` must not change meanwhile. Raises DiskError; the piece is then not there.
+        `data` must not change meanwhile. Raises DiskError; the piece is then not there. Raises MetainfoError where
+        the two versions of a hybrid torrent contradict each other about it.
         """
         ...
 
@@ -57,10 +58,8 @@ class MemoryStore:
     def __init__(self, info: Info, data: bytes | None = None) -> None:
         """Starts with `data`, all pieces laid end to end (of which `load` believes what is right), or empty.
 
-        Raises MisuseError where `data` has another size than the pieces, or the torrent is v2-only.
+        Raises MisuseError where `data` has another size than the pieces.
         """
-        if not info.downloadable:
-            raise MisuseError("pieces of a v2-only torrent cannot be checked")
         if data is not None and len(data) != info.size:
             raise MisuseError(f"the torrent has {info.size} bytes, not {len(data)}")
         self.info = info
@@ -76,7 +75,7 @@ class MemoryStore:
             view = memoryview(self.data)
             for index in range(self.info.piece_count):
                 start = index * self.info.piece_length
-                if _is_right(self.info, index, view[start : start + self.info.piece_size(index)]):
+                if is_right(self.info, index, view[start : start + self.info.piece_size(index)]):
                     self._have.set(index)
                 if progress is not None:
                     progress(start + self.info.piece_size(index), self.info.size)
@@ -84,7 +83,7 @@ class MemoryStore:
 
     async def put(self, index: int, data: memoryview | bytearray | bytes) -> bool:
         """See `Store.put`."""
-        if not _is_right(self.info, index, data):
+        if not is_right(self.info, index, data):
             return False
         start = index * self.info.piece_length
         self.data[start : start + len(data)] = data
@@ -113,9 +112,3 @@ def check_request(info: Info, have: Bitfield, index: int, begin: int, length: in
         raise MisuseError(f"piece {index} is not there to be read")
     if begin < 0 or length < 0 or begin + length > info.piece_size(index):
         raise MisuseError(f"bytes {begin} to {begin + length} leave piece {index} of {info.piece_size(index)}")
-
-
-def _is_right(info: Info, index: int, data: memoryview | bytearray | bytes) -> bool:
-    if len(data) != info.piece_size(index):
-        return False
-    return hashlib.sha1(data, usedforsecurity=False).digest() == info.piece_hash(index)

@@ -98,7 +98,7 @@ def test_help_names_every_option_of_the_contract(capsys: pytest.CaptureFixture[s
         (["seed", HEX], "--data"),
         (["check", "none.torrent", "--data", "."], "No such file"),
         (["create", "none"], "none"),
-        (["create", ".", "--version", "2"], "not built yet"),
+        (["create", ".", "--version", "3"], "--version"),
         (["fetch"], "fetch"),
     ],
 )

@@ -8,7 +8,7 @@ import pytest
 
 from wire.errors import DiskError, MisuseError
 from wire.metainfo import Torrent, create
-from wire.metainfo.create import choose_piece_length
+from wire.metainfo.create import Version, choose_piece_length
 
 
 def test_a_folder(tmp_path: Path) -> None:
@@ -90,3 +90,27 @@ def test_names_that_collide_on_other_disks(tmp_path: Path) -> None:
         pytest.skip("this disk does not tell them apart")
     with pytest.raises(MisuseError, match="collide"):
         create(tmp_path)
+
+
+@pytest.mark.parametrize("version", ["2", "hybrid"])
+def test_v2_says_each_file_by_its_tree(version: Version, tmp_path: Path) -> None:
+    """BEP 52: each file on a piece of its own, equal files of one root, layers where there are several pieces."""
+    top = tmp_path / "top"
+    top.mkdir()
+    for name, data in {"a": b"x" * 40_000, "b": b"", "c": b"x" * 40_000, "d": b"y"}.items():
+        (top / name).write_bytes(data)
+    torrent = create(top, version=version, piece_length=32768)
+    info = torrent.info
+    assert info.version == version
+    files = [entry for entry in info.files if not entry.pad]
+    assert [(entry.size, entry.offset) for entry in files if entry.size] == [(40_000, 0), (40_000, 65536), (1, 131072)]
+    assert [entry.pad for entry in info.files].count(True) == (3 if version == "hybrid" else 0)
+    assert files[0].pieces_root == files[2].pieces_root
+    assert files[1].pieces_root is None
+    assert files[3].pieces_root == hashlib.sha256(b"y").digest()
+    assert info.layers.complete
+    assert [root for root, _ in torrent.piece_layers] == [files[0].pieces_root]
+    assert Torrent.from_bytes(torrent.to_bytes()) == torrent
+    assert Torrent.from_bytes(torrent.to_bytes()).piece_layers == torrent.piece_layers
+    if version == "2":
+        assert [info.piece_size(index) for index in range(5)] == [32768, 7232, 32768, 7232, 1]

@@ -31,7 +31,12 @@ def v2(tree: Mapping[str, Any], **changes: Any) -> bytes:
 
 
 def leaf(size: int, **more: Any) -> dict[str, Any]:
-    return {"": {"length": size, **({"pieces root": b"r" * 32} if size else {}), **more}}
+    return {"": {"length": size, **({"pieces root": root(size)} if size else {}), **more}}
+
+
+def root(size: int) -> bytes:
+    """Files of one size are equal here."""
+    return size.to_bytes(32, "big")
 
 
 def test_a_single_file() -> None:
@@ -46,7 +51,7 @@ def test_a_single_file() -> None:
         16384,
         1,
     )
-    assert (info.private, info.single_file, info.downloadable, info.version) == (True, True, True, "1")
+    assert (info.private, info.single_file, info.version) == (True, True, "1")
     assert [entry.path for entry in info.files] == [("hello.txt",)]
     assert (info.piece_size(0), info.piece_hash(0), list(info.spans(1, 3))) == (5, HASH, [(0, 1, 3)])
     for index in (-1, 1):
@@ -191,6 +196,7 @@ BROKEN: dict[str, bytes] = {
     "v2 small piece length": v2({"a": leaf(1)}, piece_length=8192),
     "v2 parent": v2({"..": leaf(1)}),
     "v2 parent deep": v2({"a": {"..": {"..": leaf(1)}}}),
+    "v2 one root for two sizes": v2({"a": leaf(1), "b": {"": {"length": 2, "pieces root": root(1)}}}),
     "hybrid of two names": v2({"other": leaf(5)}, length=5, pieces=HASH),
     "hybrid of two sizes": v2({"hello.txt": leaf(6)}, length=5, pieces=HASH),
     "hybrid with more in v2": v2({"hello.txt": leaf(5), "b": leaf(0)}, length=5, pieces=HASH),
@@ -206,11 +212,12 @@ def test_broken_ones_give_one_line(what: str) -> None:
     assert 10 < len(message) < 400
 
 
-def test_v2_only_is_read_but_its_pieces_are_not() -> None:
+def test_in_v2_each_file_starts_a_piece_of_its_own() -> None:
     data = v2({"a": leaf(20000), "dir": {"b": leaf(0), "c": leaf(1)}, "z": {"": {"attr": b"l", "length": 0}}})
     info = Info.from_bytes(data)
     assert info.info_hash == InfoHash(v2=hashlib.sha256(data).digest())
-    assert (info.version, info.downloadable, info.piece_count, info.content_size) == ("2", False, 3, 20001)
+    assert (info.version, info.piece_count, info.content_size) == ("2", 3, 20001)
+    assert [info.piece_size(index) for index in range(3)] == [16384, 3616, 1]
     assert [(entry.shown_path, entry.offset, entry.link) for entry in info.files] == [
         ("hello.txt/a", 0, False),
         ("hello.txt/dir/b", 32768, False),
@@ -230,7 +237,7 @@ def test_a_v2_single_file() -> None:
 def test_a_hybrid_has_both_hashes_and_matches_by_either() -> None:
     data = v2({"hello.txt": leaf(5)}, length=5, pieces=HASH)
     info = Info.from_bytes(data)
-    assert (info.version, info.downloadable, info.files[0].pieces_root) == ("hybrid", True, b"r" * 32)
+    assert (info.version, info.files[0].pieces_root) == ("hybrid", root(5))
     both = InfoHash(hashlib.sha1(data).digest(), hashlib.sha256(data).digest())
     for expected in (both, InfoHash(v1=both.v1), InfoHash(v2=both.v2)):
         assert Info.from_bytes(data, expected).info_hash == both

@@ -3,10 +3,8 @@ from __future__ import annotations
 import pytest
 
 from tests.strategies import torrent_of
-from wire.bencode import encode
 from wire.bitfield import Bitfield
 from wire.errors import MisuseError
-from wire.metainfo import Info
 from wire.storage import MemoryStore, whole_files
 
 MADE = torrent_of([40, 0, 8, 25], 16, pads=[2])
@@ -38,13 +36,6 @@ async def test_given_data_is_checked_first() -> None:
     have.clear(0)  # it is the caller's
     with pytest.raises(MisuseError):
         MemoryStore(MADE.info, MADE.data + b"x")
-
-
-def test_v2_only_has_no_store() -> None:
-    tree = {"x": {"": {"length": 1, "pieces root": b"r" * 32}}}
-    info = Info.from_bytes(encode({"file tree": tree, "meta version": 2, "name": b"x", "piece length": 16384}))
-    with pytest.raises(MisuseError):
-        MemoryStore(info)
 
 
 def test_which_files_are_whole() -> None:

@@ -1,0 +1,92 @@
+"""Whether a piece's bytes are right: by SHA-1 (BEP 3), by a merkle tree of SHA-256 (BEP 52), a hybrid's by both.
+
+The digests are fed in parts, so that a piece need not be in memory whole. For threads: nothing here is
+changed but what `PieceLayers` learns.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import NamedTuple
+
+from wire.errors import MetainfoError
+from wire.metainfo.info import Info, TreePiece
+from wire.metainfo.merkle import BLOCK_BYTES, leaves_of, root_of
+
+__all__ = ["PieceDigest", "PieceHashes", "is_right", "judge"]
+
+
+class PieceHashes(NamedTuple):
+    """What the bytes of a piece hash to, by the versions of its torrent."""
+
+    sha1: bytes | None
+    root: bytes | None
+    """Of the merkle tree over its blocks."""
+
+
+class PieceDigest:
+    """The hashes of one piece of a torrent, fed with its bytes in order."""
+
+    __slots__ = ("_leaves", "_left", "_sha1", "_tail", "_tree")
+
+    def __init__(self, info: Info, index: int) -> None:
+        self._tree: TreePiece | None = info.tree_piece(index)
+        self._sha1 = None if info.info_hash.v1 is None else hashlib.sha1(usedforsecurity=False)
+        self._leaves: list[bytes] = []
+        self._tail = b""  # of a block that is not whole yet
+        self._left = 0 if self._tree is None else self._tree.size
+        """Bytes that the tree is still to see; a hybrid's padding comes after them."""
+
+    def update(self, data: memoryview | bytearray | bytes) -> None:
+        """The next bytes."""
+        if self._sha1 is not None:
+            self._sha1.update(data)
+        if self._left:
+            view = memoryview(data)[: self._left]
+            self._left -= len(view)
+            if self._tail or (len(view) % BLOCK_BYTES and self._left):
+                view = memoryview(self._tail + view)
+                whole = len(view) if not self._left else len(view) // BLOCK_BYTES * BLOCK_BYTES
+                view, self._tail = view[:whole], bytes(view[whole:])
+            self._leaves += leaves_of(view)
+
+    def hashes(self) -> PieceHashes:
+        """What the piece's bytes gave, once all were fed."""
+        tree = self._tree
+        return PieceHashes(
+            None if self._sha1 is None else self._sha1.digest(),
+            None if tree is None or self._left else root_of(self._leaves, tree.height),
+        )
+
+
+def judge(info: Info, index: int, found: PieceHashes) -> bool:
+    """Whether these are the hashes of a piece. False too where none of it is known (see `PieceLayers`).
+
+    Raises MetainfoError where a hybrid's two hashes cannot both be of one piece.
+    """
+    right1 = None if found.sha1 is None else found.sha1 == info.piece_hash(index)
+    tree = info.tree_piece(index)
+    if tree is None:
+        return bool(right1)
+    if found.root is None:
+        return False
+    if tree.hash is None:
+        if right1:
+            info.layers.compute(tree.root, tree.number, found.root)
+        return bool(right1)
+    right2 = found.root == tree.hash
+    if right1 is not None and right1 != right2:
+        raise MetainfoError(
+            f"the hybrid torrent contradicts itself: piece {index} is right by its version "
+            f"{1 if right1 else 2} hash and wrong by the other"
+        )
+    return right2
+
+
+def is_right(info: Info, index: int, data: memoryview | bytearray | bytes) -> bool:
+    """Whether these are the bytes of a piece; of another size they are not. Raises as `judge` does."""
+    if len(data) != info.piece_size(index):
+        return False
+    digest = PieceDigest(info, index)
+    digest.update(data)
+    return judge(info, index, digest.hashes())
