@@ -7,7 +7,6 @@ once all are there. Nothing gets in here that does not give the file's root.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable, Iterator
 
 from wire.errors import MetainfoError
@@ -28,7 +27,6 @@ class PieceLayers:
         self._names: dict[bytes, str] = {}
         self._known: dict[bytes, bytes] = {}
         self._computed: dict[bytes, dict[int, bytes]] = {}
-        self._lock = threading.Lock()
         sizes: dict[bytes, int] = {}
         for entry in files:
             root = entry.pieces_root
@@ -83,14 +81,14 @@ class PieceLayers:
         Once all of a file's are there they are its layer. Raises MetainfoError where they do not give its root: then
         the two sides of the hybrid torrent are not about the same bytes.
         """
-        with self._lock:
-            if root in self._known:
-                return
-            hashes = self._computed.setdefault(root, {})
-            hashes[number] = piece_hash
-            if len(hashes) < self._counts[root]:
-                return
-            del self._computed[root]
+        if root in self._known:
+            return
+        # Without a lock: each step is whole by itself, and two threads that both see the last piece find the same.
+        hashes = self._computed.setdefault(root, {})
+        hashes[number] = piece_hash
+        if len(hashes) < self._counts[root]:
+            return
+        self._computed.pop(root, None)
         layer = b"".join(hashes[at] for at in range(len(hashes)))
         if root_of_layer(layer, self.piece_length) != root:
             raise MetainfoError(
