@@ -9,7 +9,7 @@ import pytest
 from wire.compact import Endpoint
 from wire.errors import ProtocolError
 from wire.peer.messages import BLOCK_BYTES as B
-from wire.swarm import requests as r
+from wire.swarm import ledger as r
 from wire.swarm.picker import Picker
 from wire.swarm.pieces import BlockId
 from wire.swarm.requests import PieceJob, Requests

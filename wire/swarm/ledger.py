@@ -1,0 +1,307 @@
+"""The ledger of blocks: what was asked of whom, what came, what is owed too long (BEP 3). No connections here.
+
+Each block of an open piece is in exactly one state: free, asked (of one source, in the end game of more), or
+given. What to ask of whom next is decided in `requests`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from wire.errors import ProtocolError
+from wire.peer.messages import BLOCK_BYTES
+from wire.swarm.blame import Blame
+from wire.swarm.deadlines import Deadlines
+from wire.swarm.picker import Picker
+from wire.swarm.pieces import BlockId, OpenPiece, PieceJob
+from wire.swarm.source import Source
+
+__all__ = ["Ledger", "block_key"]
+
+MAX_OPEN_BYTES = 128 << 20
+"""Buffers of all pieces that are being fetched or stored: about what libtorrent lets wait for its disk."""
+MIN_OPEN_PIECES = 2
+"""However large the pieces are: one arrives while one is stored."""
+MAX_POOL_BYTES = 32 << 20
+SNUB_S = 20.0
+"""No block for so long while some are due: the peer is asked for one at a time and others get the rest."""
+REQUEST_TIMEOUT_S = 60.0
+MAX_LATE = 4096
+"""Blocks taken back that may still come, remembered for each source."""
+MAX_UNASKED = 256
+"""Blocks that were never asked for, before the peer is dropped: cancels cross blocks on their way, lies do not stop."""
+
+
+def block_key(index: int, begin: int) -> int:
+    """One number for a block, as the ledger keeps it."""
+    return index << 32 | begin
+
+
+class Ledger:
+    """The blocks of one torrent. `piece_size` tells a piece's bytes; `picker` knows the state of each piece."""
+
+    def __init__(
+        self,
+        picker: Picker,
+        piece_size: Callable[[int], int],
+        piece_length: int,
+        *,
+        max_open_bytes: int = MAX_OPEN_BYTES,
+    ) -> None:
+        self._picker = picker
+        self._piece_size = piece_size
+        self._piece_length = piece_length
+        self._max_open = max(MIN_OPEN_PIECES, max_open_bytes // piece_length)
+        self._max_pool = max(1, MAX_POOL_BYTES // piece_length)
+        self._open: dict[int, OpenPiece] = {}
+        self._storing: dict[int, OpenPiece] = {}
+        self._loose = 0
+        """The set of open pieces with free blocks that anybody may take."""
+        self._orphans = 0
+        """The set of open pieces with free blocks that are nobody's own."""
+        self._pool: list[bytearray] = []
+        self._sources: dict[Source, None] = {}
+        self._blame = Blame()
+        self.deadlines = Deadlines(picker)
+        self._jobs: list[PieceJob] = []
+        self._cancels: list[tuple[Source, BlockId]] = []
+        self.wasted_bytes = 0
+        self.unwritten_bytes = 0
+        """Whole pieces that are not stored yet."""
+
+    # --- sources
+
+    def join(self, source: Source) -> None:
+        """A source may be asked from now on."""
+        self._sources[source] = None
+
+    def __contains__(self, source: Source) -> bool:
+        return source in self._sources
+
+    def leave(self, source: Source) -> None:
+        """It may not any more: choked, closed. Its blocks are free again."""
+        self._sources.pop(source, None)
+        self.release(source)
+
+    def release(self, source: Source) -> list[BlockId]:
+        """Takes back all that was asked of it, and the pieces that are its own. Returns what should be cancelled."""
+        taken = list(source.asked)
+        source.asked.clear()
+        cancelled = []
+        for key in taken:
+            index, begin = key >> 32, key & 0xFFFFFFFF
+            source.late[key] = None
+            piece = self._open.get(index)
+            if piece is not None:
+                self._give_back(piece, begin // BLOCK_BYTES, source)
+                cancelled.append(piece.block(begin // BLOCK_BYTES))
+        self._forget_late(source)
+        for piece in self._open.values():
+            if piece.owner is source:
+                piece.owner = None
+                self._mark(piece)
+        source.own.clear()
+        return cancelled
+
+    def _forget_late(self, source: Source) -> None:
+        while len(source.late) > MAX_LATE:
+            del source.late[next(iter(source.late))]
+
+    def reject(self, source: Source, index: int, begin: int) -> bool:
+        """The source will not give this block (BEP 6); False where it was not asked for it."""
+        key = block_key(index, begin)
+        if source.asked.pop(key, None) is None:
+            return source.late.pop(key, 0) is None
+        piece = self._open.get(index)
+        if piece is not None:
+            self._give_back(piece, begin // BLOCK_BYTES, source)
+        return True
+
+    def disown(self, source: Source) -> None:
+        """The source lied: what it gave of pieces that are not whole yet is not believed."""
+        for piece in self._open.values():
+            for number, giver in enumerate(piece.given):
+                if giver is source:
+                    piece.given[number] = None
+                    piece.free.append(number)
+                    piece.left += 1
+                    self.wasted_bytes += piece.block(number)[2]
+            self._mark(piece)
+
+    def withdraw(self, source: Source, index: int) -> list[BlockId]:
+        """Takes back what was asked of a source in one piece, which it has no more; returns what to cancel."""
+        blocks = []
+        for key in [key for key in source.asked if key >> 32 == index]:
+            piece = self._open.get(index)
+            del source.asked[key]
+            source.late[key] = None
+            if piece is not None:
+                number = (key & 0xFFFFFFFF) // BLOCK_BYTES
+                self._give_back(piece, number, source)
+                blocks.append(piece.block(number))
+        piece = self._open.get(index)
+        if piece is not None and piece.owner is source:
+            piece.owner = None
+            self._mark(piece)
+        self._forget_late(source)
+        return blocks
+
+    def _give_back(self, piece: OpenPiece, number: int, source: Source) -> None:
+        if piece.given[number] is not None:
+            return
+        others = piece.doubled.get(number)
+        if others is not None:
+            others.remove(source)
+            if others:
+                return
+            del piece.doubled[number]
+        piece.free.append(number)
+        self._mark(piece)
+
+    def _mark(self, piece: OpenPiece) -> None:
+        bit = self._picker.bit(piece.index)
+        if piece.free and not (piece.alone and piece.owner is not None):
+            self._loose |= bit
+        else:
+            self._loose &= ~bit
+        if piece.free and piece.owner is None:
+            self._orphans |= bit
+        else:
+            self._orphans &= ~bit
+
+    def overdue(self, source: Source, now: float) -> list[BlockId] | None:
+        """Takes back what a source owes for too long; returns what to cancel, None where it is in time."""
+        if not source.asked:
+            return None
+        oldest = next(iter(source.asked.values()))
+        silent = now - max(oldest, source.last_block_at)
+        if silent < SNUB_S and now - oldest < REQUEST_TIMEOUT_S:
+            return None
+        if source.snubbed and now - oldest < REQUEST_TIMEOUT_S:
+            return None
+        source.snubbed = True
+        source.growing = False
+        source.depth = 1
+        source.timeouts += 1
+        return self.release(source)
+
+    # --- what comes
+
+    def take(self, source: Source, index: int, begin: int, data: memoryview, now: float) -> None:
+        """A block came. Raises ProtocolError where the peer sends what was never asked for, time and again."""
+        key = index << 32 | begin
+        length = len(data)
+        meter = source.meter
+        meter.total += length
+        if source.asked.pop(key, None) is None and not self._take_late(source, key):
+            source.unasked += 1
+            self.wasted_bytes += length
+            if source.unasked > MAX_UNASKED:
+                raise ProtocolError("sends blocks that were not asked for")
+            return
+        source.last_block_at = now
+        source.timeouts = 0
+        if source.snubbed:
+            source.snubbed = False
+            source.growing = True
+        if source.growing and source.depth < source.limit:
+            source.depth += 1
+        piece = self._open.get(index)
+        if piece is None or piece.given[begin >> 14] is not None or (piece.alone and piece.owner is not source):
+            self.wasted_bytes += length
+            return
+        rest = piece.size - begin
+        if length != (rest if rest < BLOCK_BYTES else BLOCK_BYTES):
+            raise ProtocolError(f"a block of {length} bytes where {piece.block(begin >> 14)[2]} were asked for")
+        view = piece.view
+        if view is None:
+            view = self._buffer(piece)
+        view[begin : begin + length] = data
+        piece.given[begin >> 14] = source
+        piece.left -= 1
+        if piece.doubled:
+            self._undouble(piece, begin >> 14, source)
+        if not piece.left:
+            self._whole(piece)
+
+    def _take_late(self, source: Source, key: int) -> bool:
+        """Whether the block was once asked of this source; then nobody else needs to send it."""
+        if key not in source.late:
+            return False
+        del source.late[key]
+        piece = self._open.get(key >> 32)
+        if piece is None or (piece.alone and piece.owner is not source):
+            return True
+        number = (key & 0xFFFFFFFF) // BLOCK_BYTES
+        if number in piece.free:
+            piece.free.remove(number)
+            self._mark(piece)
+        elif number not in piece.doubled:
+            piece.doubled[number] = [other for other in self._sources if key in other.asked]
+        return True
+
+    def _undouble(self, piece: OpenPiece, number: int, source: Source) -> None:
+        """A block came that several were asked for: the others are told to keep theirs."""
+        block = piece.block(number)
+        key = block_key(block[0], block[1])
+        for other in piece.doubled.pop(number, ()):
+            if other is not source and other.asked.pop(key, None) is not None:
+                other.late[key] = None
+                self._cancels.append((other, block))
+
+    def _buffer(self, piece: OpenPiece) -> memoryview:
+        buffer = self._pool.pop() if self._pool else bytearray(self._piece_length)
+        piece.buffer = buffer
+        piece.view = memoryview(buffer)[: piece.size]
+        return piece.view
+
+    def _recycle(self, piece: OpenPiece) -> None:
+        if piece.buffer is not None and len(self._pool) < self._max_pool:
+            self._pool.append(piece.buffer)
+        piece.buffer = piece.view = None
+
+    def _close(self, piece: OpenPiece) -> None:
+        del self._open[piece.index]
+        bit = self._picker.bit(piece.index)
+        self._loose &= ~bit
+        self._orphans &= ~bit
+
+    def _whole(self, piece: OpenPiece) -> None:
+        self._close(piece)
+        self._storing[piece.index] = piece
+        self.unwritten_bytes += piece.size
+        assert piece.view is not None
+        self._jobs.append(PieceJob(piece.index, piece.view))
+
+    def jobs(self) -> list[PieceJob]:
+        """Pieces that became whole since the last call."""
+        jobs, self._jobs = self._jobs, []
+        return jobs
+
+    def cancels(self) -> list[tuple[Source, BlockId]]:
+        """Requests to be taken back since the last call: another source was faster."""
+        cancels, self._cancels = self._cancels, []
+        return cancels
+
+    # --- what became of a piece
+
+    def abandon(self, index: int) -> None:
+        """A piece of `jobs` could not be stored, for no fault of its data: it is missing again."""
+        piece = self._storing.pop(index)
+        self.unwritten_bytes -= piece.size
+        self._picker.reopen(index)
+        self._recycle(piece)
+
+    def stored(self, index: int, ok: bool) -> list[Source]:
+        """A piece of `jobs` is stored, or was wrong. Names those who are now known to have lied about it."""
+        piece = self._storing.pop(index)
+        self.unwritten_bytes -= piece.size
+        liars = self._blame.right(piece) if ok else self._blame.wrong(piece)
+        if ok:
+            self._picker.complete(index)
+            self.deadlines.clear(index)
+        else:
+            self._picker.reopen(index)
+            self.wasted_bytes += piece.size
+        self._recycle(piece)
+        return liars

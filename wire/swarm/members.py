@@ -1,0 +1,243 @@
+"""Who is in the swarm with us: whom to dial, who comes, who goes, who is thrown out, without I/O (BEP 3, 10).
+
+What the members say is taken in `rules`; what their owner wants of them is in `wishes`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+
+from wire.compact import Endpoint
+from wire.errors import MetainfoError, ProtocolError
+from wire.ids import InfoHash
+from wire.metainfo import Info
+from wire.peer import messages as m
+from wire.peer.connection import PeerConnection, opening
+from wire.peer.extended import LT_DONTHAVE_ID, UT_METADATA_ID, UT_PEX_ID, ExtendedHandshake
+from wire.peer.handshake import SelfConnectionError
+from wire.swarm.candidates import Candidates
+from wire.swarm.exchange import Exchange
+from wire.swarm.gather import Metadata
+from wire.swarm.giving import MAX_QUEUE
+from wire.swarm.peer import Peer
+from wire.swarm.values import PeerDropped, Settings, SwarmEvent
+
+__all__ = ["TICK_S", "Members"]
+
+CLIENT = "kademlia-bt"
+TICK_S = 1.0
+CROSSING_S = 10.0
+"""Two connections between the same two peers that were opened within so long have crossed on their way."""
+
+
+class Members:
+    """Who is in one torrent's swarm with us. Times are monotonic seconds; `info` is given where it is known already."""
+
+    def __init__(
+        self,
+        info_hash: InfoHash,
+        *,
+        peer_id: bytes,
+        rng: random.Random,
+        now: float,
+        settings: Settings | None = None,
+        info: Info | None = None,
+    ) -> None:
+        self.info_hash = info_hash
+        self.peer_id = peer_id
+        self.settings = settings or Settings()
+        self.info: Info | None = None
+        self.broken: MetainfoError | None = None
+        """Set where the info dictionary has the right hash and cannot be used all the same."""
+        self.candidates = Candidates(now)
+        self.finished = False
+        """Every wanted piece is stored."""
+        self._rng = rng
+        self._peers: dict[Endpoint, Peer] = {}
+        self._by_id: dict[bytes, Peer] = {}
+        self._keys = itertools.count(1)
+        self._dials = 0
+        self._exchange: Exchange | None = None
+        self._super_seeding = False
+        self._events: list[SwarmEvent] = []
+        self._dirty: dict[Peer, None] = {}
+        self._metadata = Metadata(info_hash, self._peers, self._dirty)
+        self._dropped: list[Peer] = []
+        self._tick_at = now
+        self._dialled = self._connected = self._refused = self._timed_out = self._handshake_failed = 0
+        if info is not None:
+            self._know(info)
+
+    def handshake(self, endpoint: Endpoint) -> ExtendedHandshake:
+        """What we say of ourselves to a peer (BEP 10)."""
+        info = self.info
+        pex = self.settings.pex and not (info is not None and info.private)
+        return ExtendedHandshake(
+            ut_metadata=UT_METADATA_ID,
+            ut_pex=UT_PEX_ID if pex else 0,
+            lt_donthave=LT_DONTHAVE_ID,
+            metadata_size=None if info is None else len(info.raw),
+            reqq=MAX_QUEUE,
+            v=CLIENT,
+            p=self.settings.listen_port or None,
+            yourip=endpoint.host,
+            upload_only=self.finished and not self._super_seeding,
+        )
+
+    # --- connections come and go
+
+    def found(self, endpoint: Endpoint, via: str, now: float) -> None:
+        """A source named an address."""
+        self.candidates.add(endpoint, via, now)
+
+    def _may_dial(self) -> bool:
+        if self.info is not None and self.settings.metadata_only:
+            return False
+        return self._dials < self.settings.max_dials and len(self._peers) + self._dials < self.settings.max_peers
+
+    def next_dial(self, now: float) -> Endpoint | None:
+        """Whom to dial now; answered by `dial_opened` or `dial_failed`. Call until it gives None."""
+        while self._may_dial():
+            endpoint = self.candidates.next(now)
+            if endpoint is None:
+                return None
+            if any(peer.listens_at == endpoint for peer in self._peers.values()):
+                self.candidates.closed(endpoint, now, useful=False)  # it dialled us
+                continue
+            self._dials += 1
+            self._dialled += 1
+            return endpoint
+        return None
+
+    @property
+    def opening(self) -> bytes:
+        """What is said first to a peer that is dialled: our handshake (BEP 3)."""
+        return opening(self.info_hash.swarm_ids[0], self.peer_id, dht=self._tells_of_dht)
+
+    def dial_failed(self, endpoint: Endpoint, now: float, *, timed_out: bool, no_handshake: bool = False) -> None:
+        """Nobody answered, or not with a stream, or with one on which no handshake came."""
+        self._dials -= 1
+        if no_handshake:
+            self._handshake_failed += 1
+        elif timed_out:
+            self._timed_out += 1
+        else:
+            self._refused += 1
+        self.candidates.failed(endpoint, now)
+
+    def dial_opened(self, endpoint: Endpoint, now: float, *, greeted: bool = False) -> Peer | None:
+        """The stream is open. None: close it again.
+
+        The peer's connection has our handshake in its outbox, unless `greeted`: `opening` was said already.
+        """
+        self._dials -= 1
+        if endpoint in self._peers or self.candidates.is_banned(endpoint):
+            self.candidates.cancelled(endpoint, now)
+            return None
+        connection = PeerConnection(
+            peer_id=self.peer_id,
+            info_hash=self.info_hash.swarm_ids[0],
+            extended=self.handshake(endpoint),
+            now=now,
+            dht=self._tells_of_dht,
+            piece_count=None if self.info is None else self.info.piece_count,
+            greeted=greeted,
+        )
+        peer = Peer(next(self._keys), endpoint, connection, now, dialled=True)
+        self._peers[endpoint] = peer
+        self._tick_at = min(self._tick_at, now + TICK_S)
+        self._dirty[peer] = None
+        return peer
+
+    @property
+    def _tells_of_dht(self) -> bool:
+        """Whether peers learn that we have a DHT node: those of a private torrent do not (BEP 27)."""
+        return self.settings.dht and not (self.info is not None and self.info.private)
+
+    def lost(self, peer: Peer, reason: str, now: float) -> None:
+        """The stream ended or broke."""
+        self._drop(peer, reason, now)
+
+    def breached(self, peer: Peer, error: ProtocolError, now: float) -> None:
+        """The connection found a breach of the protocol."""
+        if isinstance(error, SelfConnectionError):
+            self.candidates.is_ourselves(peer.endpoint)
+        self._drop(peer, str(error), now, breach=True)
+
+    def _drop(self, peer: Peer, reason: str, now: float, *, breach: bool = False, ban: bool = False) -> None:
+        if peer.gone:
+            return
+        peer.gone = True
+        del self._peers[peer.endpoint]
+        self._dirty.pop(peer, None)
+        identity = peer.connection.peer_id
+        if identity is not None and self._by_id.get(identity) is peer:
+            del self._by_id[identity]
+        if not peer.ready:
+            self._handshake_failed += 1
+        candidates = self.candidates
+        if not peer.dialled:
+            candidates.departed(peer.endpoint)
+        elif peer.ready:
+            candidates.closed(peer.endpoint, now, useful=peer.useful and not breach)
+        else:
+            candidates.failed(peer.endpoint, now)
+        if ban:
+            candidates.ban(peer.endpoint)
+            if peer.listens_at is not None:
+                candidates.ban(peer.listens_at)
+        self._dropped.append(peer)
+        self._events.append(PeerDropped(peer.endpoint, reason, ban))
+        self._metadata.gone(peer, now)
+        if self._exchange is not None:
+            self._exchange.leave(peer, now, lied=ban)
+
+    def _joined(self, peer: Peer, handshake: m.HandshakeReceived, now: float) -> None:
+        """The handshake is done, both ways."""
+        identity = handshake.peer_id
+        twin = self._by_id.get(identity)
+        if twin is not None and not self._replaces(peer, twin, now):
+            peer.ready = True  # it is no failed handshake
+            if peer.dialled:
+                twin.listens_at = peer.endpoint
+            self._drop(peer, "it is connected already", now)
+            return
+        peer.ready = True
+        self._connected += 1
+        self._by_id[identity] = peer
+        if peer.dialled:
+            self.candidates.connected(peer.endpoint)
+        exchange = self._exchange
+        peer.connection.bitfield(None if exchange is None or self._super_seeding else exchange.have)
+        if self._tells_of_dht and self.settings.listen_port:
+            peer.connection.port(self.settings.listen_port)
+        self._dirty[peer] = None
+        if exchange is not None:
+            exchange.join(peer, now)
+        if not handshake.extended:
+            self._metadata.missing(peer)
+
+    def _replaces(self, peer: Peer, twin: Peer, now: float) -> bool:
+        """Of two connections to one peer, both sides must keep the same: that which the lower id dialled (BEP 3)."""
+        if peer.dialled == twin.dialled or peer.endpoint.host != twin.endpoint.host:
+            return False  # the older stays: the id may be stolen
+        if now - twin.joined_at > CROSSING_S:
+            return False
+        we_dial = self.peer_id < (peer.connection.peer_id or b"")
+        if peer.dialled != we_dial:
+            return False
+        peer.listens_at = peer.listens_at or twin.listens_at
+        self._drop(twin, "the other connection to it stays", now)
+        return True
+
+    def _ban(self, endpoint: Endpoint, reason: str, now: float) -> None:
+        peer = self._peers.get(endpoint)
+        if peer is None:
+            self.candidates.ban(endpoint)
+        else:
+            self._drop(peer, reason, now, ban=True)
+
+    def _know(self, info: Info) -> None:
+        self.info = info
+        self._metadata.known(info.raw)

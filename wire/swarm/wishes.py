@@ -1,0 +1,163 @@
+"""What the owner of a swarm asks of it once the metadata is known: its pieces, and which of them matter. No I/O.
+
+Begins the exchange of pieces, takes what became of each, and passes wishes on to it. Who is connected is in `members`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from wire.bitfield import Bitfield
+from wire.errors import MisuseError
+from wire.net import Buffer
+from wire.swarm.exchange import Exchange
+from wire.swarm.members import Members
+from wire.swarm.peer import Peer
+from wire.swarm.pieces import BlockId, PieceJob
+from wire.swarm.values import Finished, PieceDone, Priority
+
+__all__ = ["Wishes"]
+
+
+class Wishes(Members):
+    """The owner's side of one torrent. MisuseError before `begin`, but for `piece_jobs` and `uploads`."""
+
+    # --- pieces
+
+    def begin(self, have: Bitfield, wanted: Sequence[bool] | None, now: float) -> None:
+        """Starts fetching and serving pieces. `wanted`: a flag for each file entry; all if None.
+
+        Raises MisuseError before the metadata is known, or the second time.
+        """
+        if self.info is None or self._exchange is not None:
+            raise MisuseError("the pieces are fetched once, and after the metadata")
+        self._super_seeding = self.settings.super_seed and have.all
+        exchange = self._exchange = Exchange(
+            self.info,
+            have,
+            wanted,
+            rng=self._rng,
+            slots=self.settings.upload_slots,
+            super_seed=self._super_seeding,
+            dirty=self._dirty,
+            now=now,
+        )
+        ready = [peer for peer in self._peers.values() if peer.ready]
+        for peer in ready:
+            for index in (
+                () if self._super_seeding else have.indices()
+            ):  # the bitfield, as the first message, said "none"
+                if peer.connection.peer_has is None or not peer.connection.peer_has[index]:
+                    peer.connection.have(index)
+                    self._dirty[peer] = None
+            exchange.join(peer, now)
+        self._check_finished(now)
+
+    @property
+    def congested(self) -> bool:
+        """Too much waits for the disk: nobody should be read from until it does not."""
+        return self._exchange is not None and self._exchange.congested
+
+    def piece_jobs(self) -> list[PieceJob]:
+        """Pieces to be hashed and stored, since the last call; each is answered by `piece_stored`."""
+        return [] if self._exchange is None else self._exchange.jobs()
+
+    def piece_stored(self, index: int, ok: bool, now: float) -> None:
+        """A piece was hashed, and, where that was right, stored."""
+        exchange = self._begun()
+        for liar in exchange.piece_stored(index, ok, now):
+            if liar.endpoint is not None:
+                self._ban(liar.endpoint, f"sent wrong data in piece {index}", now)
+        if ok:
+            self._events.append(PieceDone(index))
+            self._check_finished(now)
+
+    def piece_kept_out(self, index: int, now: float) -> None:
+        """A piece could not be stored, because of the disk: it is fetched again."""
+        self._begun().piece_kept_out(index, now)
+
+    def piece_lost(self, index: int, now: float) -> None:
+        """A stored piece cannot be read any more: it is fetched again, and peers are told (BEP 54)."""
+        self._begun().piece_lost(index, now)
+        self._check_finished(now)
+
+    def uploads(self, peer: Peer, most_bytes: int) -> list[BlockId]:
+        """Blocks to be read for a peer, at least one where it waits for any; answered by `uploaded`."""
+        return [] if self._exchange is None or peer.gone else self._exchange.giving.uploads(peer, most_bytes)
+
+    def uploaded(self, peer: Peer, batch: Sequence[BlockId], data: Sequence[Buffer]) -> None:
+        """The blocks were read and lie in the peer's outbox after this."""
+        if not peer.gone:
+            self._begun().giving.uploaded(peer, batch, data)
+
+    def not_uploaded(self, peer: Peer, batch: Sequence[BlockId]) -> None:
+        """The blocks could not be read."""
+        if not peer.gone:
+            self._begun().giving.refuse(peer, batch)
+
+    # --- wishes: any time after `begin`; MisuseError before
+
+    @property
+    def have(self) -> Bitfield:
+        """The pieces that are stored; to be read only."""
+        return self._begun().have
+
+    def set_priority(self, pieces: Iterable[int], priority: Priority, now: float) -> None:
+        """Says how much some pieces are wanted; `Priority.SKIP`: not at all. Raises MisuseError."""
+        chosen = list(pieces)
+        self._check_pieces(chosen)
+        self._begun().prefer(chosen, priority, now)
+        self._check_finished(now)
+
+    def want_files(self, wanted: Sequence[bool], now: float) -> None:
+        """Says anew which files are wanted: a flag for each file entry."""
+        self._begun().want_files(wanted, now)
+        self._check_finished(now)
+
+    def set_sequential(self, sequential: bool) -> None:
+        """Whether pieces are fetched from the first to the last, not the rarest first."""
+        self._begun().read_in_order(sequential)
+
+    def set_deadline(self, piece: int, at: float, now: float) -> None:
+        """Somebody needs this piece at `at` (monotonic seconds): it goes before all that is needed later or never.
+
+        It becomes wanted. What else was asked for is taken back where the piece is needed within a second.
+        """
+        self._check_pieces([piece])
+        self._begun().set_deadline(piece, at, now)
+        self._check_finished(now)
+
+    def clear_deadlines(self, piece: int | None = None) -> None:
+        """Nobody waits for this piece any more (None: for any); what became wanted stays so."""
+        self._begun().clear_deadlines(piece)
+
+    def _check_pieces(self, pieces: Iterable[int]) -> None:
+        count = 0 if self.info is None else self.info.piece_count
+        for index in pieces:
+            if not 0 <= index < count:
+                raise MisuseError(f"there is no piece {index} among {count}")
+
+    def _begun(self) -> Exchange:
+        if self._exchange is None:
+            raise MisuseError("no pieces are exchanged yet")
+        return self._exchange
+
+    def _check_finished(self, now: float) -> None:
+        was, self.finished = self.finished, self._begun().finished
+        if was == self.finished:
+            return
+        if was:  # more is wanted than before
+            self.candidates.want_seeds = True
+            return
+        self.candidates.want_seeds = False
+        self._events.append(Finished())
+        for peer in list(self._peers.values()):
+            if peer.ready:
+                peer.connection.extended(self.handshake(peer.endpoint))
+                self._dirty[peer] = None
+                self._drop_useless(peer, now)
+
+    def _drop_useless(self, peer: Peer, now: float) -> None:
+        if self._begun().is_useless(peer):
+            self.candidates.is_seed(peer.endpoint)
+            self._drop(peer, "neither side needs anything of the other", now)
