@@ -12,7 +12,7 @@ from wire.peer.messages import BLOCK_BYTES as B
 from wire.swarm import ledger as r
 from wire.swarm.picker import Picker
 from wire.swarm.pieces import BlockId
-from wire.swarm.requests import PieceJob, Requests
+from wire.swarm.requests import STEAL_ETA_S, PieceJob, Requests
 from wire.swarm.source import MAX_DEPTH, Source
 
 
@@ -162,7 +162,7 @@ def test_who_is_nearly_done_keeps_his_blocks() -> None:
     desk = Desk(pieces=1, last=4 * B)
     quick, idle = desk.source(1), desk.source(2)
     blocks = desk.fill(quick)
-    quick.meter.rate = 4 * B / r.STEAL_ETA_S * 2
+    quick.meter.rate = 4 * B / STEAL_ETA_S * 2
     assert desk.fill(idle) == []
     desk.now = 2.0  # it was expected long ago
     assert desk.fill(idle) == blocks[2:]
