@@ -22,8 +22,8 @@ DEFAULT_RATE = 10.0
 MAX_RATE = 1_000.0
 _MAX_OPEN = 256
 """Questions that wait for an answer; a node that is silent is waited for 5 s and more."""
-_LOOKUPS = 4
-"""Of random ids, when nobody is left to ask; where they bring nobody new either, everybody was met."""
+_LOOKUPS = 16
+"""All over the key space, when nobody is left to ask; where they bring nobody new either, everybody was met."""
 
 
 class Crawler:
@@ -69,8 +69,9 @@ class Crawler:
             self._ended = trio.Event()
 
     async def _look_around(self) -> bool:
-        for _ in range(_LOOKUPS):
-            contacts = await self._node.find_node(self._rng.randbytes(ID_BYTES))
+        for part in self._rng.sample(range(_LOOKUPS), _LOOKUPS):
+            target = bytes([(part << 8) // _LOOKUPS]) + self._rng.randbytes(ID_BYTES - 1)
+            contacts = await self._node.find_node(target)
             self.crawl.add((contact.endpoint for contact in contacts), time.time())
             if self.crawl.waiting:
                 return True

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from kademlia_bt.bloom import BloomFilter, Estimate
+from kademlia_bt.bloom import CAPACITY, BloomFilter, Estimate
 from kademlia_bt.contact import Contact
 from kademlia_bt.items import (
     CAS_MISMATCH,
@@ -62,20 +62,24 @@ class SwarmSize:
 
 
 class ScrapeGather:
-    """The union of the filters of all nodes."""
+    """The union of the filters of all nodes, and the peers that nodes without BEP 33 name."""
 
-    __slots__ = ("_downloaders", "_seeds", "nodes")
+    __slots__ = ("_downloaders", "_named", "_seeds", "nodes")
 
     def __init__(self) -> None:
         self._seeds = BloomFilter()
         self._downloaders = BloomFilter()
+        self._named: dict[bytes, None] = {}
         self.nodes = 0
 
     def take(self, answer: Answer, via: Endpoint) -> bool:
-        """Adds a node's filters."""
+        """Adds a node's filters, or the addresses that it names instead."""
         filters = answer.filters
         if filters is not None:
             self.add(*filters)
+        elif len(self._named) < CAPACITY and (peers := answer.peers):
+            self._named.update((peer.ip, None) for peer in peers)
+            self.nodes += 1
         return False
 
     def add(self, seeds: BloomFilter, downloaders: BloomFilter) -> None:
@@ -86,9 +90,11 @@ class ScrapeGather:
 
     @property
     def size(self) -> SwarmSize:
-        """What the filters say."""
-        total = self._seeds | self._downloaders
-        return SwarmSize(self._seeds.estimate, self._downloaders.estimate, total.estimate, self.nodes)
+        """What the filters say. Who is merely named counts as a downloader, unless others know it for a seed."""
+        downloaders = self._downloaders | BloomFilter()
+        downloaders.update(ip for ip in self._named if ip not in self._seeds)
+        total = self._seeds | downloaders
+        return SwarmSize(self._seeds.estimate, downloaders.estimate, total.estimate, self.nodes)
 
 
 # BEP 44

@@ -10,6 +10,7 @@ import random
 from array import array
 
 from kademlia_bt.bloom import CAPACITY, BloomFilter
+from kademlia_bt.places import is_global
 from wire.compact import Endpoint, Family
 
 __all__ = ["MAX_PEERS_PER_TORRENT", "MAX_TORRENTS", "PEER_LIFE_S", "PeerStore"]
@@ -103,8 +104,9 @@ class PeerStore:
     def add(self, info_hash: bytes, compact: bytes, now: float, *, seed: bool = False) -> bool:
         """Keeps a peer (compact endpoint) for `PEER_LIFE_S`. False: the store is full.
 
-        Of a full torrent one goes: the oldest of the same address where it has one, else the oldest of all. Who goes is
-        still counted for as long (BEP 33).
+        An address is one peer, that of the port that it announced last (BEP 33), so that nobody with many ports pushes
+        out others; but for local addresses, where whole test networks share one. Of a full torrent the oldest goes; it
+        is still counted for as long.
         """
         swarm = self._swarms.get(info_hash)
         if swarm is None:
@@ -112,9 +114,9 @@ class PeerStore:
                 return False
             swarm = self._swarms[info_hash] = _Swarm()
         entry = self._prefix + compact
-        index = self._find(swarm, entry)
+        index = self._find(swarm, entry[:-2] if is_global(compact[:-2]) else entry)
         if index is None and len(swarm.expires) >= MAX_PEERS_PER_TORRENT:
-            index = self._victim(swarm, compact[:-2])
+            index = swarm.expires.index(min(swarm.expires))
             self._count_out(swarm, index, now)
         swarm.filters = None
         if index is None:
@@ -187,17 +189,6 @@ class PeerStore:
             (seeds if seed else others).add(self._ip(swarm, index))
         return seeds, others
 
-    def _victim(self, swarm: _Swarm, ip: bytes) -> int:
-        """Whose place a newcomer takes, so that nobody with many ports pushes out many others."""
-        same: int | None = None
-        at = swarm.entries.find(self._prefix + ip)
-        while at >= 0:
-            index, off = divmod(at, self._width)
-            if not off and (same is None or swarm.expires[index] < swarm.expires[same]):
-                same = index
-            at = swarm.entries.find(self._prefix + ip, at + 1)
-        return swarm.expires.index(min(swarm.expires)) if same is None else same
-
     def _count_out(self, swarm: _Swarm, index: int, now: float) -> None:
         if swarm.crowd is None:
             swarm.crowd = _Crowd(now)
@@ -210,6 +201,7 @@ class PeerStore:
         swarm.is_saturated = (seeds | others).estimate.size + len(swarm.expires) > CAPACITY
 
     def _find(self, swarm: _Swarm, entry: bytes) -> int | None:
+        """Which entry is, or begins with, these bytes."""
         at = swarm.entries.find(entry)
         while at >= 0:
             if at % self._width == 0:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import pytest
 
 from kademlia_bt.cli import app
 from kademlia_bt.console import run_app
-from tests.shell.test_dht_commands import command, events, running
+from tests.shell.test_dht_commands import command, environment, events, running
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 HASH = "ab" * 20
@@ -72,6 +74,31 @@ def test_a_swarm_is_counted_and_a_store_is_sampled(entry: str, tmp_path: Path) -
     again = command(tmp_path, "crawl", "-o", str(lines), "--bootstrap", entry)
     assert "going on with" in again.stderr
     assert "0 of 0 nodes" in again.stderr
+
+
+def test_a_crawl_that_is_killed_again_and_again_goes_on_and_asks_nobody_twice(tmp_path: Path) -> None:
+    addresses = [word for n in range(2, 13) for word in ("--listen", f"127.0.9.{n}:0")]
+    with (
+        running(tmp_path, "--listen", "127.0.9.1:0") as first,
+        running(tmp_path, *addresses, "--bootstrap", first.address),
+    ):
+        lines = tmp_path / "crawl.jsonl"
+        words = ("crawl", "-o", str(lines), "--bootstrap", first.address, "--rate", "10")
+        for kills in range(1, 4):
+            process = subprocess.Popen(
+                [sys.executable, "-m", "kademlia_bt", *words],
+                env=environment(tmp_path),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+            while (not lines.exists() or len(lines.read_bytes().splitlines()) < 3 * kills) and process.poll() is None:
+                time.sleep(0.01)
+            process.kill()
+            process.wait()
+        assert 9 <= len(lines.read_bytes().splitlines()) < 12
+        assert command(tmp_path, *words).returncode == 0
+    nodes = [json.loads(line)["node"].rpartition(":")[0] for line in lines.read_text().splitlines()]
+    assert sorted(nodes) == sorted(f"127.0.9.{n}" for n in range(1, 13))
 
 
 @pytest.mark.parametrize(

@@ -118,6 +118,23 @@ async def test_a_pointer_is_followed_from_torrent_to_torrent(autojump_clock: Clo
         assert seen == [*hashes, hashes[0]]
 
 
+async def test_who_follows_keeps_the_item_alive_without_its_owner(autojump_clock: Clock, internet: Internet) -> None:
+    async with a_network(internet, 3) as nodes:
+        async with node_on(internet.host("81.0.0.1"), bootstrap=BOOT) as owner:
+            copies = await owner.publish(KEYS, bytes(20))
+            assert copies.stored
+        async with trio.open_nursery() as nursery:
+
+            async def follow() -> None:
+                async for _ in nodes[2].follow(KEYS.public_key, every_s=1800):
+                    pass
+
+            nursery.start_soon(follow)
+            await trio.sleep(2.6 * RE_PUT_S)
+            assert await nodes[1].get(KEYS.public_key) == copies.item
+            nursery.cancel_scope.cancel()
+
+
 async def test_a_scrape_and_a_sample(autojump_clock: Clock, internet: Internet) -> None:
     async with a_network(internet, 12) as nodes:
         info_hash = bytes(range(20))

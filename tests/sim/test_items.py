@@ -14,7 +14,7 @@ from kademlia_bt.questions import AskSamples
 from kademlia_bt.signing import KeyPair
 from tests.sim.test_world import crowd, true_closest
 from tests.sim.world import SimNode, World
-from wire.compact import IPV4, IPV6
+from wire.compact import IPV4, IPV6, Endpoint
 
 KEYS = KeyPair(bytes(range(32)))
 
@@ -115,6 +115,15 @@ def test_cas_is_refused_by_the_nodes_too() -> None:
     assert done.stored == 0
     assert [code for code, _ in ours.gather.refusals] == [301]
     assert get(world, world.nodes[3], rival.target).gather.best == rival
+
+
+def test_cas_goes_only_to_those_that_hold_something() -> None:
+    gather = PutItem(Signed(KEYS, b"two", seq=2, cas=1)).gather
+    holder, other = Endpoint("21.1.1.1", 1), Endpoint("21.1.1.2", 1)
+    gather.hold(MutableItem.sign(KEYS, b"one", 1), holder)
+    assert gather.stores(object(), [])
+    assert gather.store_arguments(holder, b"t")[b"cas"] == 1
+    assert b"cas" not in gather.store_arguments(other, b"t")
 
 
 def test_liars_can_hide_nothing_and_forge_nothing() -> None:

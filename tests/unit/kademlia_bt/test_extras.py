@@ -8,8 +8,10 @@ import pytest
 
 from kademlia_bt.bloom import BloomFilter
 from kademlia_bt.core import Face
+from kademlia_bt.gather import ScrapeGather
 from kademlia_bt.item_store import MAX_ITEMS, MAX_ITEMS_PER_NETWORK
 from kademlia_bt.items import ImmutableItem, MutableItem
+from kademlia_bt.krpc import Answer, parse
 from kademlia_bt.peer_store import MAX_PEERS_PER_TORRENT, PEER_LIFE_S, PeerStore
 from kademlia_bt.sampling import SAMPLES
 from kademlia_bt.signing import KeyPair
@@ -256,15 +258,46 @@ class TestScrape:
         store.sweep(2 * PEER_LIFE_S - 2)
         assert store.accepts(HASH)
 
-    def test_many_ports_of_one_address_push_out_none_but_their_own(self) -> None:
+    def test_an_address_is_one_peer_whose_port_and_role_may_change(self) -> None:
         store = PeerStore(IPV4, random.Random(1))
         for n in range(MAX_PEERS_PER_TORRENT):
             store.add(HASH, bytes([9, 1, n >> 8, n & 255, 1, 1]), 0.0)
         for port in range(1_000):
-            store.add(HASH, bytes([66, 6, 6, 6]) + port.to_bytes(2, "big"), 1.0)
-        hosts = [peer.host for peer in store.peers_of(HASH, 2.0)]
-        assert hosts.count("66.6.6.6") == 1
-        assert len(hosts) == MAX_PEERS_PER_TORRENT
+            store.add(HASH, bytes([66, 6, 6, 6]) + port.to_bytes(2, "big"), 1.0, seed=port < 999)
+        peers = store.peers_of(HASH, 2.0)
+        assert [peer for peer in peers if peer.host == "66.6.6.6"] == [Endpoint("66.6.6.6", 999)]
+        assert len(peers) == MAX_PEERS_PER_TORRENT
+        filters = store.filters(HASH, 2.0)
+        assert filters is not None
+        assert filters[0].estimate.size == 0  # it is no seed any more
+        six = PeerStore(IPV6, random.Random(1))
+        for port in (1, 2):
+            six.add(HASH, Endpoint("2a02::5", port).compact(), 0.0)
+        assert six.peers_of(HASH, 1.0) == [Endpoint("2a02::5", 2)]
+
+    def test_a_local_address_may_be_many(self) -> None:
+        store = PeerStore(IPV4, random.Random(1))
+        for port in range(1, 9):
+            store.add(HASH, Endpoint("127.0.0.1", port).compact(), 0.0)
+        assert len(store.peers_of(HASH, 1.0)) == 8
+
+    def test_nodes_that_only_name_peers_are_counted_too(self) -> None:
+        def answer(**returned: Encodable) -> Answer:
+            parts = {key.encode(): value for key, value in returned.items()}
+            message = parse(encode({b"r": {b"id": SENDER, **parts}, b"t": b"aaaa", b"y": b"r"}))
+            assert isinstance(message, Answer)
+            return message
+
+        seeds = BloomFilter()
+        seeds.add(bytes([30, 0, 0, 1]))
+        gather = ScrapeGather()
+        gather.take(answer(values=[bytes([30, 0, n, 1, 1, 1]) for n in range(4)]), ASKER)
+        gather.take(answer(values=[bytes([30, 0, n, 1, 1, 9]) for n in range(4)]), ASKER)  # the same, by other ports
+        gather.take(answer(BFsd=seeds.to_bytes(), BFpe=bytes(256)), ASKER)
+        gather.take(answer(nodes=b""), ASKER)
+        size = gather.size
+        assert [round(each.size) for each in (size.seeds, size.downloaders, size.total)] == [1, 3, 4]
+        assert size.nodes == 3
 
 
 class TestSamples:

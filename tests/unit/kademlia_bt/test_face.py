@@ -196,9 +196,10 @@ def test_an_answer_is_never_far_larger_than_the_question(family: Family) -> None
         fill(each, 60)
     face = faces[family]
     source = ASKER if family is IPV4 else Endpoint("2a02:9::9", 5)
-    token = returned(ask(face, b"get_peers", {b"info_hash": HASH}, source=source))[b"token"]
-    for port in range(1, 400):
-        ask(face, b"announce_peer", {b"info_hash": HASH, b"port": port, b"token": token}, source=source)
+    for n in range(400):
+        peer = Endpoint(f"40.{n >> 8}.{n & 255}.1", 5) if family is IPV4 else Endpoint(f"2a02:{n + 16:x}::9", 5)
+        token = returned(ask(face, b"get_peers", {b"info_hash": HASH}, source=peer))[b"token"]
+        ask(face, b"announce_peer", {b"info_hash": HASH, b"port": 9, b"token": token}, source=peer)
     for want in ([], [b"n4"], [b"n4", b"n6"]):
         for method, key in ((b"get_peers", b"info_hash"), (b"find_node", b"target")):
             arguments: dict[bytes, Encodable] = {b"id": SENDER, key: HASH}
