@@ -74,6 +74,8 @@ class PeerConnection(Speaker):
         "_our_id",
         "_pex_ignored_until",
         "_pieces",
+        "_upgradable",
+        "_upgrade",
         "info_hash",
         "peer_choking",
         "peer_id",
@@ -90,9 +92,11 @@ class PeerConnection(Speaker):
         dht: bool = False,
         piece_count: int | None = None,
         greeted: bool = False,
+        upgrade: bytes | None = None,
     ) -> None:
         """`peer_id` is ours; `extended` is what we say of ourselves; `dht`: we have a DHT node.
 
+        `upgrade`: the torrent is a hybrid, `info_hash` its v1 name, and the peer may answer with this, the v2 one.
         `greeted`: our handshake, `opening`, was said already when the stream was opened.
         """
         if len(peer_id) != ID_BYTES or (info_hash is not None and len(info_hash) != ID_BYTES):
@@ -106,6 +110,8 @@ class PeerConnection(Speaker):
 
         self._our_id = peer_id
         self._our_dht = dht
+        self._upgrade = upgrade
+        self._upgradable = False
         self._pieces = RemotePieces(piece_count)
         self._buffer = ReceiveBuffer()
         self._heard_at = now
@@ -157,10 +163,12 @@ class PeerConnection(Speaker):
         """Accepting side: answers the handshake; returns the events of what came behind it already.
 
         `extended` and `dht` replace what the constructor was given (what the torrent is, is known only now).
+        `info_hash` is the one that came, or, where the handshake allows it (`v2`), the v2 one of the same torrent.
         Raises ProtocolError as `received` does.
         """
-        if self.open or self.peer_id is None or info_hash != self.info_hash:
+        if self.open or self.peer_id is None or (info_hash != self.info_hash and not self._upgradable):
             raise MisuseError("only a handshake that was received can be accepted, with its own info-hash")
+        self.info_hash = info_hash
         if extended is not None:
             self._ours = extended
         if dht is not None:
@@ -190,13 +198,14 @@ class PeerConnection(Speaker):
         self._buffer.start += HANDSHAKE_BYTES
         if theirs.peer_id == self._our_id:
             raise SelfConnectionError("the peer has our own id: this is a connection to ourselves")
-        if self.info_hash is not None and theirs.info_hash != self.info_hash:
+        if self.info_hash is not None and theirs.info_hash not in (self.info_hash, self._upgrade):
             raise ProtocolError("the peer answered for another info-hash")
         dialled = self.info_hash is not None
         self.info_hash = theirs.info_hash
         self.peer_id = theirs.peer_id
         self.fast = theirs.fast
         self.dht = theirs.dht
+        self._upgradable = theirs.v2
         self._extended_spoken = theirs.extended
         events.append(m.HandshakeReceived(*theirs))
         if dialled:
@@ -296,6 +305,8 @@ class PeerConnection(Speaker):
                 # Advice: worthless before the piece count is known, or for a piece that is not there.
                 if self.fast and count is not None and index < count:
                     events.append(message)
+            case m.HashRequest() | m.Hashes() | m.HashReject():
+                events.append(message)
 
     def _declared(self, gained: Bitfield | None, events: list[Event]) -> None:
         if gained is not None:
@@ -348,9 +359,12 @@ class PeerConnection(Speaker):
         return None
 
     def _send_handshake(self, info_hash: bytes) -> None:
-        self._append(opening(info_hash, self._our_id, dht=self._our_dht))
+        self._append(opening(info_hash, self._our_id, dht=self._our_dht, v2=self._upgrade is not None))
 
 
-def opening(info_hash: bytes, peer_id: bytes, *, dht: bool) -> bytes:
-    """Our handshake: the first words on every connection that we open (BEP 3)."""
-    return Handshake(info_hash, peer_id, extended=True, fast=True, dht=dht).encode()
+def opening(info_hash: bytes, peer_id: bytes, *, dht: bool, v2: bool = False) -> bytes:
+    """Our handshake: the first words on every connection that we open (BEP 3).
+
+    `v2`: the torrent is a hybrid, and `info_hash` its v1 name (BEP 52).
+    """
+    return Handshake(info_hash, peer_id, extended=True, fast=True, dht=dht, v2=v2).encode()

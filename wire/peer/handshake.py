@@ -1,4 +1,4 @@
-"""The handshake that opens a peer connection (BEP 3), its reserved bits (BEP 5, 6, 10), and names in peer ids (BEP 20).
+"""The handshake that opens a peer connection (BEP 3), its reserved bits (BEP 5, 6, 10, 52), names in peer ids (BEP 20).
 
 Only bytes to values and back: who says it first and what must match is the connection's business.
 """
@@ -21,6 +21,7 @@ _RESERVED_AT = len(PROTOCOL)
 _EXTENDED_BIT = (5, 0x10)
 _FAST_BIT = (7, 0x04)
 _DHT_BIT = (7, 0x01)
+_V2_BIT = (7, 0x10)
 
 _AZUREUS = re.compile(rb"-([A-Za-z~]{2})([0-9A-Za-z]{4})-")
 _MAINLINE = re.compile(rb"([A-Z][A-Z0-9]?)-?(\d{1,2}-\d{1,2}-\d{1,2})-")
@@ -62,11 +63,14 @@ class Handshake(NamedTuple):
     """Speaks the fast extension (BEP 6)."""
     dht: bool
     """Has a DHT node (BEP 5)."""
+    v2: bool = False
+    """Names a hybrid torrent by its v1 hash, and takes the v2 one for an answer (BEP 52)."""
 
     def encode(self) -> bytes:
         """The 68 bytes."""
         reserved = bytearray(8)
-        for said, (at, bit) in ((self.extended, _EXTENDED_BIT), (self.fast, _FAST_BIT), (self.dht, _DHT_BIT)):
+        flags = (self.extended, _EXTENDED_BIT), (self.fast, _FAST_BIT), (self.dht, _DHT_BIT), (self.v2, _V2_BIT)
+        for said, (at, bit) in flags:
             if said:
                 reserved[at] |= bit
         return PROTOCOL + reserved + self.info_hash + self.peer_id
@@ -85,6 +89,7 @@ class Handshake(NamedTuple):
             extended=bool(reserved[_EXTENDED_BIT[0]] & _EXTENDED_BIT[1]),
             fast=bool(reserved[_FAST_BIT[0]] & _FAST_BIT[1]),
             dht=bool(reserved[_DHT_BIT[0]] & _DHT_BIT[1]),
+            v2=bool(reserved[_V2_BIT[0]] & _V2_BIT[1]),
         )
 
 

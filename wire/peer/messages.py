@@ -1,4 +1,4 @@
-"""The messages of the peer wire protocol after the handshake (BEP 3, 6, 10), and what a connection tells of them.
+"""The messages of the peer wire protocol after the handshake (BEP 3, 6, 10, 52), and what a connection tells of them.
 
 Two families of values live here. *Messages* are what one frame says, read by `parse` and written by the
 `*_frame` functions; nothing is remembered between two of them. *Events* are what `PeerConnection.received`
@@ -18,6 +18,7 @@ from wire.bitfield import Bitfield
 from wire.compact import Endpoint
 from wire.errors import ProtocolError
 from wire.peer.extended import ExtendedHandshake
+from wire.peer.hashes import ASK_BYTES, MAX_HASHES, HashAsk, Hashes, HashReject, HashRequest
 from wire.peer.holepunch import HolepunchMessage
 from wire.peer.pex import PexPeer
 
@@ -36,6 +37,9 @@ __all__ = [
     "ExtendedReceived",
     "HandshakeReceived",
     "HasPieces",
+    "HashReject",
+    "HashRequest",
+    "Hashes",
     "Have",
     "HaveAll",
     "HaveNone",
@@ -92,6 +96,9 @@ HAVE_NONE: Final = 15
 REJECT: Final = 16
 ALLOWED_FAST: Final = 17
 EXTENDED: Final = 20
+HASH_REQUEST: Final = 21
+HASHES: Final = 22
+HASH_REJECT: Final = 23
 
 BLOCK_HEADER = struct.Struct(">IBII")
 """Length, 7, index, begin; the data follow. The length counts from the id on: 9 more than the data."""
@@ -229,6 +236,8 @@ class HandshakeReceived:
     """It speaks BEP 6."""
     dht: bool
     """It has a DHT node (BEP 5): a `port` message is welcome."""
+    v2: bool = False
+    """It named a hybrid torrent by its v1 hash, and may be answered with the v2 one (BEP 52)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,6 +309,9 @@ Message = (
     | Suggest
     | AllowedFast
     | Extended
+    | HashRequest
+    | Hashes
+    | HashReject
 )
 """What one frame says; blocks are read by the connection itself, without an object in between."""
 
@@ -325,6 +337,9 @@ Event = (
     | MetadataReject
     | PexReceived
     | HolepunchReceived
+    | HashRequest
+    | Hashes
+    | HashReject
 )
 """What `PeerConnection.received` returns."""
 
@@ -343,6 +358,8 @@ _EXACT_LENGTHS = {
     HAVE_NONE: 1,
     REJECT: 13,
     ALLOWED_FAST: 5,
+    HASH_REQUEST: 1 + ASK_BYTES,
+    HASH_REJECT: 1 + ASK_BYTES,
 }
 _BARE: dict[int, Message] = {
     CHOKE: Choked(),
@@ -368,6 +385,8 @@ def check_length(kind: int, length: int, bitfield_bytes: int | None) -> None:
         fits = BLOCK_OVERHEAD < length <= BLOCK_OVERHEAD + BLOCK_BYTES
     elif kind == BITFIELD:
         fits = length <= 1 + MAX_BITFIELD_BYTES if bitfield_bytes is None else length == 1 + bitfield_bytes
+    elif kind == HASHES:
+        fits = ASK_BYTES < length <= 1 + ASK_BYTES + 32 * MAX_HASHES
     elif kind == EXTENDED:
         fits = 2 <= length <= MAX_EXTENDED_BYTES
     else:
@@ -400,6 +419,12 @@ def parse(kind: int, body: memoryview) -> Message | None:
         return RawBitfield(bytes(body))
     if kind == PORT:
         return Port(int.from_bytes(body, "big"))
+    if kind == HASH_REQUEST:
+        return HashRequest(HashAsk.parse(body))
+    if kind == HASHES:
+        return Hashes.parse(body)
+    if kind == HASH_REJECT:
+        return HashReject(HashAsk.parse(body))
     return None
 
 

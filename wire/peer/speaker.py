@@ -13,6 +13,7 @@ from wire.bitfield import Bitfield
 from wire.errors import MisuseError
 from wire.peer import messages as m
 from wire.peer.extended import METADATA_DATA, METADATA_REJECT, METADATA_REQUEST, ExtendedHandshake, MetadataMessage
+from wire.peer.hashes import HashAsk
 from wire.peer.holepunch import HolepunchMessage
 from wire.peer.messages import Buffer
 
@@ -182,6 +183,18 @@ class Speaker:
         """Sends a ut_holepunch message (BEP 55); nothing is sent to a peer that does not understand it."""
         if self.remote.ut_holepunch:
             self._send(m.frame(m.EXTENDED, bytes((self.remote.ut_holepunch,)) + message.encode()))
+
+    def hash_request(self, ask: HashAsk) -> None:
+        """Asks for hashes of a file's tree (BEP 52)."""
+        self._send(m.frame(m.HASH_REQUEST, ask.encode()))
+
+    def hashes(self, ask: HashAsk, hashes: Iterable[bytes]) -> None:
+        """Answers a hash request."""
+        self._send(m.frame(m.HASHES, m.Hashes.encode(ask, hashes)))
+
+    def hash_reject(self, ask: HashAsk) -> None:
+        """Refuses a hash request."""
+        self._send(m.frame(m.HASH_REJECT, ask.encode()))
 
     def _send_metadata(self, message: MetadataMessage, data: Buffer = b"") -> None:
         if self.remote.ut_metadata:

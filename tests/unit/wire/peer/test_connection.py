@@ -10,8 +10,10 @@ from wire.compact import Endpoint
 from wire.errors import MisuseError, ProtocolError
 from wire.peer import connection as c
 from wire.peer import messages as m
+from wire.peer.connection import PeerConnection
 from wire.peer.extended import ExtendedHandshake
 from wire.peer.handshake import Handshake, SelfConnectionError
+from wire.peer.hashes import HashAsk
 from wire.peer.pex import PexMessage, PexPeer
 from wire.peer.receive_buffer import LARGE_BYTES, SMALL_BYTES
 
@@ -416,3 +418,45 @@ def test_names() -> None:
     assert connection.client == "libtorrent 2.1.1.0"
     feed(connection, m.frame(m.EXTENDED, b"\0d1:v7:other 1e"))
     assert connection.client == "other 1"
+
+
+# The upgrade of a hybrid torrent's connection (BEP 52)
+
+V2_HASH = b"v2 name of the test!"
+
+
+def test_a_v1_name_may_be_answered_with_the_v2_one() -> None:
+    dialled = PeerConnection(
+        peer_id=OURS, info_hash=INFO_HASH, extended=SPEAKS_ALL, now=0.0, dht=True, piece_count=10, upgrade=V2_HASH
+    )
+    accepted = listen()
+    assert feed(accepted, sent(dialled)) == [m.HandshakeReceived(INFO_HASH, OURS, True, True, True, v2=True)]
+    accepted.accept(V2_HASH)
+    answer = sent(accepted)
+    assert Handshake.parse(answer[:68]).info_hash == V2_HASH
+    assert not Handshake.parse(answer[:68]).v2
+    feed(dialled, answer)
+    assert (dialled.info_hash, accepted.info_hash, dialled.open) == (V2_HASH, V2_HASH, True)
+
+
+def test_nobody_upgrades_who_did_not_say_so() -> None:
+    accepted = listen()
+    feed(accepted, sent(dial()))
+    with pytest.raises(MisuseError):
+        accepted.accept(V2_HASH)
+    dialled = dial()
+    with pytest.raises(ProtocolError, match="another info-hash"):
+        feed(dialled, Handshake(V2_HASH, THEIRS, extended=True, fast=True, dht=True).encode())
+
+
+def test_messages_about_trees_are_handed_on() -> None:
+    dialled, accepted = joined()
+    ask = HashAsk(b"r" * 32, 0, 0, 2, 0)
+    dialled.hash_request(ask)
+    dialled.hashes(ask, [b"1" * 32, b"2" * 32])
+    dialled.hash_reject(ask)
+    assert feed(accepted, sent(dialled)) == [
+        m.HashRequest(ask),
+        m.Hashes(ask, (b"1" * 32, b"2" * 32)),
+        m.HashReject(ask),
+    ]

@@ -14,15 +14,20 @@ def test_the_68_bytes_of_bep_3_with_the_bits_of_bep_5_6_and_10() -> None:
     assert Handshake.parse(said.encode()) == said
 
 
-@pytest.mark.parametrize("bits", range(8))
+def test_the_bit_of_bep_52() -> None:
+    said = Handshake(HASH, PEER, extended=False, fast=False, dht=False, v2=True)
+    assert said.encode()[20:28] == bytes.fromhex("0000000000000010")
+
+
+@pytest.mark.parametrize("bits", range(16))
 def test_each_bit_is_read_on_its_own(bits: int) -> None:
-    said = Handshake(HASH, PEER, extended=bool(bits & 1), fast=bool(bits & 2), dht=bool(bits & 4))
+    said = Handshake(HASH, PEER, extended=bool(bits & 1), fast=bool(bits & 2), dht=bool(bits & 4), v2=bool(bits & 8))
     assert Handshake.parse(said.encode()) == said
 
 
 def test_bits_that_nobody_knows_are_ignored() -> None:
     data = bytearray(Handshake(HASH, PEER, extended=False, fast=False, dht=False).encode())
-    data[20:28] = bytes.fromhex("8000000000090012")
+    data[20:28] = bytes.fromhex("8000000000090002")
     assert Handshake.parse(data) == Handshake(HASH, PEER, extended=False, fast=False, dht=False)
 
 

@@ -6,6 +6,10 @@ import pytest
 
 from wire.errors import ProtocolError
 from wire.peer import messages as m
+from wire.peer.hashes import HashAsk
+
+ASK = HashAsk(b"\xab" * 32, 2, 512, 512, 9)
+HASH = b"\xcd" * 32
 
 
 def parse(frame: bytes) -> m.Message | None:
@@ -33,6 +37,9 @@ def parse(frame: bytes) -> m.Message | None:
         ("0000000d 10 00000001 00004000 00004000", m.Reject(1, 16384, 16384)),
         ("00000005 11 00000007", m.AllowedFast(7)),
         ("00000004 14 00 6465", m.Extended(0, b"de")),
+        ("00000031 15" + "ab" * 32 + "00000002 00000200 00000200 00000009", m.HashRequest(ASK)),
+        ("00000071 16" + "ab" * 32 + "00000002 00000200 00000200 00000009" + "cd" * 64, m.Hashes(ASK, (HASH, HASH))),
+        ("00000031 17" + "ab" * 32 + "00000002 00000200 00000200 00000009", m.HashReject(ASK)),
         ("00000002 63 00", None),
     ],
 )
@@ -47,6 +54,8 @@ def test_frames_are_written_as_they_are_read() -> None:
     assert parse(m.index_frame(m.HAVE, 5)) == m.Have(5)
     both = m.blocks_frames(m.REQUEST, [(1, 2, 3), (4, 5, 6)])
     assert [parse(both[:17]), parse(both[17:])] == [m.Request(1, 2, 3), m.Request(4, 5, 6)]
+    assert parse(m.frame(m.HASH_REQUEST, ASK.encode())) == m.HashRequest(ASK)
+    assert parse(m.frame(m.HASHES, m.Hashes.encode(ASK, [HASH]))) == m.Hashes(ASK, (HASH,))
     assert m.piece_header(1, 16384, 4) == bytes.fromhex("0000000d 07 00000001 00004000")
 
 
@@ -66,6 +75,10 @@ def test_frames_are_written_as_they_are_read() -> None:
         (m.BITFIELD, 4, 2),
         (m.EXTENDED, 1, None),
         (m.EXTENDED, 65537, None),
+        (m.HASH_REQUEST, 48, None),
+        (m.HASH_REJECT, 50, None),
+        (m.HASHES, 48, None),
+        (m.HASHES, 49 + 32 * 577, None),
         (99, 65537, None),
     ],
 )
@@ -87,3 +100,27 @@ def test_the_longest_and_shortest_that_it_can(kind: int, length: int, bitfield_b
 def test_requests_of_nothing_or_too_much(kind: int, length: int) -> None:
     with pytest.raises(ProtocolError):
         parse(m.blocks_frames(kind, [(0, 0, length)]))
+
+
+@pytest.mark.parametrize("extra", [0, 1, 31, 33])
+def test_hashes_that_are_not_whole(extra: int) -> None:
+    with pytest.raises(ProtocolError):
+        parse(m.frame(m.HASHES, ASK.encode() + bytes(extra)))
+
+
+@pytest.mark.parametrize(
+    ("index", "length", "sane"),
+    [
+        (0, 512, True),
+        (512, 512, True),
+        (2, 2, True),
+        (5, 1, True),
+        (0, 0, False),
+        (0, 3, False),
+        (1, 2, False),
+        (0, 1024, False),
+        (512, 0xFFFFFFFF, False),
+    ],
+)
+def test_what_may_be_asked_for(index: int, length: int, sane: bool) -> None:
+    assert ASK._replace(index=index, length=length).is_sane is sane
