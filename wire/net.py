@@ -175,7 +175,9 @@ _GRO_SIZE = struct.Struct("=i")
 _GRO_SPACE = 64
 """Room for the control message that tells the size of the datagrams."""
 _MAX_SEGMENTS = 40
-"""Datagrams in one call: with Ethernet's size less than the 64 KiB, and the 64 pieces, that the kernel takes."""
+"""Datagrams in one call: fewer than the 64 that the kernel takes."""
+_MAX_SEGMENTED_BYTES = 65_000
+"""And less than a whole IP packet."""
 _MIN_SEGMENTS = 3
 """Fewer are cheaper sent one by one."""
 
@@ -275,7 +277,7 @@ class _TrioDatagrams:
             if self._segments and after < end and batch[after][1] is to:
                 # Datagrams of one size but the last, which may be shorter, go out in one call (Linux 4.18).
                 size = len(data)
-                limit = min(end, at + _MAX_SEGMENTS)
+                limit = min(end, at + min(_MAX_SEGMENTS, _MAX_SEGMENTED_BYTES // max(size, 1)))
                 while after < limit and batch[after][1] is to and len(batch[after][0]) <= size:
                     after += 1
                     if len(batch[after - 1][0]) < size:

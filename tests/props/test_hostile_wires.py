@@ -16,9 +16,10 @@ import pytest
 from wire.compact import Endpoint
 from wire.errors import ProtocolError
 from wire.peer.mse import Acceptor, Dialler, Methods
-from wire.utp.connection import SEND_BUFFER_BYTES, UtpConnection
+from wire.utp.connection import UtpConnection
 from wire.utp.inbound import RECEIVE_BUFFER_BYTES
 from wire.utp.mux import MAX_CONNECTIONS, MAX_HALF_OPEN, UtpMux
+from wire.utp.outbound import SEND_BUFFER_BYTES
 from wire.utp.packet import Kind, pack, parse
 
 INPUTS = int(os.environ.get("HOSTILE_INPUTS", "0"))
@@ -138,7 +139,7 @@ def test_utp_survives_anything(capsys: pytest.CaptureFixture[str]) -> None:
             rng.getrandbits(32),
             rng.choice((0, 1, 1400, 1 << 20, 0xFFFFFFFF)),
             (connection._inbound.ack + rng.randint(-3, 30)) & 0xFFFF,
-            (connection._seq + rng.randint(-20, 3)) & 0xFFFF,
+            (connection._outbound.seq + rng.randint(-20, 3)) & 0xFFFF,
             rng.randbytes(rng.choice((0, 1, 100, 1400))),
             sack=rng.randbytes(rng.choice((0, 0, 4, 5, 128))),
         )

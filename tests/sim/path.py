@@ -20,7 +20,8 @@ from wire.utp.mux import UtpMux
 __all__ = ["A", "B", "Path", "TcpFlow"]
 
 A, B = Endpoint("10.0.0.1", 1000), Endpoint("10.0.0.2", 2000)
-START_S = 1000.0
+START_S = 4294.0
+"""Shortly before a clock of 32 bits of microseconds wraps."""
 
 
 class Path:

@@ -14,6 +14,8 @@ FLOOR_BYTES = {4: 576 - 28, 16: 1280 - 48}
 """What every path carries whole (RFC 791, RFC 8200), less the IP and UDP headers, by the width of the address."""
 CEILING_BYTES = {4: 1500 - 28, 16: 1500 - 48}
 """An Ethernet frame: hardly a path of the internet carries more, and nothing is lost where one does."""
+LOOPBACK_BYTES = 32 << 10
+"""Tried between two programs of one machine once Ethernet's size has arrived: each packet costs, nothing cuts it."""
 _TRIES = 2
 """Probes of one size lost in a row before it counts as too large: one may have met a full queue."""
 _EXACT_ENOUGH_BYTES = 16
@@ -24,15 +26,17 @@ _AGAIN_S = 600.0
 class MtuSearch:
     """The search on the path of one connection. Sizes are those of the UDP payload, times monotonic seconds."""
 
-    __slots__ = ("_again_at", "_ceiling", "_lost", "_most", "_trying", "floor", "size")
+    __slots__ = ("_again_at", "_beyond", "_ceiling", "_lost", "_most", "_trying", "floor", "size")
 
-    def __init__(self, ip_bytes: int) -> None:
-        """`ip_bytes` is the width of the peer's address: 4 or 16."""
+    def __init__(self, ip_bytes: int, *, loopback: bool = False) -> None:
+        """`ip_bytes` is the width of the peer's address: 4 or 16. `loopback`: it is on this machine."""
         self.floor = FLOOR_BYTES[ip_bytes]
         """What arrives in any case."""
         self._most = self._ceiling = CEILING_BYTES[ip_bytes]
         self.size = self.floor
         """The largest datagram that is known to arrive."""
+        self._beyond = LOOPBACK_BYTES if loopback else 0
+        """A size past the ceiling that is tried, and if it fails given up; 0: none."""
         self._trying = 0
         """The size of the probe that is under way; 0 where none is."""
         self._lost = 0
@@ -42,6 +46,9 @@ class MtuSearch:
         """The size to try now, and that it is being tried; 0: nothing to try."""
         if self._trying:
             return 0
+        if self._beyond and self.size == self._most:
+            self._trying = self._beyond
+            return self._trying
         if self._again_at is not None:
             if now < self._again_at:
                 return 0
@@ -58,14 +65,20 @@ class MtuSearch:
     def arrived(self) -> None:
         """The probe was acknowledged."""
         self.size = max(self.size, self._trying)
+        if self._trying == self._beyond:
+            self._most = self._ceiling = self._beyond
+            self._beyond = 0
         self._trying = self._lost = 0
 
     def lost(self) -> None:
         """The probe was not acknowledged, later packets were."""
         self._lost += 1
         if self._lost >= _TRIES:
-            self._ceiling = max(self.size, self._trying - 1)
             self._lost = 0
+            if self._trying == self._beyond:
+                self._beyond = 0
+            else:
+                self._ceiling = max(self.size, self._trying - 1)
         self._trying = 0
 
     def narrowed(self, now: float) -> None:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from wire.errors import ProtocolError
 
-__all__ = ["HEADER_BYTES", "Kind", "Packet", "is_utp", "pack", "parse", "seq_distance"]
+__all__ = ["HEADER", "HEADER_BYTES", "Kind", "Packet", "first_byte", "is_utp", "pack", "parse", "seq_distance"]
 
 HEADER_BYTES = 20
 _VERSION = 1
@@ -18,8 +18,10 @@ _PADDING = 0x50
 _MIN_PADDING_BYTES = 2
 _MAX_SACK_BYTES = 128
 """A mask for 1,024 packets: more than any peer of ours has under way behind one hole."""
-_MAX_EXTENSIONS = 8
-_HEADER = struct.Struct(">BBHIIIHH")
+_MAX_EXTENSIONS = 160
+"""Enough to pad a packet to 32 KiB, which takes 128 of them."""
+HEADER = struct.Struct(">BBHIIIHH")
+"""Kind and version, extension, connection id, timestamp, its difference, window, seq, ack."""
 
 
 class Kind(enum.IntEnum):
@@ -56,6 +58,11 @@ def is_utp(first_byte: int) -> bool:
     return first_byte & 0x0F == _VERSION and first_byte >> 4 <= Kind.SYN
 
 
+def first_byte(kind: Kind) -> int:
+    """What a packet of that kind begins with."""
+    return kind << 4 | _VERSION
+
+
 def seq_distance(later: int, earlier: int) -> int:
     """How far `later` is ahead of `earlier`: -32768..32767."""
     return ((later - earlier + 0x8000) & 0xFFFF) - 0x8000
@@ -65,7 +72,7 @@ def parse(data: bytes) -> Packet:
     """Reads one datagram. Raises ProtocolError where it is no uTP."""
     if len(data) < HEADER_BYTES:
         raise ProtocolError("a uTP packet shorter than its header")
-    first, extension, connection_id, timestamp, delay, window, seq, ack = _HEADER.unpack_from(data)
+    first, extension, connection_id, timestamp, delay, window, seq, ack = HEADER.unpack_from(data)
     if not is_utp(first):
         raise ProtocolError("a uTP packet of an unknown version or kind")
     at = HEADER_BYTES
@@ -104,7 +111,7 @@ def pack(
     `size`: pads it to so many bytes, as nearly as extensions that nobody knows can; receivers skip those.
     """
     padding = max(0, size - HEADER_BYTES - len(payload)) if size else 0
-    header = _HEADER.pack(
+    header = HEADER.pack(
         kind << 4 | _VERSION,
         _SACK if sack else _PADDING if padding >= _MIN_PADDING_BYTES else 0,
         connection_id,

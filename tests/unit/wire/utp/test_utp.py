@@ -10,7 +10,7 @@ from tests.sim.path import A, B, Path, TcpFlow
 from wire.compact import Endpoint
 from wire.utp.connection import Ended, UtpConnection
 from wire.utp.inbound import RECEIVE_BUFFER_BYTES
-from wire.utp.mtu import CEILING_BYTES, FLOOR_BYTES
+from wire.utp.mtu import CEILING_BYTES, FLOOR_BYTES, LOOPBACK_BYTES, MtuSearch
 from wire.utp.mux import MAX_HALF_OPEN, UtpMux
 from wire.utp.packet import HEADER_BYTES, Kind, pack, parse, seq_distance
 
@@ -158,7 +158,7 @@ def test_the_end_is_told() -> None:
 
 def _push(path: Path, dialled: UtpConnection, accepted: list[UtpConnection]) -> bool:
     """The dialler speaks first: only then does the other side believe its address."""
-    if not accepted and not dialled._unsent_bytes and not dialled._flight:
+    if not accepted and dialled._outbound.is_empty:
         dialled.write(b"")
         dialled._inbound.must_ack = True
         path.muxes[A].touch(dialled)
@@ -244,3 +244,26 @@ def test_seq_distance_wraps() -> None:
     assert seq_distance(1, 65535) == 2
     assert seq_distance(65535, 1) == -2
     assert seq_distance(5, 5) == 0
+
+
+def test_between_programs_of_one_machine_packets_get_large_and_only_where_they_arrive() -> None:
+    search = MtuSearch(4, loopback=True)
+    assert search.probe(0.0) == CEILING_BYTES[4]
+    search.arrived()
+    assert search.probe(0.0) == LOOPBACK_BYTES
+    search.arrived()
+    assert (search.size, search.probe(0.0)) == (LOOPBACK_BYTES, 0)
+    search = MtuSearch(4, loopback=True)
+    search.probe(0.0)
+    search.arrived()
+    for _ in range(2):  # as with a peer that has room for Ethernet's packets alone
+        assert search.probe(0.0) == LOOPBACK_BYTES
+        search.lost()
+    assert (search.size, search.probe(1e6)) == (CEILING_BYTES[4], 0)
+
+
+@pytest.mark.parametrize("size", [22, 300, 1472, LOOPBACK_BYTES])
+def test_a_padded_probe_is_read(size: int) -> None:
+    packet = pack(Kind.DATA, 1, 2, 3, 4, 5, 6, b"payload" if size > 100 else b"", size=size)
+    assert len(packet) == size
+    assert parse(packet).payload == (b"payload" if size > 100 else b"")
