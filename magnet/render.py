@@ -250,7 +250,7 @@ class BarReporter(PlainReporter):
         self._live.update(what, refresh=True)
 
     def _bar(self, status: TorrentStatus) -> RenderableType:
-        waiting = status.phase is Phase.DOWNLOADING and status.peers == 0
+        waiting = status.phase is Phase.DOWNLOADING and not (status.peers or status.web_seeds)
         if status.size is None or waiting or status.phase is Phase.SEEDING:
             return self._spun(progress_line(status))
         from rich.progress_bar import ProgressBar
@@ -266,7 +266,7 @@ class BarReporter(PlainReporter):
             # Padded, so that the bar does not jump as the numbers grow.
             cells.append(Text(f"{format_size(status.down_rate) + '/s':>10}", style="green"))
             cells.append(Text(f"{format_size(status.done):>8} / {format_size(status.size)}", style="cyan"))
-            cells.append(Text(f"{_n(status.peers, 'peer'):>7}", style="dim"))
+            cells.append(Text(f"{status.givers:>7}", style="dim"))
             left = "" if status.eta_s is None else f"{format_duration(status.eta_s)} left"
             cells.append(Text(f"{left:>11}", style="dim"))
         name = Text(one_line(status.name or status.info_hash))
@@ -334,6 +334,7 @@ class JsonReporter(PlainReporter):
                 "up_rate": round(status.up_rate),
                 "peers": status.peers,
             }
+            | ({"web_seeds": status.web_seeds} if status.counts.web_seeds else {})
         )
 
     def resolved(self, torrent: Torrent, seconds: float, source: str, path: Path) -> None:
@@ -407,7 +408,7 @@ def progress_line(status: TorrentStatus) -> str:
     if (
         status.size is None
         or status.phase is Phase.CHECKING
-        or (status.phase is Phase.DOWNLOADING and not status.peers)
+        or (status.phase is Phase.DOWNLOADING and not (status.peers or status.web_seeds))
     ):
         at = f"{status.progress:.0%}, " if status.size and status.phase is Phase.DOWNLOADING else ""
         return f"{name}: {at}{waiting_line(status)} ({format_duration(status.elapsed_s)})"
@@ -421,7 +422,7 @@ def progress_line(status: TorrentStatus) -> str:
     left = f", {format_duration(status.eta_s)} left" if status.eta_s is not None else ""
     return (
         f"{name}: {status.progress:.0%} of {format_size(status.size)}, "
-        f"{format_size(status.down_rate)}/s from {_n(status.peers, 'peer')}{left}"
+        f"{format_size(status.down_rate)}/s from {status.givers}{left}"
     )
 
 

@@ -42,6 +42,8 @@ class TorrentStatus:
     """Connected now."""
     seeds: int = 0
     """Those of them that have everything."""
+    web_seeds: int = 0
+    """Web seeds that give what they are asked for, as far as is known (BEP 19); no peers."""
     metadata_s: float | None = None
     """When the metadata was verified; None before that."""
     metadata_source: str | None = None
@@ -62,6 +64,14 @@ class TorrentStatus:
         return 1.0 if self.size == 0 else min(1.0, self.done / self.size)
 
     @property
+    def givers(self) -> str:
+        """Who gives, for people: `2 peers and 1 web seed`."""
+        web = _n(self.web_seeds, "web seed")
+        if not self.web_seeds:
+            return _n(self.peers, "peer")
+        return f"{_n(self.peers, 'peer')} and {web}" if self.peers else web
+
+    @property
     def eta_s(self) -> float | None:
         """Seconds to the end at the present rate; None where that cannot be said."""
         if self.size is None or self.down_rate < 1.0:
@@ -78,6 +88,8 @@ def waiting_line(status: TorrentStatus) -> str:
         return f"seeding: {_n(status.peers, 'peer')} connected"
     if status.phase in (Phase.FAILED, Phase.CANCELLED):
         return status.reason or str(status.verdict or status.phase)
+    if status.web_seeds and not status.peers and status.phase is Phase.DOWNLOADING:
+        return f"{_n(status.web_seeds, 'web seed')}, waiting for data"
     if status.peers:
         if status.phase is Phase.DOWNLOADING:
             return f"{_n(status.peers, 'peer')} connected ({_n(status.seeds, 'seed')}), waiting for data"

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -26,7 +27,7 @@ from magnet.task import FILE, Shared, Task
 from magnet.verdict import Counts, DownloadError, Phase, ResolveError, Verdict, decide
 from wire.compact import Endpoint
 from wire.errors import DiskError, MisuseError, NetworkError, ProtocolError, WireError
-from wire.http import is_http_url, is_near_literal
+from wire.http_url import is_http_url, is_near_literal, shown
 from wire.ids import InfoHash
 from wire.metainfo import Info, Torrent
 from wire.storage.lock import FileLock
@@ -279,6 +280,7 @@ class TorrentHandle:
             wasted=stats.wasted_bytes,
             peers=stats.peers,
             seeds=stats.seeds,
+            web_seeds=sum(seed.reason is None for seed in stats.web_seeds),
             metadata_s=self._metadata_s,
             metadata_source=self._metadata_via,
             quiet_s=now - self._news_at,
@@ -407,12 +409,26 @@ class TorrentHandle:
         self._sources.announce()
         self._news_at = trio.current_time()
         self._tell(Checked(self._done_bytes()))
+        async with open_plain_nursery() as nursery:
+            if (urls := self._web_seeds()) and not self._task.seed:
+                shared = self._shared
+                nursery.start_soon(partial(self.runner.use_web_seeds, urls, shared.network, local=shared.local))
+            await self._finish()
+
+    async def _finish(self) -> None:
         await self.runner.finished()
         self._complete = True
         self._phase = Phase.SEEDING
         self._sources.satisfy()
-        self._tell(Finished(trio.current_time() - self._began, self._size, self.path))
+        self._tell(Finished(trio.current_time() - self._began, self._size or 0, self.path))
         await trio.sleep_forever()
+
+    def _web_seeds(self) -> Sequence[str]:
+        """Those of the torrent and of the link that led to it (BEP 19)."""
+        if not self._shared.config.web_seeds or self._torrent is None:
+            return ()
+        urls = dict.fromkeys((*self._torrent.web_seeds, *self._task.link.web_seeds))
+        return [url for url in urls if is_http_url(url)]
 
     async def _exchange(self) -> None:
         await self.runner.run()
@@ -545,6 +561,11 @@ class TorrentHandle:
             metadata_hash_failures=stats.metadata_hash_failures,
             piece_hash_failures=stats.piece_hash_failures,
             banned=stats.banned,
+            web_seeds=len(stats.web_seeds),
+            web_seeds_failed=sum(seed.reason is not None for seed in stats.web_seeds),
+            web_seed_reason=next(
+                (f"{shown(seed.url)}: {seed.reason}" for seed in stats.web_seeds if seed.reason), None
+            ),
         )
 
     # how it ends

@@ -82,6 +82,11 @@ class Counts:
     metadata_hash_failures: int = 0
     piece_hash_failures: int = 0
     banned: int = 0
+    web_seeds: int = 0
+    """Web seeds that were tried (BEP 19), and how many of them failed: are given up, or rest after a failure."""
+    web_seeds_failed: int = 0
+    web_seed_reason: str | None = None
+    """Why the last of these did."""
 
     @property
     def found_total(self) -> int:
@@ -90,7 +95,7 @@ class Counts:
 
     def as_dict(self) -> dict[str, object]:
         """For JSON: every count by its name, `found` as an object."""
-        row: dict[str, object] = {f.name: getattr(self, f.name) for f in fields(self)}
+        row: dict[str, object] = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "web_seed_reason"}
         row["found"] = dict(self.found)
         return row
 
@@ -130,6 +135,8 @@ def decide(counts: Counts, phase: Phase, error: BaseException | None = None) -> 
         return Verdict.CANCELLED
     if phase is Phase.CANCELLED:
         return Verdict.CANCELLED
+    if phase is not Phase.METADATA and counts.web_seeds:
+        return Verdict.STALLED
     if counts.connected == 0:
         if counts.found_total > 0:
             return Verdict.PEERS_UNREACHABLE
@@ -193,6 +200,7 @@ def explain(verdict: Verdict, counts: Counts) -> str:
             ways = [
                 f"{_n(counts.piece_hash_failures, 'corrupt piece')}" if counts.piece_hash_failures else "",
                 f"{counts.banned} banned" if counts.banned else "",
+                _web_seeds(counts),
             ]
             return (
                 f"stalled: nothing new came in time; {_found(counts)}, {counts.connected} connected{_tail(ways)}. "
@@ -216,6 +224,13 @@ def _dht(counts: Counts) -> str:
 
 def _trackers(counts: Counts) -> str:
     return f"{counts.trackers_answered} of {_n(counts.trackers_asked, 'tracker')} answered"
+
+
+def _web_seeds(counts: Counts) -> str:
+    if not counts.web_seeds:
+        return ""
+    why = f" ({counts.web_seed_reason})" if counts.web_seed_reason else ""
+    return f"{counts.web_seeds_failed} of {_n(counts.web_seeds, 'web seed')} failed{why}"
 
 
 def _found(counts: Counts) -> str:

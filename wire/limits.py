@@ -37,6 +37,12 @@ class TokenBucket:
             self._tokens -= amount
         return True
 
+    def charge(self, amount: float, now: float) -> None:
+        """Takes `amount` whatever is left: it has passed already."""
+        self.available(now)
+        if self.rate > 0:
+            self._tokens -= amount
+
     def wait_s(self, now: float) -> float:
         """Seconds until `take` will succeed; 0 if it does now."""
         missing = -self.available(now)

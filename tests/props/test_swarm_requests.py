@@ -75,6 +75,23 @@ class Ledger(RuleBasedStateMachine):
             assert index << 32 | begin not in before
         assert len(source.asked) <= max(source.depth, len(before))
 
+    @rule(data=st.data(), most=st.integers(1, 12), whole=st.booleans())
+    def web_seed(self, data: st.DataObject, most: int, whole: bool) -> None:
+        web = next((s for s in self.sources if s.endpoint is None), None)
+        if web is None:
+            web = Source(None, self.now)
+            web.has = self.picker.full
+            self.sources.append(web)
+        self.ledger.join(web)
+        self.joined.add(web)
+        index = data.draw(st.integers(0, len(self.sizes) - 1))
+        if whole and len(self.ledger._open) + len(self.ledger._storing) < self.ledger._max_open:
+            claimed = self.ledger.claim(web, index, self.now)
+            assert claimed <= (index in self.ledger._open)
+        else:
+            batch = self.ledger.fill_run(web, most, self.now)
+            assert len(batch) <= most
+
     @precondition(lambda self: any(s.asked or s.late for s in self.sources))
     @rule(data=st.data(), count=st.integers(1, 6), late=st.booleans())
     def give(self, data: st.DataObject, count: int, late: bool) -> None:

@@ -17,10 +17,11 @@ import trio
 from magnet.nursery import open_plain_nursery
 from tests.shell.web import Answer, Web, ok, redirect, said, status, without_end
 from tests.sim.net import Host, Internet
-from wire import http
+from wire import tls
 from wire.compact import IPV4, IPV6, Endpoint
 from wire.errors import NetworkError
 from wire.http import HttpError, Reply, fetch, is_near_literal, request
+from wire.http_url import redirected
 from wire.net import TrioNetwork
 
 MIB = 1 << 20
@@ -308,7 +309,7 @@ async def test_certificates_are_checked(certificate: Path, monkeypatch: pytest.M
         with pytest.raises(HttpError, match="certificate is not to be trusted"):
             await fetch(network, f"https://127.0.0.1:{port}/", near=True, max_bytes=MIB)
         trusting = ssl.create_default_context(cafile=str(certificate))
-        monkeypatch.setattr(http, "_context", lambda: trusting)
+        monkeypatch.setattr(tls, "context", lambda: trusting)
         reply = await fetch(network, f"https://127.0.0.1:{port}/", near=True, max_bytes=MIB)
         assert reply.body == b"secure"
         with pytest.raises(HttpError, match="certificate is not to be trusted"):
@@ -318,8 +319,8 @@ async def test_certificates_are_checked(certificate: Path, monkeypatch: pytest.M
 
 async def test_https_is_not_left_for_plain_http(autojump_clock: object) -> None:
     with pytest.raises(HttpError, match="from https to plain http"):
-        http._redirected("https://a.example/x", "http://a.example/x")
-    assert http._redirected("https://a.example/x", "/y") == "https://a.example/y"
+        redirected("https://a.example/x", "http://a.example/x")
+    assert redirected("https://a.example/x", "/y") == "https://a.example/y"
 
 
 async def test_a_network_that_is_down(autojump_clock: object) -> None:

@@ -20,6 +20,7 @@ from wire.swarm.pieces import BlockId, PieceJob
 from wire.swarm.requests import Requests
 from wire.swarm.source import DEFAULT_REQQ, MAX_DEPTH, Source
 from wire.swarm.values import Priority
+from wire.swarm.webtrade import WebTrade
 
 __all__ = ["Exchange"]
 
@@ -58,6 +59,7 @@ class Exchange:
         self.giving = Giving(
             info, self.have, self._picker, rng=rng, slots=slots, super_seed=super_seed, dirty=dirty, now=now
         )
+        self.web = WebTrade(info, self._picker, self._requests, self.down)
         self._dirty = dirty
         self._peers: dict[Peer, None] = {}
         self._by_source: dict[Source, Peer] = {}
@@ -255,6 +257,9 @@ class Exchange:
     def piece_stored(self, index: int, ok: bool, now: float) -> list[Source]:
         """A piece of `jobs` is stored, or was wrong. Returns those who are now known to have lied about it."""
         liars = self._requests.stored(index, ok)
+        for liar in liars:
+            if liar.endpoint is None:
+                self.web.lied(liar, index)
         if not ok:
             self.hash_failures += 1
             self._employ_idle(now)
@@ -339,6 +344,7 @@ class Exchange:
         """Once a second: rates, depths, debts. Returns peers that owe blocks and never pay."""
         hopeless = []
         self.down.measure(now)
+        self.web.tick(now)
         for peer in self._peers:
             source = peer.source
             source.measure(now)
@@ -350,6 +356,7 @@ class Exchange:
             self._show_interest(peer)
         for peer in self._peers:
             self.employ(peer, now)
+        self._send_cancels()
         for source, blocks in self._requests.rescue(now):
             peer = self._by_source[source]
             peer.connection.request(blocks)

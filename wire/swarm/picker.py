@@ -213,10 +213,10 @@ class Picker:
 
     # --- the choice
 
-    def pick(self, among: int) -> int | None:
+    def pick(self, among: int, *, in_runs: bool = False) -> int | None:
         """Opens the rarest of the most wanted missing pieces in `among`, by chance where several are; else None.
 
-        With `sequential`, the first of the most wanted.
+        With `sequential`, the first of the most wanted. With `in_runs`, of those with the most others behind them.
         """
         pool = among & self._missing
         if not pool:
@@ -226,6 +226,9 @@ class Picker:
             index = self.first(pool)
             self._take(index)
             return index
+        if in_runs:
+            for step in (1, 2, 4, 8, 16, 32):
+                pool = pool & (pool << step) or pool
         for counter in reversed(self._counters):
             pool = (pool & ~counter) or pool
         index = self.some(pool)

@@ -43,20 +43,60 @@ class Requests(Ledger):
             piece = self._next_piece(source)
             if piece is None:
                 break
-            free = piece.free
-            numbers = free[-room:]
-            del free[-room:]
-            room -= len(numbers)
-            base = piece.index << 32
-            batch_before = len(batch)
-            batch.extend([piece.block(number) for number in reversed(numbers)])
-            for _, begin, _ in batch[batch_before:]:
-                asked[base | begin] = now
-            if not free:
-                self._mark(piece)
+            room -= self._ask(source, piece, room, batch, now)
         if not batch and len(asked) < STEAL_BELOW:
             batch = self._steal(source, room, now)
         return batch
+
+    def _ask(self, source: Source, piece: OpenPiece, most: int, batch: list[BlockId], now: float) -> int:
+        free, asked = piece.free, source.asked
+        numbers = free[-most:]
+        del free[-most:]
+        base = piece.index << 32
+        batch_before = len(batch)
+        batch.extend([piece.block(number) for number in reversed(numbers)])
+        for _, begin, _ in batch[batch_before:]:
+            asked[base | begin] = now
+        if not free:
+            self._mark(piece)
+        return len(numbers)
+
+    # --- web seeds (BEP 19)
+
+    def fill_run(self, source: Source, most: int, now: float) -> list[BlockId]:
+        """As `fill`, up to `most` blocks, of neighbouring pieces as far as there are such."""
+        batch: list[BlockId] = []
+        while len(batch) < most:
+            piece = self._next_piece(source)
+            if piece is None:
+                break
+            self._ask(source, piece, most - len(batch), batch, now)
+            source.suggested = self._picker.span(range(piece.index + 1, min(piece.index + 2, self._picker.piece_count)))
+        if not batch and len(source.asked) < STEAL_BELOW:
+            batch = self._steal(source, most, now)
+        return batch
+
+    def claim(self, source: Source, index: int, now: float) -> bool:
+        """Asks for all that is left of one piece, if it is nobody else's."""
+        bit = self._picker.bit(index)
+        if bit & self._picker.missing:
+            self._picker.open_one(index)
+            piece = self._opened(index)
+        elif bit & self._orphans:
+            piece = self._open[index]
+        else:
+            return False
+        self._ask(source, self._adopt(source, piece), len(piece.free), [], now)
+        return True
+
+    def is_unproven(self, source: Source) -> bool:
+        """Whether so much of it waits for its judgement that a source without merits is asked for nothing more."""
+        return len(self._unjudged(source)) >= MAX_UNPROVEN
+
+    @property
+    def orphans(self) -> int:
+        """The set of open pieces with free blocks that are nobody's own."""
+        return self._orphans
 
     def _next_piece(self, source: Source) -> OpenPiece | None:
         picker = self._picker
@@ -78,7 +118,7 @@ class Requests(Ledger):
             return self._adopt(source, self._open[picker.first(orphans)])
         missing = picker.missing & askable
         if missing and (len(self._open) + len(self._storing) < self._max_open or self._evict(askable)):
-            index = picker.pick(missing & source.suggested or missing)
+            index = picker.pick(missing & source.suggested or missing, in_runs=source.endpoint is None)
             if index is not None:
                 return self._adopt(source, self._opened(index))
         loose = self._loose & askable
@@ -127,10 +167,14 @@ class Requests(Ledger):
         picker = self._picker
         near = self._set_of(self.deadlines.near(now))
         unasked = near & (picker.missing | self._loose)
-        for source in self._sources:
-            if not source.askable & near or source.endpoint is None:
+        for source in list(self._sources):
+            if not source.askable & near:
                 continue
             asked = list(source.asked)
+            if source.endpoint is None:  # one request for much cannot be taken back in part: it is broken off
+                if unasked and not any(picker.bit(key >> 32) & near for key in asked):
+                    self.release(source)
+                continue
             if not source.askable & unasked:  # what is needed stands in the queue: only what stands before it goes
                 while asked and not picker.bit(asked[-1] >> 32) & near:
                     asked.pop()

@@ -94,6 +94,7 @@ class Swarm(Wishes):
             pieces_done=0 if exchange is None else exchange.have.count,
             pieces_total=0 if self.info is None else self.info.piece_count,
             wanted_left_bytes=0 if exchange is None else exchange.left_bytes,
+            web_seeds=() if exchange is None else exchange.web.states,
         )
 
     # --- what peers say
@@ -256,7 +257,7 @@ class Swarm(Wishes):
         self._metadata.ask(now)
         if now < self._tick_at:
             return
-        self._tick_at = now + (TICK_S if self._peers else IDLE_TICK_S)
+        self._tick_at = now + (TICK_S if self._peers or self._uses_web_seeds else IDLE_TICK_S)
         for peer in list(self._peers.values()):
             before = peer.connection.outgoing_bytes
             late = peer.connection.tick(now) if now >= peer.connection.next_timer() else None

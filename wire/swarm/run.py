@@ -17,7 +17,7 @@ from wire.dialler import DialError, Dialler, Miss
 from wire.errors import DiskError, MisuseError, NetworkError, ProtocolError
 from wire.limits import TokenBucket
 from wire.metainfo import Info
-from wire.net import Stream
+from wire.net import Network, Stream
 from wire.peer.connection import PeerConnection
 from wire.peer.messages import Event
 from wire.storage.store import Store
@@ -101,7 +101,7 @@ class SwarmRunner:
     def provide(self, info: Info, via: str) -> None:
         """Takes metadata that came another way than from peers. It was checked against the info-hash."""
         self.swarm.provide(info, via, trio.current_time())
-        self._settle()
+        self.settle()
         self._alarm.set()
 
     def seen_as(self, host: str) -> None:
@@ -122,7 +122,7 @@ class SwarmRunner:
             stream.close()
         else:
             self._nursery.start_soon(self._converse, peer, stream)
-        self._settle()
+        self.settle()
 
     async def metadata(self) -> Info:
         """Waits for the verified info dictionary. Waits for ever: the caller bounds the time.
@@ -145,7 +145,7 @@ class SwarmRunner:
         self._store = store
         if self.swarm.finished:
             self._done.set()
-        self._settle()
+        self.settle()
 
     async def finished(self) -> None:
         """Waits until every wanted piece is stored. Raises DiskError while the disk takes or gives nothing.
@@ -201,6 +201,21 @@ class SwarmRunner:
                 raise self._failure
             await self._stored_one.wait()
 
+    async def news(self, patience_s: float) -> None:
+        """Waits until a piece is stored or other pieces are wanted, so long at most."""
+        with trio.move_on_after(patience_s):
+            await self._stored_one.wait()
+
+    async def use_web_seeds(self, urls: Sequence[str], network: Network, *, local: bool) -> None:
+        """Fetches from web seeds (BEP 19) too, until cancelled; after `begin`.
+
+        `local`: whether what strangers named may lead into this machine's networks without saying so openly.
+        """
+        from wire.swarm.webrun import run_web_seeds  # not needed where there are none
+
+        assert self.swarm.info is not None
+        await run_web_seeds(self, self.swarm.info, urls, network, self._down, local=local)
+
     def set_limits(self, *, down_bytes_s: int = 0, up_bytes_s: int = 0) -> None:
         """Limits this torrent, besides the session's limits; 0: not."""
         now = trio.current_time()
@@ -210,7 +225,8 @@ class SwarmRunner:
     def _wish(self) -> None:
         if not self.swarm.finished and self._done.is_set():
             self._done = trio.Event()
-        self._settle()
+        self._tell_news()
+        self.settle()
 
     def stats(self) -> SwarmStats:
         """A snapshot of counts and rates."""
@@ -226,11 +242,11 @@ class SwarmRunner:
             swarm.tick(now)
             while (endpoint := swarm.next_dial(now)) is not None:
                 nursery.start_soon(self._dial, endpoint)
-            self._settle()
+            self.settle()
             with trio.move_on_at(max(swarm.next_timer(now), now + MIN_PAUSE_S)):
                 await self._alarm.wait()
 
-    def _settle(self) -> None:
+    def settle(self) -> None:
         """Does what the brain decided: after each call of it that may have decided something."""
         swarm = self.swarm
         for event in swarm.events():
@@ -315,8 +331,8 @@ class SwarmRunner:
                 break
             if events:
                 swarm.receive(peer, events, now)
-                self._settle()
-        self._settle()
+                self.settle()
+        self.settle()
         link.scope.cancel()
 
     async def _write(self, peer: Peer, link: _Link) -> None:
@@ -334,7 +350,7 @@ class SwarmRunner:
                 await stream.send_all(buffers)
             except NetworkError as error:
                 swarm.lost(peer, str(error), trio.current_time())
-                self._settle()
+                self.settle()
 
     async def _read_for(self, peer: Peer) -> None:
         """Reads the next blocks that a peer asked for into its outbox."""
@@ -363,19 +379,21 @@ class SwarmRunner:
                 self._fail(error)
                 await trio.sleep(RETRY_S)  # it counts as unwritten meanwhile, so that little more is asked for
                 self.swarm.piece_kept_out(job.index, trio.current_time())
-                self._settle()
+                self.settle()
                 return
         if self._failure is not None:  # the disk takes again
             self._failure = None
             self._failed = trio.Event()
         self.swarm.piece_stored(job.index, ok, trio.current_time())
-        self._stored_one.set()
-        self._stored_one = trio.Event()
-        self._settle()
+        self._tell_news()
+        self.settle()
 
     def _fail(self, error: DiskError) -> None:
         self._failure = error
         self._failed.set()
+        self._tell_news()
+
+    def _tell_news(self) -> None:
         self._stored_one.set()
         self._stored_one = trio.Event()
 
@@ -388,7 +406,7 @@ class SwarmRunner:
         if ended and self._nursery is not None:
             self._nursery.cancel_scope.cancel()
             return
-        self._settle()
+        self.settle()
 
 
 async def _first(event: trio.Event, scope: trio.CancelScope) -> None:

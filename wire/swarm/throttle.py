@@ -45,7 +45,7 @@ class Throttle:
         """So many bytes passed; where they were more than allowed, the next wait longer."""
         for bucket in (self._own, self._shared):
             if bucket is not None:
-                bucket.take(count, now)
+                bucket.charge(count, now)  # several wait at once: each was let in before the others' bytes came
 
 
 async def _allowance(bucket: TokenBucket) -> int:

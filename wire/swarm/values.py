@@ -19,6 +19,7 @@ __all__ = [
     "Settings",
     "SwarmEvent",
     "SwarmStats",
+    "WebSeedState",
 ]
 
 
@@ -95,6 +96,19 @@ SwarmEvent = MetadataComplete | PieceDone | Finished | PeerDropped | NodeNamed
 
 
 @dataclass(frozen=True, slots=True)
+class WebSeedState:
+    """How it stands with one web seed (BEP 19)."""
+
+    url: str
+    downloaded_bytes: int
+    down_rate: float
+    """Bytes a second over the last seconds."""
+    reason: str | None
+    """Why it rests, lacks a file or was given up; None where all is well."""
+    given_up: bool
+
+
+@dataclass(frozen=True, slots=True)
 class SwarmStats:
     """A snapshot of one torrent's swarm. Counts are since the start unless the name says otherwise."""
 
@@ -140,3 +154,5 @@ class SwarmStats:
     """Pieces of the torrent; 0 until the metadata is known."""
     wanted_left_bytes: int
     """Bytes of wanted pieces that are not stored yet; 0 until the metadata is known."""
+    web_seeds: tuple[WebSeedState, ...] = ()
+    """All that are tried; peers, seeds and connections do not count them."""

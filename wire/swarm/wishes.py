@@ -15,6 +15,7 @@ from wire.swarm.members import Members
 from wire.swarm.peer import Peer
 from wire.swarm.pieces import BlockId, PieceJob
 from wire.swarm.values import Finished, PieceDone, Priority
+from wire.swarm.webtrade import WebTrade
 
 __all__ = ["Wishes"]
 
@@ -52,6 +53,15 @@ class Wishes(Members):
                     self._dirty[peer] = None
             exchange.join(peer, now)
         self._check_finished(now)
+
+    @property
+    def web(self) -> WebTrade:
+        """The trade with web seeds (BEP 19). Raises MisuseError before `begin`."""
+        return self._begun().web
+
+    @property
+    def _uses_web_seeds(self) -> bool:
+        return self._exchange is not None and bool(self._exchange.web.seeds)
 
     @property
     def congested(self) -> bool:

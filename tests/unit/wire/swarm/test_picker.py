@@ -10,6 +10,7 @@ import pytest
 from wire.bitfield import Bitfield
 from wire.errors import MisuseError
 from wire.swarm.picker import Picker
+from wire.swarm.values import Priority
 
 
 def picker(count: int = 20) -> Picker:
@@ -29,6 +30,14 @@ def test_a_set_is_laid_out_like_a_bitfield() -> None:
     assert p.set_of(Bitfield.full(20)) == p.full
     assert p.span(range(3, 6)) == of(p, 3, 4, 5)
     assert p.span(range(0)) == 0
+
+
+def test_a_run_begins_where_the_most_pieces_follow() -> None:
+    p = picker(200)
+    among = p.span(range(3, 5)) | p.span(range(10, 12)) | of(p, 30) | p.span(range(50, 120)) | p.span(range(130, 140))
+    assert {Picker(200, random.Random(n)).pick(among, in_runs=True) for n in range(40)} <= set(range(50, 57))
+    p.prefer(of(p, 30), Priority.HIGH)
+    assert p.pick(among, in_runs=True) == 30, "what is wanted more comes first all the same"
 
 
 def test_the_rarest_piece_that_the_peer_has_is_next() -> None:
