@@ -101,15 +101,21 @@ class DiskStore:
         return self._have.copy()
 
     async def put(self, index: int, data: memoryview | bytearray | bytes) -> bool:
-        """See `Store.put`: hashed, written and remembered in one thread hop."""
+        """See `Store.put`."""
+        (outcome,) = await self.put_many([(index, memoryview(data))])
+        if isinstance(outcome, DiskError):
+            raise outcome
+        return outcome
+
+    async def put_many(self, pieces: Sequence[tuple[int, memoryview]]) -> list[bool | DiskError]:
+        """See `Store.put_many`: hashed, written and remembered in one thread hop for all."""
         if self._read_only or self._closed:
             raise MisuseError("this store is not open for writing")
-        if len(data) != self.info.piece_size(index):
-            return False
-        right = await self._hop(self._put, index, memoryview(data))
-        if right:
-            self._have.set(index)
-        return right
+        outcomes = await self._hop(self._put_many, pieces)
+        for (index, _), right in zip(pieces, outcomes, strict=True):
+            if right is True:
+                self._have.set(index)
+        return outcomes
 
     async def read_many(self, requests: Sequence[tuple[int, int, int]]) -> list[bytes]:
         """See `Store.read_many`: one thread hop for all."""
@@ -190,20 +196,38 @@ class DiskStore:
         # Kept whole when a file of theirs was not wanted; now it is, or a file is gone.
         for piece in self._places.kept_whole:
             data = None if self._have[piece] else self._places.read_kept(piece)
-            if data is not None and self._put(piece, memoryview(data)):
+            if data is not None and self._put_many([(piece, memoryview(data))]) == [True]:
                 self._have.set(piece)
 
-    def _put(self, index: int, data: memoryview) -> bool:
-        if not is_right(self.info, index, data):
-            return False
-        if self._have[index]:
-            return True
-        touched = self._places.write_piece(index, data)
+    def _put_many(self, pieces: Sequence[tuple[int, memoryview]]) -> list[bool | DiskError]:
+        outcomes: list[bool | DiskError] = []
+        written: list[tuple[int, list[int]]] = []
+        for index, data in pieces:
+            outcome: bool | DiskError = is_right(self.info, index, data)
+            if outcome and not self._have[index]:
+                try:
+                    written.append((index, self._places.write_piece(index, data)))
+                except DiskError as error:
+                    outcome = error
+            outcomes.append(outcome)
+        try:
+            self._note(written)
+        except DiskError as error:
+            lost = {index for index, _ in written}
+            return [error if index in lost else known for (index, _), known in zip(pieces, outcomes, strict=True)]
+        return outcomes
+
+    def _note(self, written: Sequence[tuple[int, list[int]]]) -> None:
+        """Remembers pieces that were written, and what the files that they lie in look like now."""
         with self._lock:  # so that of two records of one file the later one has the later stamp
-            stamps = [(key, stamp) for key in touched if (stamp := self._places.stamp(key)) is not None]
+            touched = {key for _, keys in written for key in keys}
+            stamps = {key: stamp for key in sorted(touched) if (stamp := self._places.stamp(key)) is not None}
             self._stamps.update(stamps)
-            self._append(piece_record(index, stamps))
-        return True
+            records = [
+                piece_record(index, [(key, stamps[key]) for key in keys if key in stamps]) for index, keys in written
+            ]
+            if records:
+                self._append(b"".join(records))
 
     def _append(self, record: bytes) -> None:
         """Adds to the journal; a record that a full disk tore is written over by the next."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from wire.bitfield import Bitfield
-from wire.errors import MisuseError
+from wire.errors import DiskError, MisuseError
 from wire.metainfo import Info
 from wire.metainfo.judge import is_right
 
@@ -38,6 +38,10 @@ class Store(Protocol):
         `data` must not change meanwhile. Raises DiskError; the piece is then not there. Raises MetainfoError where
         the two versions of a hybrid torrent contradict each other about it.
         """
+        ...
+
+    async def put_many(self, pieces: Sequence[tuple[int, memoryview]]) -> list[bool | DiskError]:
+        """As `put` for each, in one go: what it would return or, where it would raise DiskError, that error."""
         ...
 
     async def read_many(self, requests: Sequence[tuple[int, int, int]]) -> list[bytes]:
@@ -89,6 +93,16 @@ class MemoryStore:
         self.data[start : start + len(data)] = data
         self._have.set(index)
         return True
+
+    async def put_many(self, pieces: Sequence[tuple[int, memoryview]]) -> list[bool | DiskError]:
+        """See `Store.put_many`."""
+        outcomes: list[bool | DiskError] = []
+        for index, data in pieces:
+            try:
+                outcomes.append(await self.put(index, data))
+            except DiskError as error:
+                outcomes.append(error)
+        return outcomes
 
     async def read_many(self, requests: Sequence[tuple[int, int, int]]) -> list[bytes]:
         """See `Store.read_many`."""

@@ -6,6 +6,7 @@ slow peers stop their own uploads (bounded outboxes).
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
@@ -29,8 +30,10 @@ from wire.swarm.values import MetadataComplete, NodeNamed, Priority, SwarmStats
 
 __all__ = ["SwarmRunner"]
 
-STORES_AT_ONCE = 4
-"""Pieces hashed and written at once: threads beyond the cores only fight for them."""
+STORES_AT_ONCE = 2
+"""Batches of pieces hashed and written at once: one computes while the other waits for the disk."""
+STORE_BATCH_BYTES = 4 << 20
+"""Handed to the store in one go, where so much waits: small pieces are not worth a thread's hop each."""
 MIN_PAUSE_S = 0.002
 """Between two looks at the timers, so that a timer in the past cannot make a busy loop."""
 MAX_NODES_WAITING = 64
@@ -68,7 +71,8 @@ class SwarmRunner:
         self._links: dict[Peer, _Link] = {}
         self._alarm = trio.Event()
         self._room = trio.Event()
-        self._stores = trio.Semaphore(STORES_AT_ONCE)
+        self._waiting_jobs: deque[PieceJob] = deque()
+        self._stores = 0
         self._understood = trio.Event()
         self._done = trio.Event()
         self._failure: DiskError | None = None
@@ -260,9 +264,10 @@ class SwarmRunner:
             self._understood.set()
         if swarm.finished:
             self._done.set()
-        for job in swarm.piece_jobs():
-            if self._nursery is not None:
-                self._nursery.start_soon(self._put, job)
+        self._waiting_jobs.extend(swarm.piece_jobs())
+        if self._waiting_jobs and self._stores < STORES_AT_ONCE and self._nursery is not None:
+            self._stores += 1
+            self._nursery.start_soon(self._put_waiting)
         for peer in swarm.outboxes():
             if (link := self._links.get(peer)) is not None:
                 link.bell.set()
@@ -370,23 +375,39 @@ class SwarmRunner:
 
     # --- the disk
 
-    async def _put(self, job: PieceJob) -> None:
+    async def _put_waiting(self) -> None:
+        """Stores what waits, a batch after the other, until nothing does."""
         assert self._store is not None
-        async with self._stores:
-            try:
-                ok = await self._store.put(job.index, job.data)
-            except DiskError as error:
-                self._fail(error)
-                await trio.sleep(RETRY_S)  # it counts as unwritten meanwhile, so that little more is asked for
-                self.swarm.piece_kept_out(job.index, trio.current_time())
+        try:
+            while batch := self._next_batch():
+                outcomes = await self._store.put_many([(job.index, job.data) for job in batch])
+                kept_out = []
+                for job, outcome in zip(batch, outcomes, strict=True):
+                    if isinstance(outcome, DiskError):
+                        self._fail(outcome)
+                        kept_out.append(job.index)
+                    else:
+                        self.swarm.piece_stored(job.index, outcome, trio.current_time())
+                self._tell_news()
+                if kept_out:
+                    self.settle()
+                    await trio.sleep(RETRY_S)  # they count as unwritten meanwhile, so that little more is asked for
+                    for index in kept_out:
+                        self.swarm.piece_kept_out(index, trio.current_time())
+                elif self._failure is not None:  # the disk takes again
+                    self._failure = None
+                    self._failed = trio.Event()
                 self.settle()
-                return
-        if self._failure is not None:  # the disk takes again
-            self._failure = None
-            self._failed = trio.Event()
-        self.swarm.piece_stored(job.index, ok, trio.current_time())
-        self._tell_news()
-        self.settle()
+        finally:
+            self._stores -= 1
+
+    def _next_batch(self) -> list[PieceJob]:
+        batch: list[PieceJob] = []
+        room = STORE_BATCH_BYTES
+        while self._waiting_jobs and (not batch or len(self._waiting_jobs[0].data) <= room):
+            batch.append(self._waiting_jobs.popleft())
+            room -= len(batch[-1].data)
+        return batch
 
     def _fail(self, error: DiskError) -> None:
         self._failure = error
