@@ -149,6 +149,7 @@ class TorrentHandle:
                 listen_port=shared.port,
                 dht=node is not None,
                 pex=config.pex,
+                holepunch=config.transport != "tcp",
                 metadata_only=task.metadata_only,
                 super_seed=task.super_seed,
             ),

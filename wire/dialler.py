@@ -78,13 +78,14 @@ class Dialler:
         self._worked: dict[Endpoint, tuple[str, bool]] = {}
         """By peer: the transport, and whether it was encrypted."""
 
-    async def open(self, to: Endpoint, opening: bytes, patience_s: float) -> Stream:
+    async def open(self, to: Endpoint, opening: bytes, patience_s: float, *, punch: bool = False) -> Stream:
         """Reaches a peer and says `opening`, our handshake (BEP 3); on the stream come his handshake and the rest.
 
-        `patience_s` is how long one connection may take to open. Raises DialError.
+        `patience_s` is how long one connection may take to open. `punch`: he dials us too, through both our NATs, which
+        goes by uTP alone (BEP 55). Raises DialError.
         """
         race = _Race()
-        ways = self._ways(to)
+        ways = [way for way in self._ways(to) if way[0] == "utp" or not punch]
         if not ways:
             raise DialError(f"cannot connect to {to}: no uTP socket of its kind", Miss.REFUSED)
         try:

@@ -18,6 +18,7 @@ from wire.ids import ID_BYTES
 from wire.net import Buffer, Stream
 from wire.peer.handshake import HANDSHAKE_BYTES
 from wire.peer.mse import Acceptor, Cipher, Dialler, Methods, looks_plain
+from wire.utp.stream import UtpStream
 
 __all__ = ["Encryption", "SecureStream", "accept_any", "dial_plain", "dial_secure"]
 
@@ -47,6 +48,11 @@ class SecureStream:
     def remote(self) -> Endpoint:
         """The other end."""
         return self._stream.remote
+
+    @property
+    def over_utp(self) -> bool:
+        """Whether it runs over uTP, not TCP."""
+        return isinstance(self._stream, UtpStream)
 
     @property
     def encrypted(self) -> bool:

@@ -10,6 +10,9 @@ for, a rate.
     alice, bob = internet.host("80.1.0.1"), internet.host("80.2.0.1", "2a01:1::1")
     internet.names["router.example"] = ["80.2.0.1"]
 
+    home = internet.nat("80.3.0.1")  # a router: hosts behind it share its address
+    carol = internet.host("192.168.1.2", behind=home)
+
 Faults: `Internet.loss`, `duplicate`, `jitter_s` (reorders datagrams), `fragment` (streams are read in
 random bits); `Host.nat` (in come only answers), `Host.unplug()` / `plug()`, `Host.mute` (its own
 datagrams vanish), `Host.refuse_names` (no resolver).
@@ -29,7 +32,7 @@ from wire.compact import Endpoint
 from wire.errors import MisuseError, NetworkError
 from wire.net import Buffer
 
-__all__ = ["Host", "Internet", "VirtualDatagrams", "VirtualListener", "VirtualMulticast", "VirtualStream"]
+__all__ = ["Host", "Internet", "Nat", "VirtualDatagrams", "VirtualListener", "VirtualMulticast", "VirtualStream"]
 
 _BATCH = 64
 _FIRST_FREE_PORT = 49152
@@ -73,11 +76,19 @@ class Internet:
         self.groups: dict[Endpoint, list[VirtualMulticast]] = {}
         """The members of each multicast group."""
         self._hosts: dict[str, Host] = {}
+        self._nats: dict[str, Nat] = {}
         self._order = 0
 
-    def host(self, *addresses: str, nat: bool = False) -> Host:
-        """A new machine with these addresses (IP literals, one or more)."""
-        host = Host(self, tuple(Endpoint.of(address, 0).host for address in addresses), nat=nat)
+    def nat(self, address: str, *, keeps_ports: bool = True, symmetric: bool = False) -> Nat:
+        """A router with that public address, for `host(..., behind=...)`."""
+        self._nats[address] = Nat(address, keeps_ports=keeps_ports, symmetric=symmetric)
+        return self._nats[address]
+
+    def host(self, *addresses: str, nat: bool = False, behind: Nat | None = None) -> Host:
+        """A new machine with these addresses (IP literals, one or more); `behind` a NAT nobody else reaches them."""
+        host = Host(self, tuple(Endpoint.of(address, 0).host for address in addresses), nat=nat, behind=behind)
+        if behind is not None:
+            return host
         for address in host.addresses:
             if address in self._hosts:
                 raise ValueError(f"two hosts cannot have {address}")
@@ -87,6 +98,14 @@ class Internet:
     def at(self, address: str) -> Host | None:
         """The host with that address."""
         return self._hosts.get(address)
+
+    def socket_at(self, to: Endpoint, source: Endpoint, now: float) -> VirtualDatagrams | None:
+        """Who gets a datagram from `source` to `to`, if anybody does."""
+        if (nat := self._nats.get(to.host)) is not None:
+            return nat.inward(to.port, source, now)
+        host = self._hosts.get(to.host)
+        target = find_bound(host.udp_sockets, to) if host is not None and host.up else None
+        return target if target is not None and target.lets_in(source, now) else None
 
     def delay(self) -> float:
         """One way's seconds, drawn anew."""
@@ -98,13 +117,50 @@ class Internet:
         return self._order
 
 
+class Nat:
+    """A router between a home and the internet (RFC 4787): one public address, and ports of its own choice on it.
+
+    In comes only what answers: from an address and port that was sent to within the last minute. `keeps_ports`: outside
+    a port has the number that it has inside, where that is free. `symmetric`: each far end is shown another port, so
+    that what one of them sees is of no use to another.
+    """
+
+    def __init__(self, address: str, *, keeps_ports: bool, symmetric: bool) -> None:
+        self.address = address
+        self._keeps_ports = keeps_ports and not symmetric
+        self._symmetric = symmetric
+        self._ports: dict[tuple[VirtualDatagrams, Endpoint | None], int] = {}
+        self._inside: dict[int, VirtualDatagrams] = {}
+        self._spoke: dict[tuple[int, Endpoint], float] = {}
+
+    def outward(self, socket: VirtualDatagrams, to: Endpoint, now: float) -> Endpoint:
+        """Whence a datagram to `to` comes, as the internet sees it."""
+        key = (socket, to if self._symmetric else None)
+        port = self._ports.get(key)
+        if port is None:
+            kept = self._keeps_ports and socket.endpoint.port not in self._inside
+            port = self._ports[key] = socket.endpoint.port if kept else 20_000 + len(self._ports) * 7
+        self._inside[port] = socket
+        self._spoke[port, to] = now
+        return Endpoint(self.address, port)
+
+    def inward(self, port: int, source: Endpoint, now: float) -> VirtualDatagrams | None:
+        """Whose a datagram to that port is; None where nobody inside has asked for it."""
+        if now - self._spoke.get((port, source), float("-inf")) > _NAT_KEEPS_S:
+            return None
+        return self._inside[port]
+
+
 class Host:
     """One machine: a `wire.net.Network`. Make it by `Internet.host`."""
 
-    def __init__(self, internet: Internet, addresses: tuple[str, ...], *, nat: bool = False) -> None:
+    def __init__(
+        self, internet: Internet, addresses: tuple[str, ...], *, nat: bool = False, behind: Nat | None = None
+    ) -> None:
         self.internet = internet
         self.addresses = addresses
         self.nat = nat
+        self.behind = behind
         self.up = True
         self.mute = False
         self.refuse_names = False
@@ -157,7 +213,7 @@ class Host:
         listener = find_bound(other.listeners, to)
         if listener is None or len(listener.queue) >= _BACKLOG:
             raise NetworkError(f"cannot connect to {to}: Connection refused")
-        here = Endpoint(own, self._ephemeral())
+        here = Endpoint(own if self.behind is None else self.behind.address, self._ephemeral())
         there, back = _Pipe(self.internet), _Pipe(self.internet)
         near = VirtualStream(self, here, to, incoming=back, outgoing=there)
         listener.offer(VirtualStream(other, to, here, incoming=there, outgoing=back))
@@ -269,6 +325,8 @@ class VirtualDatagrams:
         now = trio.current_time()
         self._spoke_to[to] = now
         source = Endpoint(own, self.endpoint.port)
+        if host.behind is not None:
+            source = host.behind.outward(self, to, now)
         if host.mute:
             internet.datagrams_lost += 1
             return True
@@ -276,9 +334,8 @@ class VirtualDatagrams:
             if internet.loss and internet.rng.random() < internet.loss:
                 internet.datagrams_lost += 1
                 continue
-            other = internet.at(to.host)
-            target = find_bound(other.udp_sockets, to) if other is not None and other.up else None
-            if target is None or not target.lets_in(source, now):
+            target = internet.socket_at(to, source, now)
+            if target is None:
                 internet.datagrams_lost += 1
                 continue
             target.arrive(bytes(data), source, now + internet.delay())

@@ -162,6 +162,20 @@ class Candidates:
             return endpoint
         return None
 
+    def claim(self, endpoint: Endpoint, via: str, now: float) -> bool:
+        """Takes an address out of turn, to be dialled at once as one of `next` is; False where it must not be."""
+        self.add(endpoint, via, now)
+        candidate = self._candidates.get(endpoint)
+        if candidate is None or candidate.state is not _State.WAITING or self._rate.available(now) < _WHOLE_DIAL:
+            return False
+        host = self._hosts[_key(endpoint)]
+        if host.dialled or host.inbound:
+            return False
+        self._rate.take(1.0, now)
+        candidate.state = _State.DIALLING
+        host.dialled += 1
+        return True
+
     def next_timer(self, now: float) -> float | None:
         """When `next` may have somebody; None where nobody waits."""
         if not self._queue and not self._ripe:
@@ -281,6 +295,10 @@ class Candidates:
             self._hosts[_key(endpoint)].ports.discard(endpoint.port)
         self._ours[endpoint] = None
         _bound(self._ours, MAX_OURS)
+
+    def is_ours(self, endpoint: Endpoint) -> bool:
+        """Whether it was found to lead back to us."""
+        return endpoint in self._ours
 
     def ban(self, endpoint: Endpoint) -> None:
         """It lied: not dialled and not admitted any more."""

@@ -8,19 +8,21 @@ from __future__ import annotations
 import itertools
 import random
 
-from wire.compact import Endpoint
+from wire.compact import IPV4, IPV6, Endpoint, reach
 from wire.errors import MetainfoError, ProtocolError
 from wire.ids import InfoHash
 from wire.metainfo import Info
 from wire.peer import messages as m
 from wire.peer.connection import PeerConnection, opening
-from wire.peer.extended import LT_DONTHAVE_ID, UT_METADATA_ID, UT_PEX_ID, ExtendedHandshake
+from wire.peer.extended import LT_DONTHAVE_ID, UT_HOLEPUNCH_ID, UT_METADATA_ID, UT_PEX_ID, ExtendedHandshake
 from wire.peer.handshake import SelfConnectionError
 from wire.swarm.candidates import Candidates
 from wire.swarm.exchange import Exchange
 from wire.swarm.gather import Metadata
 from wire.swarm.giving import MAX_QUEUE
+from wire.swarm.holepunch import Holepunch
 from wire.swarm.peer import Peer
+from wire.swarm.sight import Sight
 from wire.swarm.values import PeerDropped, Settings, SwarmEvent
 
 __all__ = ["TICK_S", "Members"]
@@ -63,6 +65,9 @@ class Members:
         self._events: list[SwarmEvent] = []
         self._dirty: dict[Peer, None] = {}
         self._metadata = Metadata(info_hash, self._peers, self._dirty)
+        self._sight = Sight()
+        self._holepunch = Holepunch(self._peers, self._dirty, now, is_ours=self._is_ours)
+        self._punches: list[Endpoint] = []
         self._dropped: list[Peer] = []
         self._tick_at = now
         self._dialled = self._connected = self._refused = self._timed_out = self._handshake_failed = 0
@@ -71,17 +76,19 @@ class Members:
 
     def handshake(self, endpoint: Endpoint) -> ExtendedHandshake:
         """What we say of ourselves to a peer (BEP 10)."""
-        info = self.info
-        pex = self.settings.pex and not (info is not None and info.private)
+        info, family = self.info, endpoint.family
         return ExtendedHandshake(
             ut_metadata=UT_METADATA_ID,
-            ut_pex=UT_PEX_ID if pex else 0,
+            ut_pex=UT_PEX_ID if self._tells_of_peers else 0,
             lt_donthave=LT_DONTHAVE_ID,
+            ut_holepunch=UT_HOLEPUNCH_ID if self._tells_of_peers and self.settings.holepunch else 0,
             metadata_size=None if info is None else len(info.raw),
             reqq=MAX_QUEUE,
             v=CLIENT,
             p=self.settings.listen_port or None,
             yourip=endpoint.host,
+            ipv4=self._sight.of(IPV4) if family is IPV6 else None,
+            ipv6=self._sight.of(IPV6) if family is IPV4 else None,
             upload_only=self.finished and not self._super_seeding,
         )
 
@@ -125,14 +132,28 @@ class Members:
         else:
             self._refused += 1
         self.candidates.failed(endpoint, now)
+        if self._tells_of_peers and self.settings.holepunch:
+            self._holepunch.ask(endpoint, now)
 
-    def dial_opened(self, endpoint: Endpoint, now: float, *, greeted: bool = False) -> Peer | None:
+    def next_punch(self) -> Endpoint | None:
+        """Whom to dial by uTP at once, because the peer does so too; answered as `next_dial` is. Call until None."""
+        return self._punches.pop() if self._punches else None
+
+    def _punch(self, endpoint: Endpoint, now: float) -> None:
+        if self._may_dial() and self.candidates.claim(endpoint, "pex", now):
+            self._dials += 1
+            self._dialled += 1
+            self._punches.append(endpoint)
+
+    def dial_opened(
+        self, endpoint: Endpoint, now: float, *, greeted: bool = False, over_utp: bool = False, encrypted: bool = False
+    ) -> Peer | None:
         """The stream is open. None: close it again.
 
         The peer's connection has our handshake in its outbox, unless `greeted`: `opening` was said already.
         """
         self._dials -= 1
-        if endpoint in self._peers or self.candidates.is_banned(endpoint):
+        if self.candidates.is_banned(endpoint) or not self._is_free(endpoint, None, now):
             self.candidates.cancelled(endpoint, now)
             return None
         connection = PeerConnection(
@@ -144,11 +165,25 @@ class Members:
             piece_count=None if self.info is None else self.info.piece_count,
             greeted=greeted,
         )
-        peer = Peer(next(self._keys), endpoint, connection, now, dialled=True)
+        peer = Peer(next(self._keys), endpoint, connection, now, dialled=True, over_utp=over_utp, encrypted=encrypted)
         self._peers[endpoint] = peer
         self._tick_at = min(self._tick_at, now + TICK_S)
         self._dirty[peer] = None
         return peer
+
+    def seen_as(self, host: str) -> None:
+        """Our own IP address, as the DHT or a tracker sees it."""
+        self._sight.told(host)
+        self.candidates.seen_as(host)
+
+    def _is_ours(self, endpoint: Endpoint) -> bool:
+        own = endpoint.port == self.settings.listen_port and self._sight.has(endpoint.host)
+        return own or self.candidates.is_ours(endpoint)
+
+    @property
+    def _tells_of_peers(self) -> bool:
+        """Whether peers are told of each other: those of a private torrent are not (BEP 27)."""
+        return self.settings.pex and not (self.info is not None and self.info.private)
 
     @property
     def _tells_of_dht(self) -> bool:
@@ -190,8 +225,18 @@ class Members:
         self._dropped.append(peer)
         self._events.append(PeerDropped(peer.endpoint, reason, ban))
         self._metadata.gone(peer, now)
+        self._holepunch.gone(peer)
+        if peer.ready and not breach and not ban:
+            self._remember_other_address(peer, now)
         if self._exchange is not None:
             self._exchange.leave(peer, now, lied=ban)
+
+    def _remember_other_address(self, peer: Peer, now: float) -> None:
+        """The address of its other family, where it told one (BEP 10): by that it may be reached again."""
+        remote = peer.connection.remote
+        other = remote.ipv4 if peer.endpoint.family is IPV6 else remote.ipv6
+        if other is not None and peer.listens_at is not None and self._tells_of_peers and reach(other) == "global":
+            self.candidates.add(Endpoint(other, peer.listens_at.port), "pex", now)
 
     def _joined(self, peer: Peer, handshake: m.HandshakeReceived, now: float) -> None:
         """The handshake is done, both ways."""
@@ -217,6 +262,25 @@ class Members:
             exchange.join(peer, now)
         if not handshake.extended:
             self._metadata.missing(peer)
+
+    def _is_free(self, endpoint: Endpoint, accepted: bytes | None, now: float) -> bool:
+        """Whether a new connection may take this address: one that we dialled, or accepted from the peer of that id.
+
+        Two uTP dials that crossed, as after an introduction (BEP 55), have the same two addresses: the same of them
+        must stay on both sides.
+        """
+        twin = self._peers.get(endpoint)
+        if twin is None:
+            return True
+        dialled = accepted is None
+        identity = accepted or twin.connection.peer_id
+        same = identity is not None and twin.connection.peer_id in (None, identity)
+        if identity is None or not same or twin.dialled == dialled or now - twin.joined_at > CROSSING_S:
+            return False
+        if dialled != (self.peer_id < identity):
+            return False
+        self._drop(twin, "the other connection to it stays", now)
+        return True
 
     def _replaces(self, peer: Peer, twin: Peer, now: float) -> bool:
         """Of two connections to one peer, both sides must keep the same: that which the lower id dialled (BEP 3)."""

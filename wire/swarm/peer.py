@@ -20,6 +20,7 @@ class Peer:
         "choked_at",
         "connection",
         "dialled",
+        "encrypted",
         "endpoint",
         "gave",
         "gone",
@@ -29,6 +30,7 @@ class Peer:
         "key",
         "listens_at",
         "metadata_answers",
+        "over_utp",
         "pex",
         "queue",
         "ready",
@@ -42,14 +44,28 @@ class Peer:
         "without_metadata",
     )
 
-    def __init__(self, key: int, endpoint: Endpoint, connection: PeerConnection, now: float, *, dialled: bool) -> None:
+    def __init__(
+        self,
+        key: int,
+        endpoint: Endpoint,
+        connection: PeerConnection,
+        now: float,
+        *,
+        dialled: bool,
+        over_utp: bool = False,
+        encrypted: bool = False,
+    ) -> None:
         self.key = key
         """Counts up in the order in which peers came."""
         self.endpoint = endpoint
         self.connection = connection
         self.dialled = dialled
         """We dialled; else the peer did."""
-        self.listens_at: Endpoint | None = endpoint if dialled else None
+        self.over_utp = over_utp
+        self.encrypted = encrypted
+        """All that passes between us is encrypted."""
+        # uTP comes from the port that it listens on, through whatever NAT there is.
+        self.listens_at: Endpoint | None = endpoint if dialled or over_utp else None
         """Where others can dial it, as far as is known."""
         self.ready = False
         """The handshake is done."""

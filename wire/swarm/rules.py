@@ -14,7 +14,8 @@ from wire.errors import MetainfoError, ProtocolError
 from wire.metainfo import Info
 from wire.peer import messages as m
 from wire.peer.connection import PeerConnection
-from wire.peer.pex import REACHABLE, SEED, PexPeer
+from wire.peer.holepunch import HolepunchMessage
+from wire.peer.pex import ENCRYPTION, HOLEPUNCH, REACHABLE, SEED, UTP, PexPeer
 from wire.swarm.exchange import Exchange
 from wire.swarm.gather import Gathered
 from wire.swarm.members import TICK_S
@@ -140,6 +141,8 @@ class Swarm(Wishes):
                 self._conclude(self._metadata.reject(peer, piece, now), peer, now)
             case m.PexReceived(added):
                 self._on_pex(peer, added, now)
+            case m.HolepunchReceived(message):
+                self._on_holepunch(peer, message, now)
             case m.Port(port) if self._tells_of_dht:
                 self._events.append(NodeNamed(Endpoint(peer.endpoint.host, port)))
             case _:
@@ -179,32 +182,48 @@ class Swarm(Wishes):
 
     def _on_extended(self, peer: Peer, now: float) -> None:
         remote = peer.connection.remote
-        if remote.p is not None and not peer.dialled:
+        if remote.p is not None and not peer.dialled and not peer.over_utp:
             peer.listens_at = Endpoint(peer.endpoint.host, remote.p)
+        if remote.yourip is not None and self._sight.vote(peer.endpoint, remote.yourip):
+            self.candidates.seen_as(remote.yourip)
         if self._exchange is not None:
             self._exchange.limit(peer)
         self._metadata.offered(peer, now)
 
     def _on_pex(self, peer: Peer, added: Iterable[PexPeer], now: float) -> None:
-        if not self.settings.pex or (self.info is not None and self.info.private):
+        if not self._tells_of_peers:
             return
         local = reach(peer.endpoint.host) != "global"
-        for endpoint, _ in added:
-            if local or reach(endpoint.host) == "global":  # strangers do not send us into our own network
-                self.candidates.add(endpoint, "pex", now)
+        for named in added:
+            if local or reach(named.endpoint.host) == "global":  # strangers do not send us into our own network
+                self.candidates.add(named.endpoint, "pex", now)
+                self._holepunch.named(peer, named)
+
+    def _on_holepunch(self, peer: Peer, message: HolepunchMessage, now: float) -> None:
+        if self._tells_of_peers and self.settings.holepunch:
+            endpoint = self._holepunch.receive(peer, message, now)
+            if endpoint is not None:
+                self._punch(endpoint, now)
 
     def accept(
-        self, endpoint: Endpoint, connection: PeerConnection, events: Iterable[m.Event], now: float
+        self,
+        endpoint: Endpoint,
+        connection: PeerConnection,
+        events: Iterable[m.Event],
+        now: float,
+        *,
+        over_utp: bool = False,
+        encrypted: bool = False,
     ) -> Peer | None:
         """A peer dialled us and named this torrent; its handshake is answered here. None: close the stream.
 
         `events` are those that `connection.received` gave with the handshake, that one included.
         """
-        if len(self._peers) >= self.settings.max_peers or endpoint in self._peers:
+        if len(self._peers) >= self.settings.max_peers or not self._is_free(endpoint, connection.peer_id, now):
             return None
         if connection.info_hash not in self.info_hash.swarm_ids or not self.candidates.admit(endpoint):
             return None
-        peer = Peer(next(self._keys), endpoint, connection, now, dialled=False)
+        peer = Peer(next(self._keys), endpoint, connection, now, dialled=False, over_utp=over_utp, encrypted=encrypted)
         self._peers[endpoint] = peer
         self._tick_at = min(self._tick_at, now + TICK_S)
         try:
@@ -274,18 +293,26 @@ class Swarm(Wishes):
 
     def _exchange_peers(self, now: float) -> None:
         """Tells peers of each other (BEP 11)."""
-        if not self.settings.pex or self.info is None or self.info.private:
+        if self.info is None or not self._tells_of_peers:
             return
         due = [p for p in self._peers.values() if p.ready and p.connection.remote.ut_pex and p.pex.next_at <= now]
         if not due:
             return
-        connected = {
-            p.listens_at: (SEED if p.connection.is_seed else 0) | (REACHABLE if p.dialled else 0)
-            for p in self._peers.values()
-            if p.ready and p.listens_at is not None
-        }
+        connected = {p.listens_at: _pex_flags(p) for p in self._peers.values() if p.ready and p.listens_at is not None}
         for peer in due:
             others = {endpoint: flags for endpoint, flags in connected.items() if endpoint != peer.listens_at}
             if (payload := peer.pex.message(others, now)) is not None:
                 peer.connection.pex(payload)
                 self._dirty[peer] = None
+
+
+def _pex_flags(peer: Peer) -> int:
+    """What others are told of a peer (BEP 11)."""
+    said = (
+        (peer.encrypted, ENCRYPTION),
+        (peer.connection.is_seed, SEED),
+        (peer.over_utp, UTP),
+        (bool(peer.connection.remote.ut_holepunch), HOLEPUNCH),
+        (peer.dialled, REACHABLE),
+    )
+    return sum(flag for holds, flag in said if holds)

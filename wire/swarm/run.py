@@ -21,6 +21,7 @@ from wire.metainfo import Info
 from wire.net import Network, Stream
 from wire.peer.connection import PeerConnection
 from wire.peer.messages import Event
+from wire.secure import SecureStream
 from wire.storage.store import Store
 from wire.swarm.peer import Peer
 from wire.swarm.pieces import PieceJob
@@ -110,7 +111,7 @@ class SwarmRunner:
 
     def seen_as(self, host: str) -> None:
         """Our own IP address, as others see it: it decides, among equals, who is dialled first (BEP 40)."""
-        self.swarm.candidates.seen_as(host)
+        self.swarm.seen_as(host)
 
     def adopt(self, stream: Stream, connection: PeerConnection, events: Sequence[Event]) -> None:
         """Takes over an accepted connection whose handshake named this torrent.
@@ -121,7 +122,7 @@ class SwarmRunner:
         if self._nursery is None:
             stream.close()
             return
-        peer = self.swarm.accept(stream.remote, connection, events, trio.current_time())
+        peer = self.swarm.accept(stream.remote, connection, events, trio.current_time(), **_wire_of(stream))
         if peer is None:
             stream.close()
         else:
@@ -275,6 +276,9 @@ class SwarmRunner:
         for peer in dropped:
             if (link := self._links.get(peer)) is not None:
                 link.scope.cancel()
+        while (endpoint := swarm.next_punch()) is not None:
+            if self._nursery is not None:
+                self._nursery.start_soon(self._dial, endpoint, True)
         if dropped:
             self._alarm.set()  # there is room for another
         if not swarm.congested and not self._room.is_set():
@@ -282,10 +286,11 @@ class SwarmRunner:
 
     # --- streams
 
-    async def _dial(self, endpoint: Endpoint) -> None:
+    async def _dial(self, endpoint: Endpoint, punch: bool = False) -> None:
         swarm = self.swarm
+        patience_s = swarm.candidates.patience_s(endpoint)
         try:
-            stream = await self._dialler.open(endpoint, swarm.opening, swarm.candidates.patience_s(endpoint))
+            stream = await self._dialler.open(endpoint, swarm.opening, patience_s, punch=punch)
         except DialError as error:
             miss = error.miss
             now = trio.current_time()
@@ -293,7 +298,7 @@ class SwarmRunner:
             self._alarm.set()
             return
         self._alarm.set()
-        peer = swarm.dial_opened(endpoint, trio.current_time(), greeted=True)
+        peer = swarm.dial_opened(endpoint, trio.current_time(), greeted=True, **_wire_of(stream))
         if peer is None:
             stream.close()
         else:
@@ -433,3 +438,10 @@ class SwarmRunner:
 async def _first(event: trio.Event, scope: trio.CancelScope) -> None:
     await event.wait()
     scope.cancel()
+
+
+def _wire_of(stream: Stream) -> dict[str, bool]:
+    """What others may be told of the wire to a peer (BEP 11)."""
+    if not isinstance(stream, SecureStream):
+        return {}
+    return {"over_utp": stream.over_utp, "encrypted": stream.encrypted}

@@ -51,6 +51,9 @@ class Settings:
     """Whether a DHT node lives on that port: told to peers (BEP 5)."""
     pex: bool = True
     """Whether addresses are exchanged with peers (BEP 11); never for a private torrent (BEP 27)."""
+    holepunch: bool = True
+    """Whether peers that cannot be dialled are met through others (BEP 55): needs `pex`, and uTP. Never for a private
+    torrent."""
     metadata_only: bool = False
     """Stop at the metadata: no pieces are wanted."""
 
