@@ -21,6 +21,7 @@ from magnet.config import Config
 from magnet.inputs import read_source, read_torrent
 from magnet.link import LinkError, MagnetLink, PointerLink, read_link
 from magnet.nursery import open_plain_nursery
+from magnet.shelf import Shelf
 from magnet.sockets import Sockets, open_sockets
 from magnet.task import CACHE, FILE, Shared, StoreFactory, Task
 from magnet.torrent import TorrentHandle
@@ -210,6 +211,7 @@ class Session:
             up=_bucket(config.up_limit, now),
             store_factory=self._store_factory,
             vault=Vault(config.state_dir),
+            shelf=Shelf(config.state_dir),
         )
 
     # whom it lets in

@@ -10,6 +10,7 @@ from pathlib import Path
 from kademlia_bt.node import Node
 from magnet.config import Config
 from magnet.link import MagnetLink
+from magnet.shelf import Shelf
 from magnet.vault import Vault
 from wire.dialler import Dialler
 from wire.limits import TokenBucket
@@ -69,3 +70,4 @@ class Shared:
     up: TokenBucket | None
     store_factory: StoreFactory
     vault: Vault
+    shelf: Shelf

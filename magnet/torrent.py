@@ -381,11 +381,12 @@ class TorrentHandle:
             else:
                 self._know(known, self._task.via)
             if not self._task.metadata_only:
-                await self._download(known.info)
+                await self._download(known)
             self._complete = True
             self._tell()
 
-    async def _download(self, info: Info) -> None:
+    async def _download(self, torrent: Torrent) -> None:
+        info, directory = torrent.info, self._task.directory
         self._wanted = self._selected(info)
         self._size = sum(file.size for file, wanted in zip(info.files, self._wanted, strict=True) if wanted)
         self._phase = Phase.CHECKING
@@ -403,6 +404,9 @@ class TorrentHandle:
             self._task.seed,
         )
         have = await self._store.load(self._on_checked)
+        if not self._task.seed:
+            shelf = self._shared.shelf
+            have |= await shelf.fill(torrent, self._store, directory, have, self._wanted, self._on_checked)
         if self._task.seed:
             self._shared_bytes = min(self._size, sum(info.piece_size(index) for index in have.indices()))
         self.runner.begin(self._store, have, [False] * len(info.files) if self._task.seed else self._wanted)
@@ -414,13 +418,14 @@ class TorrentHandle:
             if (urls := self._web_seeds()) and not self._task.seed:
                 shared = self._shared
                 nursery.start_soon(partial(self.runner.use_web_seeds, urls, shared.network, local=shared.local))
-            await self._finish()
+            await self._finish(torrent)
 
-    async def _finish(self) -> None:
+    async def _finish(self, torrent: Torrent) -> None:
         await self.runner.finished()
         self._complete = True
         self._phase = Phase.SEEDING
         self._sources.satisfy()
+        await self._shared.shelf.keep(torrent, self._task.directory, self.runner.have)
         self._tell(Finished(trio.current_time() - self._began, self._size or 0, self.path))
         await trio.sleep_forever()
 

@@ -1,4 +1,4 @@
-"""A .torrent file: an info dictionary and what stands around it (BEP 3, 5, 12, 19, 52).
+"""A .torrent file: an info dictionary and what stands around it (BEP 3, 5, 12, 19, 38, 52).
 
 Only the info dictionary is covered by the info-hash. The rest is advice: what of it is malformed is
 left out and does not make the torrent unreadable, and lists are capped. The info bytes are written
@@ -8,10 +8,11 @@ back as they came.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from wire.bencode import Encodable, Value, decode, encode, get_bytes, get_dict, get_int, get_list, get_str, split_item
 from wire.errors import BencodeError, MetainfoError
+from wire.metainfo.hints import Hints
 from wire.metainfo.info import Info
 
 __all__ = ["MAX_TORRENT_BYTES", "Torrent"]
@@ -41,6 +42,8 @@ class Torrent:
     created_by: str | None = None
     creation_date: int | None = None
     """Seconds since 1970, UTC."""
+    outer_hints: Hints = field(default_factory=Hints)
+    """Those of BEP 38 that stand outside the info dictionary."""
 
     @classmethod
     def of(cls, info: Info, trackers: Iterable[Iterable[str]] = (), web_seeds: Iterable[str] = ()) -> Torrent:
@@ -70,11 +73,12 @@ class Torrent:
             comment=_text(items, b"comment"),
             created_by=_text(items, b"created by"),
             creation_date=get_int(items, b"creation date"),
+            outer_hints=Hints.read(items),
         )
 
     def to_bytes(self) -> bytes:
         """The .torrent file: canonical bencode around the info dictionary's own bytes."""
-        items: dict[bytes, Encodable] = {}
+        items: dict[bytes, Encodable] = self.outer_hints.items()
         if self.trackers:
             items[b"announce"] = self.trackers[0][0]
             if len(self.trackers) > 1 or len(self.trackers[0]) > 1:
@@ -99,6 +103,12 @@ class Torrent:
     def piece_layers(self) -> tuple[tuple[bytes, bytes], ...]:
         """For v2 files larger than a piece: pieces root, and the piece hashes that give it, where known (BEP 52)."""
         return tuple(self.info.layers)
+
+    @property
+    def hints(self) -> Hints:
+        """Torrents and collections that it says it shares files with, in the info dictionary or around it (BEP 38)."""
+        items = decode(self.info.raw)
+        return Hints.read(items).merged(self.outer_hints) if isinstance(items, dict) else self.outer_hints
 
     @property
     def info_hash_v1(self) -> bytes | None:

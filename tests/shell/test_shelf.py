@@ -1,0 +1,190 @@
+"""Files that another torrent brought are used, not fetched (BEP 38): what is found, refused and remembered."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from magnet import Config, Session
+from magnet.shelf import KeptFile, Record, Shelf
+from tests.shell.kit import make_torrent
+from wire.bencode import Encodable, decode, encode
+from wire.bitfield import Bitfield
+from wire.errors import ProtocolError
+from wire.metainfo import Info, Torrent, create
+from wire.metainfo.hints import Hints
+from wire.storage import DiskStore
+
+BIG, SMALL = os.urandom(300_000), os.urandom(70_000)
+
+
+def laid_out(folder: Path, files: Mapping[str, bytes]) -> Path:
+    for name, data in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+    return folder
+
+
+def with_hints(torrent: Torrent, inside: Hints) -> Torrent:
+    items = decode(torrent.info.raw)
+    assert isinstance(items, dict)
+    changed: dict[bytes, Encodable] = {**items, **inside.items()}
+    return replace(torrent, info=Info.from_bytes(encode(dict(sorted(changed.items())))))
+
+
+async def finished(
+    tmp_path: Path, files: Mapping[str, bytes], version: str = "1", hints: Hints | None = None
+) -> Torrent:
+    """A torrent that lies in `old` and is on the shelf."""
+    torrent = create(laid_out(tmp_path / "old" / "first", files), version=version, piece_length=16384)  # type: ignore[arg-type]
+    torrent = with_hints(torrent, hints or Hints())
+    await Shelf(tmp_path / "state").keep(torrent, tmp_path / "old", Bitfield.full(torrent.info.piece_count))
+    return torrent
+
+
+async def filled(tmp_path: Path, torrent: Torrent) -> int:
+    """Bytes of a torrent that come from the shelf; and the store agrees."""
+    info, new = torrent.info, tmp_path / "new"
+    store = DiskStore(info, new)
+    have = await store.load()
+    got = await Shelf(tmp_path / "state").fill(torrent, store, new, have, [file.on_disk for file in info.files])
+    await store.aclose()
+    store = DiskStore(info, new, read_only=True)
+    assert await store.load() == have | got
+    await store.aclose()
+    return sum(info.piece_size(index) for index in got.indices())
+
+
+def another(tmp_path: Path, files: Mapping[str, bytes], version: str = "1") -> Torrent:
+    return create(laid_out(tmp_path / "made" / "second", files), version=version, piece_length=16384)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("version", ["1", "2", "hybrid"])
+async def test_a_file_of_the_same_content_is_copied_whatever_it_is_called(tmp_path: Path, version: str) -> None:
+    await finished(tmp_path, {"a": BIG, "b": SMALL}, version)
+    torrent = another(tmp_path, {"new.bin": os.urandom(50_000), "other": BIG}, version)
+    whole = len(BIG) // 16384 * 16384
+    assert whole - 16384 <= await filled(tmp_path, torrent) <= len(BIG) + 16384
+
+
+async def test_a_whole_torrent_of_finished_files_needs_no_peer(tmp_path: Path) -> None:
+    await finished(tmp_path, {"a": BIG, "b": SMALL})
+    torrent = another(tmp_path, {"x/a": BIG, "y/b": SMALL})
+    config = Config(dht=False, lsd=False, use_trackers=False, state_dir=tmp_path / "state", patience_s=5)
+    async with Session(config) as session:
+        handle = await session.add(torrent, directory=tmp_path / "new")
+        await handle.finished()
+        assert (handle.path / "x" / "a").read_bytes() == BIG
+        assert (handle.path / "y" / "b").read_bytes() == SMALL
+        assert handle.status().downloaded == 0
+    # And it is remembered in its turn.
+    assert len(list((tmp_path / "state" / "finished").iterdir())) == 2
+
+
+@pytest.mark.parametrize("hint", ["none", "similar", "similar, the other way", "collections", "outside"])
+async def test_a_file_that_grew_is_used_as_far_as_it_goes_where_torrents_hint_at_each_other(
+    tmp_path: Path, hint: str
+) -> None:
+    torrent = another(tmp_path, {"log": BIG + SMALL, "z": os.urandom(20_000)})
+    same = Hints(collections=(b"logs",))
+    theirs = {
+        "collections": same,
+        "outside": same,
+        "similar, the other way": Hints((torrent.info.info_hash.v1 or b"",)),
+    }
+    old = await finished(tmp_path, {"log": BIG}, hints=theirs.get(hint))
+    if hint == "similar":
+        torrent = with_hints(torrent, Hints(similar=(old.info.info_hash.v1 or b"",)))
+    elif hint == "collections":
+        torrent = with_hints(torrent, same)
+    elif hint == "outside":
+        torrent = Torrent.from_bytes(replace(torrent, outer_hints=same).to_bytes())
+    expected = 0 if hint == "none" else len(BIG) // 16384 * 16384
+    assert await filled(tmp_path, torrent) == expected
+
+
+async def test_what_changed_meanwhile_is_not_taken(tmp_path: Path) -> None:
+    await finished(tmp_path, {"a": BIG, "b": SMALL})
+    torrent = another(tmp_path, {"a": BIG, "b": SMALL})
+    with (tmp_path / "old" / "first" / "a").open("r+b") as file:
+        file.seek(100_000)
+        file.write(b"not what it was")
+    (tmp_path / "old" / "first" / "b").unlink()
+    assert await filled(tmp_path, torrent) == len(BIG) // 16384 * 16384 - 16384
+
+
+async def test_no_link_is_followed_and_the_file_itself_is_no_donor(tmp_path: Path) -> None:
+    torrent = await finished(tmp_path, {"a": BIG})
+    (tmp_path / "secret").write_bytes(BIG)
+    (tmp_path / "old" / "first" / "a").unlink()
+    (tmp_path / "old" / "first" / "a").symlink_to(tmp_path / "secret")
+    assert await filled(tmp_path, another(tmp_path, {"a": BIG})) == 0
+    laid_out(tmp_path / "new" / "first", {"a": bytes(len(BIG))})  # the place that is to be written
+    record = Record(str(tmp_path / "new"), (b"h" * 20,), Hints(), (KeptFile(("first", "a"), len(BIG)),))
+    (tmp_path / "state" / "finished" / "x.record").write_bytes(record.to_bytes())
+    assert await filled(tmp_path, torrent) == 0
+
+
+async def test_without_a_state_folder_nothing_is_remembered(tmp_path: Path) -> None:
+    torrent, _ = make_torrent("t", {"t": 100_000})
+    await Shelf(None).keep(torrent, tmp_path, Bitfield.full(torrent.info.piece_count))
+    store = DiskStore(torrent.info, tmp_path)
+    assert not (await Shelf(None).fill(torrent, store, tmp_path, await store.load(), [True])).count
+    await store.aclose()
+    (tmp_path / "file").touch()
+    await Shelf(tmp_path / "file").keep(torrent, tmp_path, Bitfield.full(torrent.info.piece_count))
+
+
+async def test_the_oldest_record_is_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("magnet.shelf._MAX_RECORDS", 2)
+    shelf = Shelf(tmp_path)
+    made = [make_torrent(name, {name: 100_000})[0] for name in ("one", "two", "three")]
+    for at, torrent in enumerate(made):
+        await shelf.keep(torrent, tmp_path, Bitfield.full(torrent.info.piece_count))
+        for path in (tmp_path / "finished").iterdir():
+            if path.name.startswith(str(torrent.info.info_hash)):
+                os.utime(path, (at, at))
+    names = sorted(path.name[:40] for path in (tmp_path / "finished").iterdir())
+    assert names == sorted(str(torrent.info.info_hash) for torrent in made[1:])
+
+
+async def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tests.shell.kit import Store
+    from wire.errors import DiskError
+
+    await finished(tmp_path, {"a": BIG})
+    torrent = another(tmp_path, {"a": BIG})
+    store = Store(torrent.info)
+    store.fails_after = 3
+    with pytest.raises(DiskError, match="No space"):
+        await Shelf(tmp_path / "state").fill(torrent, store, tmp_path, await store.load(), [True])
+
+
+RECORD = Record(
+    "/d", (b"h" * 20,), Hints((b"s" * 20,), (b"c",)), (KeptFile(("t", "é"), 5), KeptFile(("t", "b"), 6, b"r" * 32))
+)
+
+
+def test_cut_or_changed_at_any_byte_it_is_no_record() -> None:
+    data = RECORD.to_bytes()
+    assert Record.from_bytes(data) == RECORD
+    for at in range(len(data)):
+        for broken in (data[:at], data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]):
+            with pytest.raises(ProtocolError):
+                Record.from_bytes(broken)
+
+
+@pytest.mark.parametrize("path", [("..", "passwd"), ("/etc", "passwd"), ("a/b",), (), ("",), ("a\0",)])
+def test_a_record_leads_nowhere_else(path: tuple[str, ...]) -> None:
+    with pytest.raises(ProtocolError):
+        Record.from_bytes(replace(RECORD, files=(KeptFile(path, 5),)).to_bytes())
+
+
+def test_hints_are_capped_and_what_is_none_is_left_out() -> None:
+    many = [bytes([at, n]) * 10 for at in range(10) for n in range(100)]
+    assert len(Hints.read({b"similar": many}).similar) == 200  # type: ignore[dict-item]
+    assert Hints.read({b"similar": [b"short", 5, b"x" * 20], b"collections": b"no list"}) == Hints((b"x" * 20,))
