@@ -127,6 +127,7 @@ class SwarmRunner:
             stream.close()
         else:
             self._nursery.start_soon(self._converse, peer, stream)
+            self._alarm.set()  # with a first peer the next tick comes earlier
         self.settle()
 
     async def metadata(self) -> Info:
