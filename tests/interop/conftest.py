@@ -1,8 +1,9 @@
-"""Fixtures of the interop tests: a DHT of sixty libtorrent nodes that the whole run shares."""
+"""Fixtures of the interop tests: a DHT of sixty libtorrent nodes, and one of our own."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from tests.interop.harness import Program, free_port, kademlia_bt, libtorrent, need_libtorrent
 
 DHT_NODES = 60
+OUR_NODES = 8
 
 
 @dataclass(frozen=True)
@@ -40,3 +42,37 @@ def libtorrent_dht() -> Iterator[LibtorrentDht]:
     with libtorrent("dht", str(DHT_NODES), str(port)) as program:
         ready = program.wait_event("ready", timeout_s=60)
         yield LibtorrentDht(program, ready["bootstrap"])
+
+
+@pytest.fixture(scope="module")
+def our_dht() -> Iterator[str]:
+    """Eight `kademlia-bt run` processes; the address to bootstrap from."""
+    need_libtorrent()
+    port = free_port("127.3.0.1")
+    bootstrap = f"127.3.0.1:{port}"
+    with ExitStack() as stack:
+        nodes = [
+            stack.enter_context(
+                kademlia_bt(
+                    "run",
+                    "--listen",
+                    f"127.3.{index}.1:{port}",
+                    "--bootstrap",
+                    bootstrap,
+                    "--per-ip-limit",
+                    "0",
+                    "--json",
+                )
+            )
+            for index in range(OUR_NODES)
+        ]
+        for node in nodes:
+            node.wait_event("listening")
+        for node in nodes[1:]:
+            node.wait_event("joined", timeout_s=30)
+        yield bootstrap
+        for node in nodes:
+            node.terminate()
+        for node in nodes:
+            node.finish(0, timeout_s=10)
+            assert "Traceback" not in "\n".join(node.err)

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.interop.conftest import LibtorrentDht
 from tests.interop.harness import (
     AWKWARD,
     Program,
@@ -59,17 +58,22 @@ def test_we_download_from_aria2(tmp_path: Path) -> None:
     assert_same_tree(root, tmp_path / "got" / "things")
 
 
-@pytest.mark.parametrize("what", ["torrent", "link"])
-def test_aria2_downloads_from_us_through_a_dht(tmp_path: Path, libtorrent_dht: LibtorrentDht, what: str) -> None:
+@pytest.mark.parametrize(("what", "dht"), [("torrent", "libtorrent's"), ("link", "ours")])
+def test_aria2_downloads_from_us_through_a_dht(
+    tmp_path: Path, request: pytest.FixtureRequest, what: str, dht: str
+) -> None:
     need_client("aria2c")
     root, torrent, info_hash = torrent_of(tmp_path, AWKWARD, seed=len(what))
+    libtorrent_dht = request.getfixturevalue("libtorrent_dht") if dht == "libtorrent's" else None
+    entry = request.getfixturevalue("our_dht") if libtorrent_dht is None else libtorrent_dht.bootstrap
     ours = f"127.0.0.1:{free_port()}"
-    options = ("--bootstrap", libtorrent_dht.bootstrap, "--listen", ours, "--json")
+    options = ("--bootstrap", entry, "--listen", ours, "--json")
     with magnet("seed", torrent, "--data", root.parent, *options, state=tmp_path / "state") as seed:
         seed.wait_event("seeding")
-        libtorrent_dht.wait_announced(info_hash, port=int(ours.rpartition(":")[2]))
+        if libtorrent_dht is not None:
+            libtorrent_dht.wait_announced(info_hash, port=int(ours.rpartition(":")[2]))
         source = torrent if what == "torrent" else f"magnet:?xt=urn:btih:{info_hash}"
-        leecher = aria2(source, tmp_path / "got", free_port(), "--seed-time=0", dht=libtorrent_dht.bootstrap)
+        leecher = aria2(source, tmp_path / "got", free_port(), "--seed-time=0", dht=entry)
         with leecher:
             leecher.finish(0, timeout_s=90)
     assert_same_tree(root, tmp_path / "got" / "things")

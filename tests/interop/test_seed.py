@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -12,7 +11,6 @@ from tests.interop.harness import (
     AWKWARD,
     assert_same_tree,
     free_port,
-    kademlia_bt,
     libtorrent,
     magnet,
     need_libtorrent,
@@ -20,42 +18,6 @@ from tests.interop.harness import (
 )
 
 pytestmark = pytest.mark.interop
-
-OUR_NODES = 8
-
-
-@pytest.fixture(scope="module")
-def our_dht() -> Iterator[str]:
-    """Eight `kademlia-bt run` processes; the address to bootstrap from."""
-    need_libtorrent()
-    port = free_port("127.3.0.1")
-    bootstrap = f"127.3.0.1:{port}"
-    with ExitStack() as stack:
-        nodes = [
-            stack.enter_context(
-                kademlia_bt(
-                    "run",
-                    "--listen",
-                    f"127.3.{index}.1:{port}",
-                    "--bootstrap",
-                    bootstrap,
-                    "--per-ip-limit",
-                    "0",
-                    "--json",
-                )
-            )
-            for index in range(OUR_NODES)
-        ]
-        for node in nodes:
-            node.wait_event("listening")
-        for node in nodes[1:]:
-            node.wait_event("joined", timeout_s=30)
-        yield bootstrap
-        for node in nodes:
-            node.terminate()
-        for node in nodes:
-            node.finish(0, timeout_s=10)
-            assert "Traceback" not in "\n".join(node.err)
 
 
 def test_libtorrent_resolves_and_downloads_through_our_nodes_alone(tmp_path: Path, our_dht: str) -> None:
