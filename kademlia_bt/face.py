@@ -7,9 +7,7 @@ face asks of others, and what their answers lead to, stands in seeker.py; what t
 from __future__ import annotations
 
 import random
-import socket
 from collections.abc import Iterable
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from kademlia_bt.border import Border
@@ -28,6 +26,7 @@ from kademlia_bt.responder import Responder
 from kademlia_bt.seeker import Seeker
 from kademlia_bt.table import K, Table
 from kademlia_bt.traffic import DropReason, Traffic
+from kademlia_bt.usual import usual_query
 from kademlia_bt.votes import AddressVotes
 from wire.compact import Endpoint, Family, reach
 from wire.errors import ProtocolError
@@ -54,11 +53,6 @@ _UDP_OVERHEAD_BYTES = 28
 _SWEEP_S = 60.0
 _PINGED_AT_START = 4 * K
 """Of the saved nodes, the best: should half of them be gone, more than a bucket full is left."""
-
-
-@lru_cache(maxsize=8192)  # bounded: sources can be forged
-def _packed(host: str) -> bytes:
-    return socket.inet_pton(socket.AF_INET6 if ":" in host else socket.AF_INET, host)
 
 
 class Face:
@@ -88,6 +82,7 @@ class Face:
         self.seeker = Seeker(dht, self, rng)
         self.firewall = Firewall(now)
         self.traffic = Traffic()
+        self._packed = self.border.packed
         self.queries = self.answers = 0
         self.received_bytes = 0
         self._answered_bytes = 0
@@ -103,6 +98,7 @@ class Face:
             per_ip = _LOCAL_PER_IP_LIMIT if allow_local else _PER_IP_LIMIT
         self._read_only = config.read_only
         self._guard = Guard(per_ip)
+        self._is_open = not self._read_only and not self._guard.is_on
         upload = config.upload_limit
         if upload is None:
             upload = 0 if allow_local else _UPLOAD_LIMIT
@@ -157,32 +153,64 @@ class Face:
 
     def receive(self, data: bytes, address: Endpoint, now: float) -> None:
         """Takes a datagram; never raises for what is in it."""
-        self.received_bytes += len(data)
-        if not _MIN_BYTES <= len(data) <= _MAX_BYTES:
+        size = len(data)
+        self.received_bytes += size
+        if not _MIN_BYTES <= size <= _MAX_BYTES:
             self._drop("malformed")
             return
-        if not self.border.talks_to(address):
+        host, port = address
+        ip = self._packed(host)
+        if ip is None or not port:
             self._drop("address")
             return
+        envelope = self._envelope
+        opened = envelope.open(data) if envelope.overhead_bytes else data
+        query = None if opened is None else usual_query(opened)
+        if query is None:
+            query = self._other(data, address, now)
+            if query is None:
+                return
+        self.queries += 1
+        if not self._is_open and not self._admits(address, now):
+            return
+        self.traffic.hear(query.method)
+        if now >= self.firewall.look_again_at:
+            self.firewall.heard(address, now)
+        node = self.table.get(address)
+        if node is not None and node.contact.id == query.sender:
+            node.last_query = now
+        elif (
+            not query.read_only
+            and query.sender != self.node_id
+            and self.keeper.would_take(address, now)
+            and (node is not None or self.table.wants(query.sender, address))
+        ):
+            self.keeper.suggest(address, now)
+            self.seeker.probe(now)
+        self._reply(self.responder.answer(query, ip, port, size, node is not None, now), address, now)
+
+    def _other(self, data: bytes, address: Endpoint, now: float) -> Query | None:
+        """A datagram that is none of the usual queries: given back where it is another, else dealt with."""
         opened = self._envelope.open(data)
         if opened is None:
             self._drop("foreign")
-            return
+            return None
         try:
             message = parse(opened)
         except QueryError as error:
-            if self._admits(address, now):
+            self.queries += 1
+            if self._is_open or self._admits(address, now):
                 answer = encode_error(error.tid, error.code, str(error), address.compact(), self._dht.config.version)
                 self._reply(answer, address, now)
-            return
+            return None
         except ProtocolError:
             self._drop("malformed")
-            return
+            return None
         if isinstance(message, Query):
-            if self._admits(address, now):
-                self._query(message, len(data), address, now)
-        elif not self.seeker.response(message, address, now):
+            return message
+        if not self.seeker.response(message, address, now):
             self._drop("unasked")
+        return None
 
     def next_timer(self) -> float:
         """When `tick` is wanted next."""
@@ -304,7 +332,6 @@ class Face:
     # Queries
 
     def _admits(self, address: Endpoint, now: float) -> bool:
-        self.queries += 1
         if self._read_only:
             self._drop("read_only")
             return False
@@ -312,25 +339,6 @@ class Face:
             self._drop("limit")
             return False
         return True
-
-    def _query(self, query: Query, size: int, address: Endpoint, now: float) -> None:
-        self.traffic.hear(query.method)
-        if now >= self.firewall.look_again_at:
-            self.firewall.heard(address, now)
-        node = self.table.get(address)
-        if node is not None and node.contact.id == query.sender:
-            node.last_query = now
-        elif (
-            not query.read_only
-            and query.sender != self.node_id
-            and (node is not None or self.table.wants(query.sender, address))
-        ):
-            self.keeper.suggest(address, now)
-        host, port = address
-        answer = self.responder.answer(query, _packed(host), port, size, node is not None, now)
-        self._reply(answer, address, now)
-        if self.keeper.has_suggestions:
-            self.seeker.probe(now)
 
     def _reply(self, data: bytes, address: Endpoint, now: float) -> None:
         if self._upload.rate and not self._upload.take(len(data) + _UDP_OVERHEAD_BYTES, now):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wire.compact import IPV6, Endpoint
+from wire.compact import Endpoint
 
 __all__ = ["BLOCK_S", "WINDOW_S", "Guard"]
 
@@ -38,7 +38,7 @@ class Guard:
         """Counts a query; False where it is to be ignored."""
         if not self.is_on:
             return True
-        key = source.ip[:_V6_NETWORK_BYTES] if source.family is IPV6 else source.host
+        key = source.ip[:_V6_NETWORK_BYTES] if ":" in source.host else source.host
         entry = self._sources.get(key)
         if entry is None:
             if len(self._sources) >= _MAX_SOURCES:

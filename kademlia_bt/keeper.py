@@ -78,6 +78,11 @@ class Keeper:
         if endpoint not in self._queue and len(self._queue) < _MAX_QUEUE:
             self._queue[endpoint] = None
 
+    def would_take(self, endpoint: Endpoint, now: float) -> bool:
+        """Whether `suggest` would queue an address: most of a busy node's askers need no closer look."""
+        tried_at = self._tried.get(endpoint)
+        return len(self._queue) < _MAX_QUEUE and (tried_at is None or now - tried_at >= _TRY_AGAIN_S)
+
     @property
     def has_suggestions(self) -> bool:
         """Whether `probes` would give one now."""

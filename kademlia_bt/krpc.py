@@ -7,6 +7,7 @@ in their sorted order, since that is the hot path. What a message means is decid
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from kademlia_bt.bloom import FILTER_BYTES, BloomFilter
@@ -374,15 +375,18 @@ def encode_answer(tid: bytes, returned: bytes, address: bytes, version: bytes) -
         address: The asker's compact endpoint (BEP 42).
         version: Ours.
     """
-    return b"d2:ip%d:%b1:rd%be1:t%d:%b1:v%d:%b1:y1:re" % (
-        len(address),
-        address,
-        returned,
-        len(tid),
-        tid,
-        len(version),
-        version,
+    return b"".join(
+        (_IP_HEADS[len(address)], address, b"1:rd", returned, _TID_HEADS[len(tid)], tid, _answer_tail(version))
     )
+
+
+_IP_HEADS = {family.endpoint_bytes: b"d2:ip%d:" % family.endpoint_bytes for family in (IPV4, IPV6)}
+_TID_HEADS = tuple(b"e1:t%d:" % length for length in range(_MAX_TID_BYTES + 1))
+
+
+@lru_cache(maxsize=8)
+def _answer_tail(version: bytes) -> bytes:
+    return b"1:v%b1:y1:re" % byte_string(version)
 
 
 def encode_error(tid: bytes, code: int, text: str, address: bytes, version: bytes) -> bytes:

@@ -95,11 +95,20 @@ class PeerStore:
         """Peers of all info-hashes, those included that ended since the last `sweep`."""
         return sum(len(swarm.expires) for swarm in self._swarms.values())
 
+    def __contains__(self, info_hash: bytes) -> bool:
+        """Whether peers of it may be known; what ended since the last `sweep` still counts."""
+        return info_hash in self._swarms
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there is no place for another info-hash."""
+        return len(self._swarms) >= MAX_TORRENTS
+
     def accepts(self, info_hash: bytes) -> bool:
         """Whether an announce is wanted. Where not, no token is to be given out: the store is full, or this torrent
         has more peers than its filters can count (BEP 33: some 6,000)."""
         swarm = self._swarms.get(info_hash)
-        return len(self._swarms) < MAX_TORRENTS if swarm is None else not swarm.is_saturated
+        return not self.is_full if swarm is None else not swarm.is_saturated
 
     def add(self, info_hash: bytes, compact: bytes, now: float, *, seed: bool = False) -> bool:
         """Keeps a peer (compact endpoint) for `PEER_LIFE_S`. False: the store is full.
@@ -110,7 +119,7 @@ class PeerStore:
         """
         swarm = self._swarms.get(info_hash)
         if swarm is None:
-            if len(self._swarms) >= MAX_TORRENTS:
+            if self.is_full:
                 return False
             swarm = self._swarms[info_hash] = _Swarm()
         entry = self._prefix + compact

@@ -111,21 +111,17 @@ class Responder:
         assert target is not None
         want = query.want or self._default
         if want == self._default:
-            found = self._table.closest_compact(target)
-            return b"%b%d:%b" % (_NODES_KEYS[want], len(found), found)
-        items = b""
-        for bit in (WANT_IPV4, WANT_IPV6):
-            table = self._tables.get(bit) if want & bit else None
-            if table is not None:
-                found = table.closest_compact(target)
-                items += b"%b%d:%b" % (_NODES_KEYS[bit], len(found), found)
-        return items
+            return self._table.closest_item(target)
+        tables = [self._tables.get(bit) for bit in (WANT_IPV4, WANT_IPV6) if want & bit]
+        return b"".join([table.closest_item(target) for table in tables if table is not None])
 
     def _get_peers(self, query: Query, ip: bytes, asked_bytes: int, proven: bool, now: float) -> bytes:
         info_hash = query.target
         assert info_hash is not None
         items = self._id_item + self._nodes(query)
         store = self._store
+        if info_hash not in store:  # as is most often so
+            return items if store.is_full else items + b"5:token8:" + self._tokens.make(ip, info_hash, now)
         if store.accepts(info_hash):
             items += b"5:token8:" + self._tokens.make(ip, info_hash, now)
         most = MAX_ANSWER_BYTES if proven else min(MAX_ANSWER_BYTES, _AMPLIFICATION * asked_bytes)

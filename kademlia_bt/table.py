@@ -79,6 +79,7 @@ class Table:
 
     def __init__(self, family: Family, own_id: bytes) -> None:
         self.family = family
+        self._item_head = b"%d:%b" % (len(family.nodes_key), family.nodes_key)
         self._reset(own_id)
 
     def _reset(self, own_id: bytes) -> None:
@@ -177,7 +178,12 @@ class Table:
         return node.contact
 
     def closest_compact(self, target: bytes) -> bytes:
-        """The compact forms, joined in order of distance, of the up to 8 closest nodes to hand out. The hot path."""
+        """The compact forms, joined in order of distance, of the up to 8 closest nodes to hand out."""
+        item = self.closest_item(target)
+        return item[item.index(b":", len(self._item_head)) + 1 :]
+
+    def closest_item(self, target: bytes) -> bytes:
+        """`closest_compact` as it stands in an answer, with its key and its length (BEP 5, 32). The hot path."""
         if self._stale:
             self._rebuild()
         slot = target[0] << 4 | target[1] >> 4
@@ -188,7 +194,11 @@ class Table:
             return near
         at = int.from_bytes(target, "big")
         compact = self._compact
-        return b"".join([compact[distance ^ at] for distance in sorted([node ^ at for node in near])[:K]])
+        return self._item([compact[distance ^ at] for distance in sorted([node ^ at for node in near])[:K]])
+
+    def _item(self, nodes: list[bytes]) -> bytes:
+        joined = b"".join(nodes)
+        return b"%b%d:%b" % (self._item_head, len(joined), joined)
 
     def closest(self, target: bytes, count: int) -> list[Contact]:
         """The closest nodes to start a lookup from; those that failed last time only where others are few."""
@@ -297,7 +307,7 @@ class Table:
         nearest = sorted(block, key=lambda node: (node >> _BELOW_INDEX) ^ slot)[: K + 1]
         if len({node >> _BELOW_INDEX for node in nearest}) < len(nearest):
             return block
-        return b"".join([self._compact[node] for node in nearest[:K]])
+        return self._item([self._compact[node] for node in nearest[:K]])
 
     def _block(self, slot: int) -> list[int]:
         """The numbers under the longest prefix of `slot` that 8 nodes share: no other node is closer to its targets."""

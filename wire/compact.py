@@ -130,12 +130,36 @@ def unpack_endpoints(data: bytes, family: Family) -> list[Endpoint]:
     return [Endpoint.from_compact(data[at : at + width]) for at in range(0, len(data) - width + 1, width)]
 
 
+def _settled() -> list[Reach | None]:
+    by_first_byte: list[Reach | None] = ["global" if first < 224 else "invalid" for first in range(256)]
+    by_first_byte[10], by_first_byte[127] = "private", "loopback"
+    for first in (0, 100, 169, 172, 192, 198, 203):  # where the other special ranges lie (IANA)
+        by_first_byte[first] = None
+    return by_first_byte
+
+
+_REACH_V4 = _settled()
+"""What the first byte of an IPv4 address says of its reach; None where it does not settle it."""
+_GLOBAL_V6 = range(0x24, 0x30)
+"""First bytes of IPv6 addresses that are global whatever follows: nearly all that are given out begin so."""
+
+
 @lru_cache(maxsize=4096)  # bounded: an attacker names as many addresses as it likes
 def reach(host: str) -> Reach:
     """What kind of place an IP literal is.
 
     `invalid` is what no unicast packet may be sent to (multicast, broadcast, reserved, documentation).
     """
+    # A node meets a new address with nearly every datagram: most of them need not be looked at whole.
+    try:
+        if ":" not in host:
+            settled = _REACH_V4[socket.inet_pton(socket.AF_INET, host)[0]]
+            if settled is not None:
+                return settled
+        elif socket.inet_pton(socket.AF_INET6, host)[0] in _GLOBAL_V6:
+            return "global"
+    except (OSError, ValueError):  # no address, or one with a zone: looked at whole (ValueError: a NUL in it)
+        pass
     try:
         address = ipaddress.ip_address(host)
     except ValueError:

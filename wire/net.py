@@ -269,26 +269,29 @@ class _TrioDatagrams:
 
     def send_many(self, batch: Sequence[tuple[Buffer, Endpoint]]) -> list[Endpoint]:
         failed: list[Endpoint] = []
+        send = self._socket.sendto
         at = 0
         end = len(batch)
         while at < end:
             data, to = batch[at]
-            after = at + 1
-            if self._segments and after < end and batch[after][1] is to:
+            at += 1
+            if at < end and batch[at][1] is to and self._segments:
                 # Datagrams of one size but the last, which may be shorter, go out in one call (Linux 4.18).
-                size = len(data)
-                limit = min(end, at + min(_MAX_SEGMENTS, _MAX_SEGMENTED_BYTES // max(size, 1)))
+                first, size = at - 1, len(data)
+                limit = min(end, first + min(_MAX_SEGMENTS, _MAX_SEGMENTED_BYTES // max(size, 1)))
+                after = at
                 while after < limit and batch[after][1] is to and len(batch[after][0]) <= size:
                     after += 1
                     if len(batch[after - 1][0]) < size:
                         break
-                if after - at >= _MIN_SEGMENTS:
-                    failed += self._send_segments([data for data, _ in batch[at:after]], size, to)
+                if after - first >= _MIN_SEGMENTS:
+                    failed += self._send_segments([data for data, _ in batch[first:after]], size, to)
                     at = after
                     continue
-            if not self.send(data, to):
+            try:
+                send(data, to)
+            except (OSError, OverflowError):  # as in `send`
                 failed.append(to)
-            at += 1
         return failed
 
     def _send_segments(self, buffers: Sequence[Buffer], size: int, to: Endpoint) -> list[Endpoint]:
@@ -334,6 +337,9 @@ class _TrioMulticast(_TrioDatagrams):
         except BaseException:
             sock.close()
             raise
+
+    def send_many(self, batch: Sequence[tuple[Buffer, Endpoint]]) -> list[Endpoint]:
+        return [to for data, to in batch if not self.send(data, to)]
 
     def send(self, data: Buffer, to: Endpoint) -> bool:
         level = socket.IPPROTO_IP if self._is_v4 else socket.IPPROTO_IPV6

@@ -1,5 +1,8 @@
 """Addresses: canonical, packed, parsed from what people type."""
 
+import ipaddress
+import random
+
 import pytest
 
 from wire.compact import IPV4, IPV6, Endpoint, pack_endpoints, parse_host_port, reach, unpack_endpoints
@@ -79,6 +82,24 @@ def test_lists_drop_a_broken_rest() -> None:
 )
 def test_reach(host: str, kind: str) -> None:
     assert reach(host) == kind
+
+
+def test_the_first_byte_settles_only_what_the_registries_settle() -> None:
+    """The short way against the module that knows the ranges: at the borders of each first byte, and by chance."""
+    chance = random.Random(1)
+    for first in range(256):
+        for rest in (0, 1, 0xFFFFFF, *(chance.getrandbits(24) for _ in range(20))):
+            address = ipaddress.IPv4Address(first << 24 | rest)
+            if address.is_unspecified or address.is_loopback:
+                kind = "unspecified" if address.is_unspecified else "loopback"
+            elif address.is_multicast or (address.is_reserved and not address.is_global) or first in (0, 255):
+                kind = "invalid"
+            else:
+                kind = "global" if address.is_global else "private"
+            assert reach(str(address)) == kind, address
+    for first in range(0x24, 0x30):
+        for rest in (0, (1 << 120) - 1, *(chance.getrandbits(120) for _ in range(20))):
+            assert ipaddress.IPv6Address(first << 120 | rest).is_global
 
 
 @pytest.mark.parametrize(
