@@ -19,6 +19,7 @@ from kademlia_bt.console import endpoint, host_port, network_name, size, status_
 from magnet.config import DEFAULT_PATIENCE_S, Config, default_state_dir
 from wire.compact import Endpoint
 from wire.errors import MisuseError
+from wire.socks import Proxy
 
 __all__ = ["app"]
 
@@ -73,6 +74,13 @@ def _seconds(text: str | float) -> float:
     return value
 
 
+def _proxy(text: str) -> Proxy:
+    try:
+        return Proxy.parse(text)
+    except MisuseError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
 _HOST_PORT = "HOST:PORT"  # such lists are typed Any: typer takes no lists of tuples, their parsers give the types
 Source = Annotated[
     str, typer.Argument(metavar="SOURCE", help="A magnet link, a bare info-hash, a .torrent file, or a URL of one.")
@@ -113,6 +121,14 @@ def _settings(
     transport: Annotated[
         Transport, typer.Option(help="To peers: whichever of TCP and uTP answers first, or one alone.")
     ] = Transport.both,
+    proxy: Annotated[
+        Any,
+        typer.Option(
+            parser=_proxy,
+            metavar="URL",
+            help="SOCKS5 for all of it, names too: socks5://[USER:PASSWORD@]HOST:PORT. Nothing goes around it.",
+        ),
+    ] = None,
     down_limit: Annotated[
         int,
         typer.Option(
@@ -164,6 +180,7 @@ def _settings(
         web_seeds=not no_web_seeds,
         encryption=encryption.value,
         transport=transport.value,
+        proxy=proxy,
         down_limit=down_limit,
         up_limit=up_limit,
         patience_s=timeout,

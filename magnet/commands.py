@@ -24,6 +24,7 @@ from magnet.config import Config, default_state_dir
 from magnet.files import show_info
 from magnet.inputs import fetch_torrent, is_url, read_source
 from magnet.link import MagnetLink, PointerLink
+from magnet.network import network_of
 from magnet.nursery import open_plain_nursery
 from magnet.render import Reporter, failed_event, make_reporter
 from magnet.ticking import ticking
@@ -58,7 +59,7 @@ def get(source: str, out: Path, only: Sequence[str], seed: bool, settings: Setti
         return ExitCode.DONE
 
     with _input(settings):
-        parsed = _read(source)
+        parsed = _read(source, settings)
         _usable_folder(out)
     return _run(work, settings)
 
@@ -82,7 +83,7 @@ def seed(source: str, data: Path, super_seed: bool, settings: Settings) -> int:
         return ExitCode.DONE
 
     with _input(settings):
-        parsed = _read(source)
+        parsed = _read(source, settings)
         _data_folder(data)
     return _run(work, settings)
 
@@ -109,7 +110,7 @@ def stream(source: str, out: Path, globs: Sequence[str], at: Endpoint, settings:
         return ExitCode.DONE
 
     with _input(settings):
-        parsed = _read(source)
+        parsed = _read(source, settings)
         _usable_folder(out)
     return _run(work, settings)
 
@@ -119,10 +120,10 @@ def resolve(sources: Sequence[str], links_from: Path | None, out: Path, jobs: in
     found: list[MagnetLink | PointerLink | Torrent] = []
     broken: list[tuple[str, WireError]] = []
     with _input(settings):
-        found += [_read(source) for source in sources]
+        found += [_read(source, settings) for source in sources]
         for where, line in _lines(links_from):
             try:
-                found.append(_read(line))
+                found.append(_read(line, settings))
             except (ProtocolError, MisuseError) as error:
                 broken.append((where, error))
         if not found and not broken:
@@ -151,7 +152,7 @@ def info(source: str, settings: Settings) -> int:
         return ExitCode.DONE
 
     with _input(settings):
-        parsed = _read(source)
+        parsed = _read(source, settings)
     if not isinstance(parsed, Torrent):
         return _run(work, settings)
     show_info(parsed, None, json=settings.json)
@@ -244,8 +245,8 @@ async def _located(
     return [located[number] for number in sorted(located)]
 
 
-def _read(source: str) -> MagnetLink | PointerLink | Torrent:
-    return fetch_torrent(source) if is_url(source) else read_source(source)
+def _read(source: str, settings: Settings) -> MagnetLink | PointerLink | Torrent:
+    return fetch_torrent(source, network_of(settings.config)) if is_url(source) else read_source(source)
 
 
 def _hash_of(item: MagnetLink | Torrent) -> InfoHash:

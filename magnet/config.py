@@ -12,6 +12,7 @@ from typing import Literal
 from kademlia_bt.private import network_tag
 from wire.compact import Endpoint
 from wire.errors import MisuseError
+from wire.socks import Proxy
 from wire.tracker.urls import check_tracker_url
 
 __all__ = ["DEFAULT_PATIENCE_S", "Config", "Encryption", "Transport", "default_state_dir"]
@@ -51,6 +52,9 @@ class Config:
     web_seeds: bool = True
     encryption: Encryption = "prefer"
     transport: Transport = "both"
+    proxy: Proxy | None = None
+    """All goes through it, or not at all: peers, trackers, web seeds, the DHT and names; nobody can dial us, and local
+    discovery is off."""
     down_limit: int = 0
     """Bytes a second for the whole session; 0: no limit."""
     up_limit: int = 0

@@ -58,18 +58,18 @@ def read_torrent(path: Path) -> Torrent:
         raise MetainfoError(f"{path}: {error}") from None
 
 
-def fetch_torrent(url: str) -> Torrent:
+def fetch_torrent(url: str, network: Network | None = None) -> Torrent:
     """Fetches a .torrent over HTTP. Raises MisuseError where that fails, ProtocolError where it is broken.
 
     Blocking, for half a minute at the most; for scripts and commands, outside of trio. Whoever names the URL may name
-    one of his own network.
+    one of his own network. `network`: None for the machine's own.
     """
     import trio
 
     async def get() -> Torrent:
         from wire.net import TrioNetwork
 
-        return await fetched_torrent(TrioNetwork(), url.strip(), near=True)
+        return await fetched_torrent(network or TrioNetwork(), url.strip(), near=True)
 
     return trio.run(get)
 

@@ -20,6 +20,7 @@ from kademlia_bt.node import Node
 from magnet.config import Config
 from magnet.inputs import read_source, read_torrent
 from magnet.link import LinkError, MagnetLink, PointerLink, read_link
+from magnet.network import check_proxy, network_of, trouble_of
 from magnet.nursery import open_plain_nursery
 from magnet.shelf import Shelf
 from magnet.sockets import Sockets, open_sockets
@@ -32,7 +33,7 @@ from wire.ids import make_peer_id
 from wire.limits import TokenBucket
 from wire.lsd_service import LocalDiscovery
 from wire.metainfo import Info, Torrent
-from wire.net import Listener, Network, Stream, TrioNetwork
+from wire.net import Listener, Network, Stream
 from wire.peer.connection import PeerConnection
 from wire.peer.extended import ExtendedHandshake
 from wire.peer.handshake import HANDSHAKE_BYTES, SelfConnectionError
@@ -67,7 +68,7 @@ class Session:
         store_factory: StoreFactory | None = None,
     ) -> None:
         self._config = config or Config()
-        self._network: Network = network or TrioNetwork()
+        self._network: Network = network_of(self._config, network)
         self._rng = rng or random.SystemRandom()
         self._store_factory = store_factory or _disk_store
         self._stack = AsyncExitStack()
@@ -80,6 +81,8 @@ class Session:
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             local = self._is_local()
+            if self._config.proxy is not None:
+                await check_proxy(self._network)
             self._sockets = sockets = await stack.enter_async_context(
                 open_sockets(self._config, self._network, self._rng, allow_local=local)
             )
@@ -108,6 +111,11 @@ class Session:
     def node(self) -> Node | None:
         """Its DHT node; None without DHT."""
         return None if self._sockets is None else self._sockets.node
+
+    @property
+    def trouble(self) -> str | None:
+        """Why nothing goes through the proxy now, or no datagrams do: one line; None where all is well."""
+        return trouble_of(self._network)
 
     @property
     def torrents(self) -> tuple[TorrentHandle, ...]:
@@ -195,6 +203,7 @@ class Session:
 
     def _share(self, sockets: Sockets, *, local: bool) -> Shared:
         config, now = self._config, trio.current_time()
+        looks_around = config.lsd and config.proxy is None
         trackers = TrackerClient(self._network, sockets.pumps, self._rng, near=local)
         return Shared(
             config=config,
@@ -203,7 +212,7 @@ class Session:
             rng=self._rng,
             node=sockets.node,
             trackers=trackers if config.use_trackers else None,
-            neighbours=LocalDiscovery(self._network, sockets.endpoints, self._rng) if config.lsd else None,
+            neighbours=LocalDiscovery(self._network, sockets.endpoints, self._rng) if looks_around else None,
             peer_id=make_peer_id(self._rng),
             port=sockets.endpoints[0].port,
             local=local,

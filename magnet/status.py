@@ -48,6 +48,8 @@ class TorrentStatus:
     """When the metadata was verified; None before that."""
     metadata_source: str | None = None
     """Where the metadata came from: dht, tracker, peer, pex, lsd, cache or url (contract)."""
+    trouble: str | None = None
+    """Why the proxy lets nothing through now, or no datagrams; None where all is well."""
     quiet_s: float = 0.0
     """How long nothing new has come: no peer, no metadata, no byte."""
     counts: Counts = field(default_factory=Counts)
@@ -88,6 +90,8 @@ def waiting_line(status: TorrentStatus) -> str:
         return f"seeding: {_n(status.peers, 'peer')} connected"
     if status.phase in (Phase.FAILED, Phase.CANCELLED):
         return status.reason or str(status.verdict or status.phase)
+    if status.trouble is not None and not status.peers:
+        return status.trouble
     if status.web_seeds and not status.peers and status.phase is Phase.DOWNLOADING:
         return f"{_n(status.web_seeds, 'web seed')}, waiting for data"
     if status.peers:

@@ -19,12 +19,13 @@ from kademlia_bt.node import Node
 from magnet.events import Checked, Failed, Finished, MetadataReady, TorrentEvent
 from magnet.inputs import fetched_torrent
 from magnet.link import MagnetLink
+from magnet.network import trouble_of
 from magnet.nursery import open_plain_nursery
 from magnet.sources import PEER, URL, Sources
 from magnet.status import TorrentStatus
 from magnet.streaming import Streams, files_that_match
 from magnet.task import FILE, Shared, Task
-from magnet.verdict import Counts, DownloadError, Phase, ResolveError, Verdict, decide
+from magnet.verdict import Counts, DownloadError, Phase, ResolveError, Verdict, decide, explain
 from wire.compact import Endpoint
 from wire.errors import DiskError, MisuseError, NetworkError, ProtocolError, WireError
 from wire.http_url import is_http_url, is_near_literal, shown
@@ -282,6 +283,7 @@ class TorrentHandle:
             peers=stats.peers,
             seeds=stats.seeds,
             web_seeds=sum(seed.reason is None for seed in stats.web_seeds),
+            trouble=trouble_of(self._shared.network),
             metadata_s=self._metadata_s,
             metadata_source=self._metadata_via,
             quiet_s=now - self._news_at,
@@ -580,7 +582,10 @@ class TorrentHandle:
         counts = self._counts()
         verdict = decide(counts, self._phase, error)
         kind = ResolveError if self._torrent is None else DownloadError
-        self._error = kind(verdict, counts, self.info_hash, None if error is None else str(error))
+        reason = None if error is None else str(error)
+        if reason is None and (trouble := trouble_of(self._shared.network)) is not None:
+            reason = f"{trouble}; {explain(verdict, counts)}"
+        self._error = kind(verdict, counts, self.info_hash, reason)
         self._phase = Phase.FAILED
         self._tell(Failed(self._error))
 

@@ -18,6 +18,7 @@ from wire.compact import Endpoint
 from wire.errors import NetworkError, ProtocolError
 from wire.net import Network, Stream
 from wire.secure import Encryption, dial_plain, dial_secure
+from wire.socks import ProxyError
 from wire.utp.stream import UtpSocket
 
 __all__ = ["DialError", "Dialler", "Encryption", "Miss", "Transport"]
@@ -49,9 +50,11 @@ class Miss(enum.IntEnum):
 class DialError(NetworkError):
     """A peer could not be reached on any way; `miss` is how far the best one came."""
 
-    def __init__(self, message: str, miss: Miss) -> None:
+    def __init__(self, message: str, miss: Miss, *, ours: bool = False) -> None:
         super().__init__(message)
         self.miss = miss
+        self.ours = ours
+        """The peer has no part in it: our proxy cannot be reached."""
 
 
 Connect = Callable[[Endpoint], Awaitable[Stream]]
@@ -98,7 +101,7 @@ class Dialler:
                 race.stream.close()
             raise
         if race.stream is None:
-            raise DialError(race.reason, race.miss)
+            raise DialError(race.reason, race.miss, ours=race.ours)
         return race.stream
 
     def _ways(self, to: Endpoint) -> list[tuple[str, Connect]]:
@@ -132,6 +135,7 @@ class Dialler:
         except DialError as error:
             if race.reason == "" or error.miss > race.miss:
                 race.miss, race.reason = error.miss, str(error)
+            race.ours = race.ours or error.ours
             race.first_failed.set()
             return
         if race.stream is not None:  # the other one was a moment earlier
@@ -154,7 +158,7 @@ class Dialler:
                     stream = await connect(to)
             except NetworkError as error:
                 miss = Miss.NO_HANDSHAKE if number else Miss.REFUSED
-                raise DialError(reason or str(error), miss) from error
+                raise DialError(reason or str(error), miss, ours=isinstance(error, ProxyError)) from error
             if stream is None:
                 miss = Miss.NO_HANDSHAKE if number else Miss.SILENT
                 raise DialError(reason or f"{to} does not answer", miss)
@@ -189,4 +193,5 @@ class _Race:
         self.stream: Stream | None = None
         self.miss = Miss.SILENT
         self.reason = ""
+        self.ours = False
         self.first_failed = trio.Event()

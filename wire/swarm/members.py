@@ -135,6 +135,12 @@ class Members:
         if self._tells_of_peers and self.settings.holepunch:
             self._holepunch.ask(endpoint, now)
 
+    def dial_put_off(self, endpoint: Endpoint, now: float) -> None:
+        """The peer has no part in the failure: it is dialled again soon."""
+        self._dials -= 1
+        self._dialled -= 1
+        self.candidates.cancelled(endpoint, now)
+
     def next_punch(self) -> Endpoint | None:
         """Whom to dial by uTP at once, because the peer does so too; answered as `next_dial` is. Call until None."""
         return self._punches.pop() if self._punches else None

@@ -295,7 +295,11 @@ class SwarmRunner:
         except DialError as error:
             miss = error.miss
             now = trio.current_time()
-            swarm.dial_failed(endpoint, now, timed_out=miss is Miss.SILENT, no_handshake=miss is Miss.NO_HANDSHAKE)
+            if error.ours:
+                swarm.dial_put_off(endpoint, now)
+            else:
+                no_handshake = miss is Miss.NO_HANDSHAKE
+                swarm.dial_failed(endpoint, now, timed_out=miss is Miss.SILENT, no_handshake=no_handshake)
             self._alarm.set()
             return
         self._alarm.set()
