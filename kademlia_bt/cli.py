@@ -18,6 +18,7 @@ from kademlia_bt.cli_options import (
     Json,
     Listen,
     NetworkName,
+    ProxyUrl,
     State,
     Status,
     StatusNames,
@@ -61,6 +62,7 @@ def run(
     bootstrap: Bootstrap = None,
     allow_local: AllowLocal = False,
     network: NetworkName = None,
+    proxy: ProxyUrl = None,
     state: Annotated[
         Path | None,
         typer.Option(
@@ -86,7 +88,7 @@ def run(
     from kademlia_bt import commands
 
     return commands.run(
-        options_of(listen, bootstrap, allow_local, state, json, verbose, 0.0, network),
+        options_of(listen, bootstrap, allow_local, state, json, verbose, 0.0, network, proxy),
         per_ip_limit=per_ip_limit,
         upload_limit=upload_limit,
         status=status,
@@ -172,6 +174,7 @@ def ping(
     listen: Listen = None,
     allow_local: AllowLocal = False,
     network: NetworkName = None,
+    proxy: ProxyUrl = None,
     timeout: Timeout = 15.0,
     json: Json = False,
     verbose: Verbose = False,
@@ -179,7 +182,7 @@ def ping(
     """Asks one node whether it is there: its id, its program, the round trip, and how it sees us."""
     from kademlia_bt import commands
 
-    return commands.ping(options_of(listen, None, allow_local, None, json, verbose, timeout, network), *node)
+    return commands.ping(options_of(listen, None, allow_local, None, json, verbose, timeout, network, proxy), *node)
 
 
 @app.command("find-node")
@@ -189,6 +192,7 @@ def find_node(
     bootstrap: Bootstrap = None,
     allow_local: AllowLocal = False,
     network: NetworkName = None,
+    proxy: ProxyUrl = None,
     state: State = None,
     timeout: Timeout = 60.0,
     json: Json = False,
@@ -198,7 +202,7 @@ def find_node(
     from kademlia_bt import commands
 
     return commands.find_node(
-        options_of(listen, bootstrap, allow_local, state, json, verbose, timeout, network), target
+        options_of(listen, bootstrap, allow_local, state, json, verbose, timeout, network, proxy), target
     )
 
 
@@ -209,6 +213,7 @@ def get_peers(
     bootstrap: Bootstrap = None,
     allow_local: AllowLocal = False,
     network: NetworkName = None,
+    proxy: ProxyUrl = None,
     state: State = None,
     timeout: Timeout = 60.0,
     json: Json = False,
@@ -218,7 +223,7 @@ def get_peers(
     from kademlia_bt import commands
 
     return commands.get_peers(
-        options_of(listen, bootstrap, allow_local, state, json, verbose, timeout, network), info_hash
+        options_of(listen, bootstrap, allow_local, state, json, verbose, timeout, network, proxy), info_hash
     )
 
 
@@ -230,6 +235,7 @@ def announce(
     bootstrap: Bootstrap = None,
     allow_local: AllowLocal = False,
     network: NetworkName = None,
+    proxy: ProxyUrl = None,
     state: State = None,
     timeout: Timeout = 60.0,
     json: Json = False,
@@ -239,7 +245,7 @@ def announce(
     from kademlia_bt import commands
 
     return commands.announce(
-        options_of(listen, bootstrap, allow_local, state, json, verbose, timeout, network), info_hash, port
+        options_of(listen, bootstrap, allow_local, state, json, verbose, timeout, network, proxy), info_hash, port
     )
 
 

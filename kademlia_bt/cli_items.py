@@ -14,6 +14,7 @@ from kademlia_bt.cli_options import (
     Json,
     Listen,
     NetworkName,
+    ProxyUrl,
     State,
     Timeout,
     Verbose,
@@ -94,6 +95,7 @@ def get(
     bootstrap: Bootstrap = None,
     allow_local: AllowLocal = False,
     network: NetworkName = None,
+    proxy: ProxyUrl = None,
     state: State = None,
     timeout: Timeout = 60.0,
     json: Json = False,
@@ -110,7 +112,7 @@ def get(
         raise typer.BadParameter(f"--follow needs a public key ({2 * _KEY_BYTES} hex digits)")
     if raw and json:
         raise typer.BadParameter("--raw and --json are two ways to print: choose one")
-    options = options_of(listen, bootstrap, allow_local, state, json, verbose, timeout, network)
+    options = options_of(listen, bootstrap, allow_local, state, json, verbose, timeout, network, proxy)
     if follow:
         return item_commands.follow(options, target, salt, every_s=every, raw=raw)
     return item_commands.get(options, target, salt, raw=raw)
@@ -154,6 +156,7 @@ def put(
     bootstrap: Bootstrap = None,
     allow_local: AllowLocal = False,
     network: NetworkName = None,
+    proxy: ProxyUrl = None,
     state: State = None,
     timeout: Timeout = 60.0,
     json: Json = False,
@@ -173,7 +176,7 @@ def put(
     if torrent is not None and bencode:
         raise typer.BadParameter("--bencode says how VALUE is to be read; there is none with --torrent")
     return item_commands.put(
-        options_of(listen, bootstrap, allow_local, state, json, verbose, timeout, network),
+        options_of(listen, bootstrap, allow_local, state, json, verbose, timeout, network, proxy),
         item_commands.value_of(value, bencoded=bencode) if value is not None else item_commands.torrent_value(torrent),
         item_commands.Signing(key, salt, seq, cas, is_torrent=torrent is not None) if key is not None else None,
         keep=keep,
@@ -187,6 +190,7 @@ def scrape(
     bootstrap: Bootstrap = None,
     allow_local: AllowLocal = False,
     network: NetworkName = None,
+    proxy: ProxyUrl = None,
     state: State = None,
     timeout: Timeout = 60.0,
     json: Json = False,
@@ -196,7 +200,7 @@ def scrape(
     from kademlia_bt import item_commands
 
     return item_commands.scrape(
-        options_of(listen, bootstrap, allow_local, state, json, verbose, timeout, network), info_hash
+        options_of(listen, bootstrap, allow_local, state, json, verbose, timeout, network, proxy), info_hash
     )
 
 
@@ -206,6 +210,7 @@ def sample(
     listen: Listen = None,
     allow_local: AllowLocal = False,
     network: NetworkName = None,
+    proxy: ProxyUrl = None,
     timeout: Timeout = 15.0,
     json: Json = False,
     verbose: Verbose = False,
@@ -213,7 +218,9 @@ def sample(
     """Asks one node for some of the info-hashes that it has peers of (BEP 51), and prints them."""
     from kademlia_bt import item_commands
 
-    return item_commands.sample(options_of(listen, None, allow_local, None, json, verbose, timeout, network), *node)
+    return item_commands.sample(
+        options_of(listen, None, allow_local, None, json, verbose, timeout, network, proxy), *node
+    )
 
 
 @app.command()
@@ -240,6 +247,7 @@ def crawl(
     bootstrap: Bootstrap = None,
     allow_local: AllowLocal = False,
     network: NetworkName = None,
+    proxy: ProxyUrl = None,
     state: State = None,
     json: Json = False,
     verbose: Verbose = False,
@@ -252,7 +260,7 @@ def crawl(
     from kademlia_bt import item_commands
 
     return item_commands.crawl(
-        options_of(listen, bootstrap, allow_local, state, json, verbose, duration, network),
+        options_of(listen, bootstrap, allow_local, state, json, verbose, duration, network, proxy),
         output,
         rate=rate,
         limit=limit,

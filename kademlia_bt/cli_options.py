@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kademlia_bt.console import endpoint, host_port, network_name, status_address
+from kademlia_bt.console import endpoint, host_port, network_name, proxy_url, status_address
 from wire.compact import Endpoint
 from wire.errors import ProtocolError
 from wire.ids import ID_BYTES, InfoHash
 
 if TYPE_CHECKING:
     from kademlia_bt.commands import Options
+    from wire.net import Network
+    from wire.socks import Proxy
 
 __all__ = [
     "AllowLocal",
@@ -25,6 +27,7 @@ __all__ = [
     "Json",
     "Listen",
     "NetworkName",
+    "ProxyUrl",
     "State",
     "Status",
     "StatusNames",
@@ -73,8 +76,16 @@ def options_of(
     verbose: bool,
     timeout: float,
     network: str | None,
+    proxy: Proxy | None = None,
 ) -> Options:
     from kademlia_bt.commands import Options
+
+    outer: Network | None = None
+    if proxy is not None:
+        from wire.net import TrioNetwork
+        from wire.proxied import ProxiedNetwork
+
+        outer = ProxiedNetwork(TrioNetwork(), proxy)
 
     return Options(
         listen=tuple(listen) if listen else None,
@@ -85,6 +96,7 @@ def options_of(
         verbose=verbose,
         timeout_s=timeout,
         network=network,
+        outer=outer,
     )
 
 
@@ -122,6 +134,15 @@ NetworkName = Annotated[
         parser=network_name,
         metavar="NAME",
         help="A private network, apart from the mainline DHT: all of its nodes are given the same name.",
+    ),
+]
+ProxyUrl = Annotated[
+    Any,
+    typer.Option(
+        "--proxy",
+        parser=proxy_url,
+        metavar="URL",
+        help="SOCKS5 for all of it, names too: socks5://[USER:PASSWORD@]HOST:PORT. Nothing goes around it.",
     ),
 ]
 Status = Annotated[

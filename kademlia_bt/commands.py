@@ -24,7 +24,7 @@ from kademlia_bt.node import Node
 from kademlia_bt.views import StatusView, node_view
 from wire.compact import Endpoint, reach
 from wire.errors import MisuseError
-from wire.net import TrioNetwork
+from wire.net import Network, TrioNetwork
 
 __all__ = ["Options", "announce", "find_node", "get_peers", "log_to_stderr", "ping", "run", "status_page"]
 
@@ -55,6 +55,8 @@ class Options:
     """0: waits for ever."""
     network: str | None = None
     """The name of a private network."""
+    outer: Network | None = None
+    """The outer world by way of a proxy; None: the machine's own network."""
 
 
 def run(
@@ -89,6 +91,7 @@ def run(
             per_ip_limit=per_ip_limit,
             upload_limit=upload_limit,
             network_name=options.network,
+            network=options.outer,
         )
         async with node, status_page(lambda: node_view(node, version=program), status, status_names) as page:
             addresses = [str(endpoint) for endpoint in node.endpoints]
@@ -124,7 +127,7 @@ def ping(options: Options, host: str, port: int) -> int:
     """Asks one node whether it is there."""
 
     async def main() -> int:
-        endpoint = (await TrioNetwork().resolve(host, port))[0]
+        endpoint = (await (options.outer or TrioNetwork()).resolve(host, port))[0]
         async with short_node(options, [endpoint], alone=True) as node:
             try:
                 with trio.fail_after(options.timeout_s or float("inf")):
@@ -309,6 +312,7 @@ async def short_node(options: Options, named: Sequence[Endpoint], *, alone: bool
         allow_local=allow_local,
         read_only=True,
         network_name=options.network,
+        network=options.outer,
     ) as node:
         yield node
 

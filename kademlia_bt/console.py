@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 from kademlia_bt.private import network_tag
 from wire.compact import Endpoint, parse_host_port
 from wire.errors import DiskError, MisuseError, WireError
+from wire.socks import Proxy
 
 if TYPE_CHECKING:
     import typer
@@ -34,6 +35,7 @@ __all__ = [
     "one_line",
     "parse_endpoint",
     "parse_size",
+    "proxy_url",
     "run_app",
     "run_async",
     "size",
@@ -104,6 +106,11 @@ def network_name(text: str) -> str:
         return text
 
     return _option_value(parse, text)
+
+
+def proxy_url(text: str | Proxy) -> Proxy:
+    """A SOCKS5 proxy, as the parser of a typer option."""
+    return text if isinstance(text, Proxy) else _option_value(Proxy.parse, text)
 
 
 def status_address(text: str) -> Endpoint:

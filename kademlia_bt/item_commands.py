@@ -154,7 +154,7 @@ def sample(options: Options, host: str, port: int) -> int:
     """Asks one node for info-hashes."""
 
     async def main() -> int:
-        endpoint = (await TrioNetwork().resolve(host, port))[0]
+        endpoint = (await (options.outer or TrioNetwork()).resolve(host, port))[0]
         async with short_node(options, [endpoint], alone=True) as node:
             try:
                 with trio.fail_after(options.timeout_s or float("inf")):

@@ -15,11 +15,10 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from kademlia_bt.console import endpoint, host_port, network_name, size, status_address, version_of
+from kademlia_bt.console import endpoint, host_port, network_name, proxy_url, size, status_address, version_of
 from magnet.config import DEFAULT_PATIENCE_S, Config, default_state_dir
 from wire.compact import Endpoint
 from wire.errors import MisuseError
-from wire.socks import Proxy
 
 __all__ = ["app"]
 
@@ -74,13 +73,6 @@ def _seconds(text: str | float) -> float:
     return value
 
 
-def _proxy(text: str) -> Proxy:
-    try:
-        return Proxy.parse(text)
-    except MisuseError as error:
-        raise typer.BadParameter(str(error)) from None
-
-
 _HOST_PORT = "HOST:PORT"  # such lists are typed Any: typer takes no lists of tuples, their parsers give the types
 Source = Annotated[
     str, typer.Argument(metavar="SOURCE", help="A magnet link, a bare info-hash, a .torrent file, or a URL of one.")
@@ -124,7 +116,7 @@ def _settings(
     proxy: Annotated[
         Any,
         typer.Option(
-            parser=_proxy,
+            parser=proxy_url,
             metavar="URL",
             help="SOCKS5 for all of it, names too: socks5://[USER:PASSWORD@]HOST:PORT. Nothing goes around it.",
         ),

@@ -16,6 +16,7 @@ from tests.interop.harness import (
     Program,
     assert_same_tree,
     free_port,
+    kademlia_bt,
     magnet,
     need_client,
     seeder,
@@ -61,6 +62,8 @@ def test_a_link_through_the_dht_and_a_peer_by_way_of_dante(tmp_path: Path, libto
         options = ("--bootstrap", libtorrent_dht.bootstrap, "--proxy", proxy, "--json", "--timeout", "30")
         with magnet("get", info_hash, "-o", tmp_path / "got", *options, state=tmp_path / "s") as get:
             get.finish(0)
+        with kademlia_bt("ping", libtorrent_dht.bootstrap, "--proxy", proxy, "--allow-local") as ping:
+            ping.finish(0)
         said = log.read_text()
     assert get.events("metadata")[0]["source"] == "dht"
     assert "tcp/connect" in said
