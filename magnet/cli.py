@@ -17,6 +17,7 @@ import typer
 
 from kademlia_bt.console import endpoint, host_port, network_name, proxy_url, size, status_address, version_of
 from magnet.config import DEFAULT_PATIENCE_S, Config, default_state_dir
+from wire.blocklist import BlockList
 from wire.compact import Endpoint
 from wire.errors import MisuseError
 
@@ -113,6 +114,10 @@ def _settings(
     transport: Annotated[
         Transport, typer.Option(help="To peers: whichever of TCP and uTP answers first, or one alone.")
     ] = Transport.both,
+    block_list: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Addresses not to talk to: P2P, DAT or CIDR lines; may be gzipped."),
+    ] = None,
     proxy: Annotated[
         Any,
         typer.Option(
@@ -173,6 +178,7 @@ def _settings(
         encryption=encryption.value,
         transport=transport.value,
         proxy=proxy,
+        block_list=None if block_list is None else BlockList.load(block_list),
         down_limit=down_limit,
         up_limit=up_limit,
         patience_s=timeout,

@@ -180,6 +180,10 @@ def _run(work: Callable[[Session, Reporter, _Run], Awaitable[int]], settings: Se
         async with Session(config) as session:
             reporter.detail(f"listening on {', '.join(map(str, session.endpoints))}")
             reporter.detail(f"state in {config.state_dir}")
+            if config.block_list is not None:
+                reporter.detail(f"the block list names {len(config.block_list)} ranges of addresses")
+                if config.block_list.warning is not None:
+                    reporter.note(config.block_list.warning)
             try:
                 return await work(session, reporter, run)
             except MagnetError as error:

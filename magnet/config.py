@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from kademlia_bt.private import network_tag
+from wire.blocklist import BlockList
 from wire.compact import Endpoint
 from wire.errors import MisuseError
 from wire.socks import Proxy
@@ -52,6 +53,8 @@ class Config:
     web_seeds: bool = True
     encryption: Encryption = "prefer"
     transport: Transport = "both"
+    block_list: BlockList | None = None
+    """Addresses that are not talked to, whoever names them."""
     proxy: Proxy | None = None
     """All goes through it, or not at all: peers, trackers, web seeds, the DHT and names; nobody can dial us, and local
     discovery is off."""

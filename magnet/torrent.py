@@ -19,7 +19,7 @@ from kademlia_bt.node import Node
 from magnet.events import Checked, Failed, Finished, MetadataReady, TorrentEvent
 from magnet.inputs import fetched_torrent
 from magnet.link import MagnetLink
-from magnet.network import trouble_of
+from magnet.network import refused_by, trouble_of
 from magnet.nursery import open_plain_nursery
 from magnet.sources import PEER, URL, Sources
 from magnet.status import TorrentStatus
@@ -153,6 +153,7 @@ class TorrentHandle:
                 holepunch=config.transport != "tcp",
                 metadata_only=task.metadata_only,
                 super_seed=task.super_seed,
+                block_list=config.block_list,
             ),
             info=info,
         )
@@ -569,6 +570,7 @@ class TorrentHandle:
             metadata_hash_failures=stats.metadata_hash_failures,
             piece_hash_failures=stats.piece_hash_failures,
             banned=stats.banned,
+            blocked=stats.blocked + refused_by(self._shared.network),
             web_seeds=len(stats.web_seeds),
             web_seeds_failed=sum(seed.reason is not None for seed in stats.web_seeds),
             web_seed_reason=next(

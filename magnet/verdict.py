@@ -82,6 +82,8 @@ class Counts:
     metadata_hash_failures: int = 0
     piece_hash_failures: int = 0
     banned: int = 0
+    blocked: int = 0
+    """What the block list refused: addresses that were named, dials, connections and datagrams."""
     web_seeds: int = 0
     """Web seeds that were tried (BEP 19), and how many of them failed: are given up, or rest after a failure."""
     web_seeds_failed: int = 0

@@ -14,6 +14,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from wire.blocklist import BlockList
 from wire.compact import Endpoint, Family, reach
 from wire.limits import TokenBucket
 from wire.swarm.priority import priority
@@ -99,6 +100,9 @@ class Candidates:
         self._rate = TokenBucket(DIALS_PER_S, DIAL_BURST, now)
         self.found: Counter[str] = Counter()
         """Distinct addresses by the source that named them first."""
+        self.block_list: BlockList | None = None
+        self.blocked = 0
+        """How many addresses were named, or came, that the block list names."""
         self.banned = 0
         """How many addresses were banned."""
         self.want_seeds = True
@@ -123,7 +127,7 @@ class Candidates:
         if not endpoint.port or reach(endpoint.host) in ("unspecified", "invalid"):
             return False
         key = _key(endpoint)
-        if key in self._banned or endpoint in self._ours:
+        if key in self._banned or endpoint in self._ours or self._is_blocked(endpoint):
             return False
         if not named:
             if self._resting.get(key, 0.0) > now or len(self._candidates) >= MAX_CANDIDATES:
@@ -261,7 +265,7 @@ class Candidates:
     def admit(self, endpoint: Endpoint) -> bool:
         """Counts a connection that was accepted; False where its address is banned or has enough of them."""
         key = _key(endpoint)
-        if key in self._banned:
+        if key in self._banned or self._is_blocked(endpoint):
             return False
         host = self._hosts.setdefault(key, _Host())
         if host.inbound >= MAX_INBOUND_PER_HOST:
@@ -308,6 +312,12 @@ class Candidates:
         self._banned[key] = None
         self._drop_host(key)
         _bound(self._banned, MAX_BANNED)
+
+    def _is_blocked(self, endpoint: Endpoint) -> bool:
+        if self.block_list is None or endpoint.host not in self.block_list:
+            return False
+        self.blocked += 1
+        return True
 
     def is_banned(self, endpoint: Endpoint) -> bool:
         """Whether its address was banned."""

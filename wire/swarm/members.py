@@ -53,6 +53,7 @@ class Members:
         self.broken: MetainfoError | None = None
         """Set where the info dictionary has the right hash and cannot be used all the same."""
         self.candidates = Candidates(now)
+        self.candidates.block_list = self.settings.block_list
         self.finished = False
         """Every wanted piece is stored."""
         self._rng = rng

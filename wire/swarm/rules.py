@@ -85,6 +85,7 @@ class Swarm(Wishes):
             metadata_hash_failures=self._metadata.hash_failures,
             piece_hash_failures=0 if exchange is None else exchange.hash_failures,
             banned=self.candidates.banned,
+            blocked=self.candidates.blocked,
             peers=len(ready),
             seeds=sum(peer.connection.is_seed for peer in ready),
             downloaded_bytes=0 if exchange is None else exchange.down.total,

@@ -6,6 +6,7 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from wire.blocklist import BlockList
 from wire.compact import Endpoint
 from wire.metainfo import Info
 
@@ -54,6 +55,8 @@ class Settings:
     holepunch: bool = True
     """Whether peers that cannot be dialled are met through others (BEP 55): needs `pex`, and uTP. Never for a private
     torrent."""
+    block_list: BlockList | None = None
+    """Addresses that are not talked to, whoever names them."""
     metadata_only: bool = False
     """Stop at the metadata: no pieces are wanted."""
 
@@ -137,6 +140,8 @@ class SwarmStats:
     """Whole pieces that did not match their hash."""
     banned: int
     """Peers that lied and are not talked to any more."""
+    blocked: int
+    """Addresses that were named, or came by themselves, and that the block list names."""
     peers: int
     """Connections now, their handshake done."""
     seeds: int
