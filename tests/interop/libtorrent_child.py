@@ -5,7 +5,7 @@ ends when its stdin closes, so that it never outlives its parent. A line `stats`
 what was uploaded and downloaded. Only loopback and namespace addresses are ever given to it.
 
     libtorrent_child.py dht COUNT PORT [--net N]     nodes on 127.N.0.1, 127.N.1.1, ...; the first is the bootstrap
-    libtorrent_child.py seed TORRENT DIR --listen HOST:PORT [--dht HOST:PORT] [--rate BYTES] [--lie]
+    libtorrent_child.py seed TORRENT DIR --listen HOST:PORT [--dht HOST:PORT] [--rate BYTES] [--down-rate BYTES] [--lie]
     libtorrent_child.py get TORRENT|MAGNET DIR --listen HOST:PORT [--dht HOST:PORT] [--peer HOST:PORT]...
 
 Both take `--utp`, which leaves out TCP, and `--encrypt plain|rc4|both`: no connection without the encrypted
@@ -203,6 +203,8 @@ def run_torrent(options: argparse.Namespace) -> None:
     torrent = node.add_torrent(wanted)
     if options.rate:
         torrent.set_upload_limit(options.rate)
+    if options.down_rate:
+        torrent.set_download_limit(options.down_rate)
     for peer in options.peer:
         host, _, port = peer.rpartition(":")
         torrent.connect_peer((host, int(port)))
@@ -259,6 +261,7 @@ def main() -> None:
         torrent.add_argument("--dht")
         torrent.add_argument("--peer", action="append", default=[])
         torrent.add_argument("--rate", type=int, default=0)
+        torrent.add_argument("--down-rate", type=int, default=0)
         torrent.add_argument("--lsd", action="store_true")
         torrent.add_argument("--utp", action="store_true")
         torrent.add_argument("--encrypt", choices=["plain", "rc4", "both"])

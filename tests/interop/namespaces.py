@@ -1,4 +1,4 @@
-"""Two network namespaces joined by a pair of virtual cables: two machines, one kernel, no way out.
+"""Network namespaces joined by virtual cables: machines of one kernel, with no way out; two, or two behind NATs.
 
 For clients that refuse loopback peers. Needs root and iproute2; whoever asks is skipped with a reason
 otherwise. What is made is removed, also when the test fails.
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import pytest
 
-__all__ = ["Machine", "two_machines"]
+__all__ = ["Machine", "behind_nats", "two_machines"]
 
 
 @dataclass(frozen=True)
@@ -72,3 +72,81 @@ def two_machines(addresses_each: int = 1) -> Iterator[tuple[Machine, Machine]]:
     finally:
         for machine in machines:  # the cable goes with them
             subprocess.run(["ip", "netns", "delete", machine.name], capture_output=True, check=False, timeout=20)
+
+
+_NAT = """
+table ip nat {
+  chain post { type nat hook postrouting priority 100; oifname "out" masquerade; }
+}
+table ip filter {
+  chain input { type filter hook input priority 0; policy drop; ct state established,related accept; }
+  chain forward {
+    type filter hook forward priority 0; policy drop;
+    iifname "in" accept; ct state established,related accept;
+  }
+}
+"""
+"""A home's router: out goes anything, under its own address; in comes only what answers."""
+
+
+@contextmanager
+def behind_nats() -> Iterator[tuple[Machine, Machine, Machine]]:
+    """A machine on the open network, and two that each are behind a NAT of its own; those have no way to each other.
+
+    The open one is 10.213.3.2; the others are seen as 10.213.1.2 and 10.213.2.2. Needs root, iproute2 and nft.
+    """
+    if not hasattr(os, "geteuid") or os.geteuid() != 0:
+        pytest.skip("making network namespaces needs root")
+    for program in ("ip", "nft"):
+        if shutil.which(program) is None:
+            pytest.skip(f"{program} is not installed")
+    net, open_, *inner = (
+        Machine(f"kbt{os.getpid()}-{name}", (address,))
+        for name, address in (
+            ("net", "10.213.3.1"),
+            ("open", "10.213.3.2"),
+            ("nat1", "10.213.1.2"),
+            ("nat2", "10.213.2.2"),
+            ("home1", "10.213.11.2"),
+            ("home2", "10.213.12.2"),
+        )
+    )
+    routers, homes = inner[:2], inner[2:]
+    machines = (net, open_, *routers, *homes)
+    try:
+        try:
+            for machine in machines:
+                _ip("netns", "add", machine.name)
+                _ip("-n", machine.name, "link", "set", "lo", "up")
+            _cable(net, "to3", net.address, open_, "out", open_.address)
+            _ip("-n", open_.name, "route", "add", "default", "via", net.address)
+            for number, (router, home) in enumerate(zip(routers, homes, strict=True), 1):
+                _cable(net, f"to{number}", f"10.213.{number}.1", router, "out", f"10.213.{number}.2")
+                _cable(router, "in", f"10.213.1{number}.1", home, "out", f"10.213.1{number}.2")
+                _ip("-n", router.name, "route", "add", "default", "via", f"10.213.{number}.1")
+                _ip("-n", home.name, "route", "add", "default", "via", f"10.213.1{number}.1")
+            for machine in (net, *routers):
+                _inside(machine, ["sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"])
+            for router in routers:
+                _inside(router, ["nft", "-f", "-"], _NAT)
+        except OSError as error:
+            pytest.skip(f"this machine gives no network namespaces with NAT: {error}")
+        yield open_, homes[0], homes[1]
+    finally:
+        for machine in machines:
+            subprocess.run(["ip", "netns", "delete", machine.name], capture_output=True, check=False, timeout=20)
+
+
+def _cable(one: Machine, name: str, address: str, other: Machine, its_name: str, its_address: str) -> None:
+    _ip("link", "add", name, "netns", one.name, "type", "veth", "peer", "name", its_name, "netns", other.name)
+    for machine, link, at in ((one, name, address), (other, its_name, its_address)):
+        _ip("-n", machine.name, "address", "add", f"{at}/24", "dev", link)
+        _ip("-n", machine.name, "link", "set", link, "up")
+
+
+def _inside(machine: Machine, command: list[str], stdin: str = "") -> None:
+    done = subprocess.run(
+        [*machine.prefix, *command], input=stdin, capture_output=True, text=True, check=False, timeout=20
+    )
+    if done.returncode:
+        raise OSError(done.stderr.strip() or f"{command[0]} failed")

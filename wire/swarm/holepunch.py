@@ -1,6 +1,7 @@
 """Introductions between peers that nobody can dial (BEP 55), in all three roles, without I/O.
 
-As initiator: where a dial failed and a peer of ours had named the address (BEP 11), that peer is asked to introduce us.
+As initiator: where a dial failed and a peer of ours had named the address (BEP 11), that peer is asked to introduce us;
+if nobody had, some peer that could, now and then: who is known in one swarm to many is often connected to it.
 As relay: two peers of ours are told of each other. As target: who is introduced to us is dialled, by uTP alone.
 
 An introduction makes others send packets, so it is bounded on every side: a relay serves only its own peers, so many a
@@ -24,6 +25,10 @@ RELAYS_PER_MINUTE = 12
 """Introductions that we make for one peer: it may lose a few of them, and need not ask for hundreds."""
 CONNECTS_PER_MINUTE = 12
 """Unasked introductions that are followed, of all relays together: each sends packets to an address by hearsay."""
+GUESSES_PER_MINUTE = 20
+"""Requests to peers that have not named the address: most are answered that they do not know it."""
+MAX_GUESSES = 3
+"""Peers asked so for one address."""
 MAX_NAMED = 1000
 """Addresses of which it is remembered who named them."""
 MAX_RELAYS_EACH = 4
@@ -53,16 +58,16 @@ class Holepunch:
         self._named: dict[Endpoint, dict[Peer, None]] = {}
         self._asked: dict[Endpoint, float] = {}
         self._budgets: dict[Peer, TokenBucket] = {}
+        self._guesses = _per_minute(GUESSES_PER_MINUTE, now)
         self._connects = _per_minute(CONNECTS_PER_MINUTE, now)
 
     # the initiator
 
     def named(self, by: Peer, named: PexPeer) -> None:
         """A peer says that it is connected to an address."""
-        if named.flags and not named.flags & HOLEPUNCH:
-            return  # it tells what its peers can, and this one cannot be introduced
         relays = self._named.pop(named.endpoint, {})
-        if len(relays) < MAX_RELAYS_EACH:
+        # Who tells what his peers can, and does not say that this one can be introduced, need not be asked.
+        if len(relays) < MAX_RELAYS_EACH and (not named.flags or named.flags & HOLEPUNCH):
             relays[by] = None
         self._named[named.endpoint] = relays
         while len(self._named) > MAX_NAMED:
@@ -70,9 +75,11 @@ class Holepunch:
 
     def ask(self, endpoint: Endpoint, now: float) -> bool:
         """A dial failed: asks a peer that is connected to the address to introduce us. False: nobody can."""
-        relays = self._named.get(endpoint)
-        if not relays or now < self._asked.get(endpoint, float("-inf")) + ASK_AGAIN_S:
+        if now < self._asked.get(endpoint, float("-inf")) + ASK_AGAIN_S:
             return False
+        if endpoint not in self._named:
+            self._guess(endpoint, now)
+        relays = self._named.get(endpoint, {})
         for relay in list(relays):
             del relays[relay]  # the next time it is another's turn
             if relay.ready and relay.connection.remote.ut_holepunch:
@@ -83,6 +90,13 @@ class Holepunch:
                 self._say(relay, HolepunchKind.RENDEZVOUS, endpoint)
                 return True
         return False
+
+    def _guess(self, endpoint: Endpoint, now: float) -> None:
+        """Takes some peers that could introduce us for such as have named the address."""
+        able = [peer for peer in self._peers.values() if peer.ready and peer.connection.remote.ut_holepunch]
+        if able and endpoint.port >= FIRST_USER_PORT and self._guesses.take(1.0, now):
+            for peer in able[-MAX_GUESSES:]:
+                self.named(peer, PexPeer(endpoint, HOLEPUNCH))
 
     # what peers say
 

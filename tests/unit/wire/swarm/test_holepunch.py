@@ -104,6 +104,28 @@ def test_a_relay_that_left_is_forgotten() -> None:
     assert not table.swarm._holepunch._named
 
 
+def test_of_an_address_that_nobody_named_a_few_are_asked_one_by_one() -> None:
+    table = Table()
+    relays = [relay_of(table, number) for number in range(1, 7)]
+    relay_of(table, 9, ut_holepunch=0)
+    table.swarm.found(FAR, "dht", table.now)
+    fail_the_dial(table)
+    asked = 0
+    while wanted := [guest for guest in relays if said(guest)]:
+        assert len(wanted) == 1
+        asked += 1
+        tell(wanted[0], HolepunchKind.ERROR, FAR, HolepunchError.NOT_CONNECTED)
+    assert asked == holepunch.MAX_GUESSES
+
+
+def test_guesses_are_few_however_many_dials_fail() -> None:
+    table = Table()
+    relay = relay_of(table)
+    for number in range(200):
+        table.swarm._holepunch.ask(Endpoint(f"90.0.0.{number}", 7000), table.now)
+    assert len(said(relay)) <= holepunch.GUESSES_PER_MINUTE + 1
+
+
 # the relay
 
 
