@@ -28,6 +28,7 @@ def resolve(link: str | MagnetLink, timeout: float | None = 300, *, config: Conf
     async def main() -> Torrent:
         async with Session(_bounded(config, timeout)) as session:
             handle = await session.add(link, metadata_only=True)
+            await handle.finished()
             return await handle.metadata()
 
     return trio.run(main)

@@ -14,7 +14,7 @@ import trio
 
 from magnet.link import MagnetLink
 from magnet.session import Session
-from magnet.verdict import ResolveError
+from magnet.verdict import DownloadError, ResolveError
 from wire.errors import WireError
 from wire.metainfo import Torrent
 
@@ -74,8 +74,9 @@ async def resolve_one(session: Session, source: str | MagnetLink) -> Resolution:
         return Resolution(source, None, error, trio.current_time() - begun, None)
     try:
         torrent = await handle.metadata()
+        await handle.finished()  # a version 2 torrent's piece layers come after it
         return Resolution(source, torrent, None, trio.current_time() - begun, handle.metadata_via)
-    except ResolveError as error:
+    except (ResolveError, DownloadError) as error:
         return Resolution(source, None, error, trio.current_time() - begun, None)
     finally:
         with trio.CancelScope(shield=True):

@@ -142,7 +142,7 @@ class Shelf:
             async with trio.open_nursery() as nursery:
                 for _ in range(min(_WORKERS, len(pieces))):
                     nursery.start_soon(work)
-        except* DiskError as group:
+        except* (DiskError, MetainfoError) as group:
             raise group.exceptions[0] from None
         finally:
             with trio.CancelScope(shield=True):

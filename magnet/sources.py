@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import trio
 
@@ -54,6 +54,8 @@ class Found:
     endpoint: Endpoint
     via: str
     """`DHT`, `PEER`, `TRACKER` or `LSD`."""
+    swarm_id: bytes | None = field(default=None, compare=False)
+    """The name by which it was asked for, of a torrent that may have two (BEP 52)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,14 +104,16 @@ class Sources:
         port: int = 0,
         private: bool = False,
     ) -> None:
-        self._swarm_ids = tuple(swarm_ids)
+        self._swarm_ids = list(swarm_ids)
         self._given = tuple(dict.fromkeys(given))
         self._node = node
         self._network = network
         self._rng = rng
         self._announce_port = announce_port
         self._local = local
-        self._announcers = tuple(announcers)
+        self._announcers = list(announcers)
+        self._nursery: trio.Nursery | None = None
+        self._strangers_nursery: trio.Nursery | None = None
         self._neighbours = neighbours
         self._port = port or announce_port or 0
         self._may_announce = trio.Event()
@@ -138,6 +142,20 @@ class Sources:
                 self._neighbours.leave(swarm_id)
         for announcer in self._announcers:
             announcer.make_private()
+
+    def join(self, swarm_id: bytes, announcers: Iterable[Announcer] = ()) -> None:
+        """The torrent has one more name, as a link's metadata shows (BEP 52): its swarm is searched too."""
+        if swarm_id in self._swarm_ids:
+            return
+        self._swarm_ids.append(swarm_id)
+        if self._strangers_nursery is not None:
+            self._ask_strangers_for(swarm_id, self._strangers_nursery)
+        for announcer in announcers:
+            self._announcers.append(announcer)
+            if self._is_satisfied.is_set():
+                announcer.complete()
+            if self._nursery is not None:
+                self._nursery.start_soon(self._ask_trackers, announcer)
 
     def announce(self) -> None:
         """What we have and lack is known as well as it can be: trackers may be told."""
@@ -183,6 +201,7 @@ class Sources:
     async def run(self) -> None:
         """Searches, pauses and searches again, until cancelled. Then `found` ends."""
         async with self._send, trio.open_nursery() as nursery:
+            self._nursery = nursery
             for host, port in self._given:
                 nursery.start_soon(self._name_again, host, port)
             for announcer in self._announcers:
@@ -196,7 +215,7 @@ class Sources:
             nursery.start_soon(announcer.run)
             async for peer in announcer.found:
                 if self._may_lead_somewhere(peer.endpoint, near=peer.is_near):
-                    await self._send.send(Found(peer.endpoint, TRACKER))
+                    await self._send.send(Found(peer.endpoint, TRACKER, announcer.swarm_id))
 
     async def _name_again(self, host: str, port: int) -> None:
         pauses = _Pauses(_GIVEN_PAUSES_S, self._rng)
@@ -212,17 +231,25 @@ class Sources:
     async def _ask_strangers(self) -> None:
         with self._strangers:
             await trio.lowlevel.checkpoint()  # a private torrent ends here, before a word is said
-            async with trio.open_nursery() as nursery:
-                for swarm_id in self._swarm_ids:
-                    if self._node is not None:
-                        nursery.start_soon(self._search, self._node, swarm_id)
-                    if self._neighbours is not None:
-                        nursery.start_soon(self._ask_neighbours, self._neighbours, swarm_id)
+            try:
+                async with trio.open_nursery() as nursery:
+                    self._strangers_nursery = nursery
+                    for swarm_id in self._swarm_ids:
+                        self._ask_strangers_for(swarm_id, nursery)
+                    await trio.sleep_forever()
+            finally:
+                self._strangers_nursery = None
+
+    def _ask_strangers_for(self, swarm_id: bytes, nursery: trio.Nursery) -> None:
+        if self._node is not None:
+            nursery.start_soon(self._search, self._node, swarm_id)
+        if self._neighbours is not None:
+            nursery.start_soon(self._ask_neighbours, self._neighbours, swarm_id)
 
     async def _ask_neighbours(self, neighbours: LocalDiscovery, swarm_id: bytes) -> None:
         try:
             async for endpoint in neighbours.join(swarm_id):
-                await self._send.send(Found(endpoint, LSD))
+                await self._send.send(Found(endpoint, LSD, swarm_id))
         finally:
             neighbours.leave(swarm_id)
 
@@ -235,7 +262,7 @@ class Sources:
                 search = node.get_peers(
                     swarm_id, announce_port=self._announce_port if announcing else None, seed=self._satisfied
                 )
-                await self._follow(search)
+                await self._follow(search, swarm_id)
                 # A node that is just joining tells nobody or few: then the next search is soon, and tells again.
                 if search.announced:
                     announce_at = trio.current_time() + ANNOUNCE_S
@@ -243,13 +270,13 @@ class Sources:
                 await self._is_satisfied.wait()
                 await trio.sleep_until(announce_at)
 
-    async def _follow(self, search: PeerSearch) -> None:
+    async def _follow(self, search: PeerSearch, swarm_id: bytes) -> None:
         self._searching.append(search)
         try:
             async with search:
                 async for endpoint in search:
                     if self._may_lead_somewhere(endpoint):
-                        await self._send.send(Found(endpoint, DHT))
+                        await self._send.send(Found(endpoint, DHT, swarm_id))
         finally:
             self._searching.remove(search)
             self._past = self._past.plus(search)

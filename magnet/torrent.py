@@ -7,7 +7,7 @@ decided in `wire.swarm`; where peers come from, in `magnet.sources`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -49,6 +49,9 @@ SOURCE_PAUSES_S = (5.0, 30.0, 120.0)
 """After each failure to fetch one; then it is given up."""
 UNKNOWN_LEFT_BYTES = 1 << 14
 """Told to trackers while the size is unknown: with 0 they would take us for a seed."""
+
+LAYERS_GRACE_S = 3.0
+"""How long a hybrid's piece layers may keep its metadata waiting without one coming: it is of use without them."""
 
 _WATCH_S = 1.0
 """How often news are looked for: patience is exact to this."""
@@ -127,6 +130,10 @@ class TorrentHandle:
         self._checked = 0.0
         self._error: ResolveError | DownloadError | None = None
         self._complete = False
+        self._lacks_layers = False
+        """Nothing can go on before peers have given the hashes of its pieces (BEP 52)."""
+        self._known_layers = 0
+        """How many files' piece hashes were known when the download began."""
         self._fetched: Torrent | None = None
         """What a URL of the link gave."""
         self._store: Store | None = None
@@ -168,7 +175,9 @@ class TorrentHandle:
             # Who only wants the metadata is gone before anybody could ask it for a piece.
             announce_port=None if task.metadata_only else shared.port or None,
             local=shared.local,
-            announcers=self._announcers(shared, private=info is not None and info.private),
+            announcers=self._announcers(
+                shared, task.link.info_hash.swarm_ids, private=info is not None and info.private
+            ),
             neighbours=shared.neighbours,
             port=shared.port,
             private=info is not None and info.private,
@@ -176,8 +185,8 @@ class TorrentHandle:
         if info is None or task.metadata_only:
             self._sources.announce()
 
-    def _announcers(self, shared: Shared, *, private: bool) -> list[Announcer]:
-        """At its trackers: those of a .torrent by their tiers, those of a link each by itself: it knows no tiers."""
+    def _announcers(self, shared: Shared, swarm_ids: Iterable[bytes], *, private: bool) -> list[Announcer]:
+        """At its trackers, for each name: those of a .torrent by tiers, those of a link, which has none, each alone."""
         task, config = self._task, shared.config
         if shared.trackers is None:
             return []
@@ -202,7 +211,7 @@ class TorrentHandle:
                 rng=shared.rng,
                 private=private,
             )
-            for swarm_id in task.link.info_hash.swarm_ids
+            for swarm_id in swarm_ids
         ]
 
     def _progress(self) -> Progress:
@@ -368,7 +377,7 @@ class TorrentHandle:
     async def _work(self) -> None:
         known = self._task.torrent
         async with open_plain_nursery() as nursery:
-            if known is None or not self._task.metadata_only:
+            if known is None or not self._task.metadata_only or not known.info.layers.complete:
                 nursery.start_soon(self._watch)
                 nursery.start_soon(self._feed)
                 nursery.start_soon(self._sources.run)
@@ -385,13 +394,42 @@ class TorrentHandle:
                 self._know(known, self._task.via)
             if not self._task.metadata_only:
                 await self._download(known)
+            else:
+                await self._all_layers(known)
             self._complete = True
             self._tell()
+
+    async def _all_layers(self, torrent: Torrent) -> None:
+        """Waits for what makes a .torrent of version 2 whole (BEP 52); for a hybrid's only while it comes."""
+        layers = torrent.info.layers
+        if layers.complete:
+            return
+        if torrent.info_hash_v1 is None:
+            await self._layers(torrent, None)
+            return
+        seen = -1
+        while not layers.complete and seen != (seen := self.runner.stats().layer_hashes):
+            with trio.move_on_after(LAYERS_GRACE_S):
+                await self.runner.layers()
+        if len(layers):
+            await self._shared.vault.save(torrent)
+
+    async def _layers(self, torrent: Torrent, roots: Iterable[bytes] | None) -> None:
+        self._lacks_layers = True
+        await self.runner.layers(roots)
+        self._lacks_layers = False
+        await self._shared.vault.save(torrent)
 
     async def _download(self, torrent: Torrent) -> None:
         info, directory = torrent.info, self._task.directory
         self._wanted = self._selected(info)
         self._size = sum(file.size for file, wanted in zip(info.files, self._wanted, strict=True) if wanted)
+        if info.info_hash.v1 is None and not self._task.seed:  # of what is on disk whole, the layers follow from it
+            missing = set(info.layers.missing())
+            wanted = {file.pieces_root for file, flag in zip(info.files, self._wanted, strict=True) if flag}
+            if roots := {root for root in wanted if root in missing and root is not None}:
+                await self._layers(torrent, roots)
+        self._known_layers = len(info.layers)
         self._phase = Phase.CHECKING
         resume = await self._shared.vault.resume_path(info.info_hash, self._task.directory)
         if resume is not None and not self._task.seed:
@@ -427,6 +465,8 @@ class TorrentHandle:
         await self.runner.finished()
         self._complete = True
         self._phase = Phase.SEEDING
+        if len(torrent.info.layers) > self._known_layers:
+            await self._shared.vault.save(torrent)
         self._sources.satisfy()
         await self._shared.shelf.keep(torrent, self._task.directory, self.runner.have)
         self._tell(Finished(trio.current_time() - self._began, self._size or 0, self.path))
@@ -447,7 +487,7 @@ class TorrentHandle:
         async for found in self._sources.found:
             if len(self._known) < _MAX_KNOWN:
                 self._known.add(found.endpoint)
-            self.runner.found([found.endpoint], found.via)
+            self.runner.found([found.endpoint], found.via, found.swarm_id)
 
     async def _fetch(self) -> None:
         """Gets a .torrent from where the link says that there is one (BEP 9): it races with the peers' metadata."""
@@ -501,7 +541,8 @@ class TorrentHandle:
     def _news(self) -> tuple[int, ...]:
         """Changes when something new came: a peer, metadata, a byte; not when an old peer came back."""
         stats, known = self.runner.stats(), len(self._known)
-        return known, min(stats.connected, known), stats.downloaded_bytes - stats.wasted_bytes, stats.pieces_done
+        useful_bytes = stats.downloaded_bytes - stats.wasted_bytes
+        return known, min(stats.connected, known), useful_bytes, stats.pieces_done, stats.layer_hashes
 
     def _on_checked(self, checked_bytes: int, all_bytes: int) -> None:
         self._checked = checked_bytes / all_bytes if all_bytes else 1.0
@@ -521,6 +562,10 @@ class TorrentHandle:
     def _know(self, torrent: Torrent, via: str) -> None:
         if torrent.info.private:
             self._sources.forbid_strangers()
+        for swarm_id in torrent.info.info_hash.swarm_ids:  # a link may have had one name of a hybrid's two
+            if swarm_id not in self._task.link.info_hash.swarm_ids:
+                announcers = self._announcers(self._shared, [swarm_id], private=torrent.info.private)
+                self._sources.join(swarm_id, announcers)
         self._torrent, self._metadata_via = torrent, via
         self._metadata_s = trio.current_time() - self._began
         self._news_at = trio.current_time()
@@ -585,7 +630,12 @@ class TorrentHandle:
         verdict = decide(counts, self._phase, error)
         kind = ResolveError if self._torrent is None else DownloadError
         reason = None if error is None else str(error)
-        if reason is None and (trouble := trouble_of(self._shared.network)) is not None:
+        if reason is None and self._lacks_layers and counts.connected:
+            reason = (
+                "no peer gave the hashes of the torrent's pieces, which its info dictionary has not (BEP 52): "
+                f"{counts.connected} connected. Try later or with a longer --timeout, or with a .torrent that has them"
+            )
+        elif reason is None and (trouble := trouble_of(self._shared.network)) is not None:
             reason = f"{trouble}; {explain(verdict, counts)}"
         self._error = kind(verdict, counts, self.info_hash, reason)
         self._phase = Phase.FAILED

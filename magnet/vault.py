@@ -39,10 +39,13 @@ class Vault:
         return await trio.to_thread.run_sync(_read, self._torrent_path(self._folder, info_hash), info_hash)
 
     async def save(self, torrent: Torrent) -> None:
-        """Keeps verified metadata."""
+        """Keeps verified metadata, a hybrid's by either name (BEP 52)."""
         if self._folder is not None:
-            path = self._torrent_path(self._folder, torrent.info.info_hash)
-            await trio.to_thread.run_sync(_write, path, torrent.to_bytes())
+            info_hash, data = torrent.info.info_hash, torrent.to_bytes()
+            halves = [InfoHash(v1=info_hash.v1)] if info_hash.v1 is not None else []
+            halves += [InfoHash(v2=info_hash.v2)] if info_hash.v2 is not None else []
+            for one in halves:
+                await trio.to_thread.run_sync(_write, self._torrent_path(self._folder, one), data)
 
     async def resume_path(self, info_hash: InfoHash, directory: Path) -> Path | None:
         """Where the resume data of a torrent in a directory lies; None where there is no place for it.

@@ -308,29 +308,30 @@ def make_torrent(
     version: str = "v1",
     trackers: Iterable[str] = (),
 ) -> str:
-    """Has libtorrent make a .torrent of a file or folder; returns its v1 info-hash in hex."""
+    """Has libtorrent make a .torrent of a file or folder; returns its info-hash in hex, the v1 one of a hybrid."""
     import libtorrent as lt
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # what 2.1 says instead, 2.0 does not know
         storage = lt.file_storage()
         lt.add_files(storage, str(path))
-        flags = {"v1": 64, "hybrid": 0}[version]  # 64 is v1_only, which the Python binding does not name
+        flags = {"v1": 64, "v2": 32, "hybrid": 0}[version]  # as create_torrent's v1_only and v2_only
         creator = lt.create_torrent(storage, piece_bytes, int(flags))
         for tracker in trackers:
             creator.add_tracker(tracker)
         lt.set_piece_hashes(creator, str(path.parent))
         torrent.write_bytes(lt.bencode(creator.generate()))
-        return str(lt.torrent_info(str(torrent)).info_hashes().v1)
+        hashes = lt.torrent_info(str(torrent)).info_hashes()
+        return str(hashes.v1 if hashes.has_v1() else hashes.v2)
 
 
 def torrent_of(
-    tmp_path: Path, files: Mapping[str, int], *, seed: int = 1, piece_bytes: int = PIECE
+    tmp_path: Path, files: Mapping[str, int], *, seed: int = 1, piece_bytes: int = PIECE, version: str = "v1"
 ) -> tuple[Path, Path, str]:
     """A folder to seed from (its parent is the seeder's directory), its .torrent and its info-hash."""
     root = make_tree(tmp_path / "seeds" / "things", files, seed=seed)
     torrent = tmp_path / "things.torrent"
-    return root, torrent, make_torrent(root, torrent, piece_bytes=piece_bytes)
+    return root, torrent, make_torrent(root, torrent, piece_bytes=piece_bytes, version=version)
 
 
 def seeder(torrent: Path, root: Path, *options: str, host: str = "127.0.0.1") -> tuple[Program, str]:

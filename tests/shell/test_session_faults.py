@@ -20,10 +20,8 @@ from tests.shell.kit import (
     silent,
     wrong_metadata,
 )
-from wire.bencode import encode
 from wire.compact import Endpoint
-from wire.errors import DiskError, MetainfoError
-from wire.metainfo import Info, Torrent
+from wire.errors import DiskError
 
 TORRENT, DATA = make_torrent("faults", {"a": 200_000, "b": 100_003})
 WIDE, WIDE_DATA = make_torrent("wide", {f"folder/{n:04}": 100 for n in range(3000)})
@@ -331,24 +329,3 @@ async def test_a_disk_that_fails_under_a_seeder_ends_it_with_its_reason(autojump
             assert events[-1].error.verdict is Verdict.DISK
             assert "Input/output" in str(events[-1].error)
             assert world.stores[session].last.closed == 1
-
-
-async def test_a_torrent_of_v2_hashes_alone_is_refused_with_its_reason(autojump_clock):
-    root = b"\x01" * 32
-    raw = encode(
-        {
-            b"file tree": {b"f": {b"": {b"length": 1000, b"pieces root": root}}},
-            b"meta version": 2,
-            b"name": b"f",
-            b"piece length": 16384,
-        }
-    )
-    async with a_world(dht_nodes=0) as world:
-        session = await world.session(dht=False)
-        handle = await session.add(Torrent.of(Info.from_bytes(raw)))
-        assert (await handle.metadata()).name == "f"
-        with pytest.raises(DownloadError, match="v2") as caught:
-            await handle.finished()
-        assert caught.value.verdict is Verdict.BAD_INPUT
-        with pytest.raises(MetainfoError):
-            Info.from_bytes(b"de")

@@ -2,7 +2,7 @@
 
 A layer is asked for in stretches of 512 hashes, each with its proof up to the root: so each answer is judged by
 itself, and who sent a wrong one is known at once. It knows peers only by a key that its caller chooses. The
-caller sends the requests, feeds the answers, and drops whom it catches: a ProtocolError from here is a lie.
+caller sends the requests, feeds the answers, and drops whom it catches.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from wire.metainfo.layers import PieceLayers
 from wire.metainfo.merkle import BLOCK_BYTES, climb, height_of, root_of
 from wire.peer.hashes import MAX_ASKED, HashAsk
 
-__all__ = ["HashFetch"]
+__all__ = ["HashFetch", "WrongHashesError"]
 
 MAX_OUTSTANDING = 32
 """Requests outstanding with one peer: half a megabyte of answers, enough for a line of 40 Mbit/s and 100 ms."""
@@ -27,6 +27,10 @@ MAX_REFUSED = 64
 """Requests that a peer refused, remembered so that others are asked for these, before it rests."""
 
 K = TypeVar("K", bound=Hashable)
+
+
+class WrongHashesError(ProtocolError):
+    """Hashes that do not lead to the root they are said to be of: a lie, as each answer is proved by itself."""
 
 
 @dataclass(slots=True)
@@ -104,7 +108,10 @@ class HashFetch(Generic[K]):
         return requests
 
     def data(self, peer: K, ask: HashAsk, hashes: tuple[bytes, ...]) -> bool:
-        """An answer came; True where it made a layer whole. Raises ProtocolError where it is a lie or was not asked."""
+        """An answer came; True where it made a layer whole.
+
+        Raises ProtocolError where it was not asked for, and WrongHashesError where it is a lie.
+        """
         known = self._peers.get(peer)
         if known is None or known.asked.pop(ask, None) is None:
             if known is not None and self._is_late(ask, known):
@@ -116,7 +123,7 @@ class HashFetch(Generic[K]):
         right = len(hashes) == ask.length + height_of(count) - step
         if not right or climb(root_of(nodes, step, ask.base), ask.index >> step, uncles) != ask.root:
             self._todo[ask] = None
-            raise ProtocolError("sends hashes that do not belong to the file's pieces root")
+            raise WrongHashesError("sends hashes that do not belong to the file's pieces root")
         if self._layers.get(ask.root) is not None:
             return False  # it followed from the pieces meanwhile
         got = self._got.setdefault(ask.root, {})

@@ -11,16 +11,18 @@ import os
 import threading
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import NamedTuple, Protocol
 
 import trio
 
 from wire.bitfield import Bitfield
+from wire.errors import MetainfoError
 from wire.metainfo import Info
 from wire.metainfo.judge import PieceDigest, PieceHashes, judge
 from wire.storage.store import Progress
 
-__all__ = ["Checker", "Source", "Sources", "check_pieces"]
+__all__ = ["Checker", "Source", "Sources", "TreeHasher", "check_pieces"]
 
 _BUFFER_BYTES = 1 << 20
 """What is read at once into each thread's buffer: large enough that the calls do not count."""
@@ -79,18 +81,8 @@ class Checker:
             hole = hole and not self._has_data(key, offset, offset + length)
         if hole:
             return judge(info, index, self._hashes_of_zeros(index, size))
-        digest = PieceDigest(info, index)
-        for key, offset, length in sources:
-            while length:
-                part = buffer[: min(length, len(buffer))]
-                if key is None:
-                    part[:] = bytes(len(part))
-                elif not self._files.read(key, part, offset):
-                    return False
-                digest.update(part)
-                offset += len(part)
-                length -= len(part)
-        return judge(info, index, digest.hashes())
+        hashes = _hashes(info, index, self._files, sources, buffer)
+        return hashes is not None and judge(info, index, hashes)
 
     def _has_data(self, key: int, start: int, end: int) -> bool:
         with self._lock:
@@ -110,6 +102,46 @@ class Checker:
             digest.update(bytes(size))
             known = self._zeros[shape] = digest.hashes()
         return known
+
+
+class TreeHasher:
+    """Hashes the pieces of a file whose layer nobody has told (BEP 52), to see whether they give its root."""
+
+    def __init__(self, info: Info, files: Sources) -> None:
+        self._info = info
+        self._files = files
+        self._found: dict[int, bytes] = {}
+
+    def hash(self, index: int, buffer: memoryview) -> bool:
+        """One piece, whatever it is; False where it cannot be read."""
+        sources = self._files.sources(index, 0, self._info.piece_size(index))
+        hashes = _hashes(self._info, index, self._files, sources, buffer)
+        if hashes is not None and hashes.root is not None:
+            self._found[index] = hashes.root
+        return index in self._found
+
+    def settle(self, root: bytes, pieces: Iterable[int]) -> None:
+        """Takes the hashes of all pieces as the layer of that root, if they are."""
+        with suppress(KeyError, MetainfoError):  # a piece could not be read; the file is another, or damaged
+            self._info.layers.add(root, b"".join(self._found[index] for index in pieces))
+
+
+def _hashes(
+    info: Info, index: int, files: Sources, sources: Iterable[Source], buffer: memoryview
+) -> PieceHashes | None:
+    """What the bytes of a piece hash to; None where some are not there. Raises DiskError."""
+    digest = PieceDigest(info, index)
+    for key, start, length in sources:
+        at, end = start, start + length
+        while at < end:
+            part = buffer[: min(end - at, len(buffer))]
+            if key is None:
+                part[:] = bytes(len(part))
+            elif not files.read(key, part, at):
+                return None
+            digest.update(part)
+            at += len(part)
+    return digest.hashes()
 
 
 async def check_pieces(

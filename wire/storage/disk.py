@@ -17,14 +17,14 @@ from typing import TypeVar
 import trio
 
 from wire.bitfield import Bitfield
-from wire.errors import DiskError, MisuseError
+from wire.errors import DiskError, MetainfoError, MisuseError
 from wire.metainfo import Info
 from wire.metainfo.judge import is_right
-from wire.storage.check import Checker, check_pieces
+from wire.storage.check import Checker, TreeHasher, check_pieces
 from wire.storage.places import Places
 from wire.storage.pool import disk_error, write_all
 from wire.storage.resume import PARTS, Remembered, Stamp, piece_record, replay, snapshot
-from wire.storage.store import Progress, check_request
+from wire.storage.store import Outcome, Progress, check_request
 
 __all__ = ["DiskStore"]
 
@@ -91,6 +91,8 @@ class DiskStore:
     async def load(self, progress: Progress | None = None) -> Bitfield:
         """See `Store.load`: believes what is remembered and unchanged, rechecks the rest on all cores."""
         believed, suspects = await self._hop(self._survey)
+        if self.info.info_hash.v1 is None:
+            await self._learn()
         checker = Checker(self.info, self._places, self._usable_sizes())
         found = await check_pieces(
             list(suspects.indices()), suspects.size, self.info.piece_length, checker.is_right, progress
@@ -103,11 +105,11 @@ class DiskStore:
     async def put(self, index: int, data: memoryview | bytearray | bytes) -> bool:
         """See `Store.put`."""
         (outcome,) = await self.put_many([(index, memoryview(data))])
-        if isinstance(outcome, DiskError):
-            raise outcome
-        return outcome
+        if isinstance(outcome, bool):
+            return outcome
+        raise outcome
 
-    async def put_many(self, pieces: Sequence[tuple[int, memoryview]]) -> list[bool | DiskError]:
+    async def put_many(self, pieces: Sequence[tuple[int, memoryview]]) -> list[Outcome]:
         """See `Store.put_many`: hashed, written and remembered in one thread hop for all."""
         if self._read_only or self._closed:
             raise MisuseError("this store is not open for writing")
@@ -132,6 +134,20 @@ class DiskStore:
 
     async def _hop(self, work: Callable[..., _Result], *args: object) -> _Result:
         return await trio.to_thread.run_sync(work, *args, limiter=self._limiter)
+
+    async def _learn(self) -> None:
+        """Finds piece layers of version 2 that are not known from files that are there whole (BEP 52)."""
+        info, sizes = self.info, self._usable_sizes()
+        missing = set(info.layers.missing())
+        for index, entry in enumerate(info.files):
+            root = entry.pieces_root
+            if root not in missing or root is None or sizes.get(index) != entry.size:
+                continue
+            missing.remove(root)
+            hasher = TreeHasher(info, self._places)
+            pieces = info.layout.pieces_of(index)
+            await check_pieces(list(pieces), info.piece_count, info.piece_length, hasher.hash)
+            hasher.settle(root, pieces)
 
     # What follows runs in threads.
 
@@ -199,16 +215,16 @@ class DiskStore:
             if data is not None and self._put_many([(piece, memoryview(data))]) == [True]:
                 self._have.set(piece)
 
-    def _put_many(self, pieces: Sequence[tuple[int, memoryview]]) -> list[bool | DiskError]:
-        outcomes: list[bool | DiskError] = []
+    def _put_many(self, pieces: Sequence[tuple[int, memoryview]]) -> list[Outcome]:
+        outcomes: list[Outcome] = []
         written: list[tuple[int, list[int]]] = []
         for index, data in pieces:
-            outcome: bool | DiskError = is_right(self.info, index, data)
-            if outcome and not self._have[index]:
-                try:
+            try:
+                outcome: Outcome = is_right(self.info, index, data)
+                if outcome and not self._have[index]:
                     written.append((index, self._places.write_piece(index, data)))
-                except DiskError as error:
-                    outcome = error
+            except (DiskError, MetainfoError) as error:
+                outcome = error
             outcomes.append(outcome)
         try:
             self._note(written)

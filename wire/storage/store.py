@@ -10,14 +10,18 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from wire.bitfield import Bitfield
-from wire.errors import DiskError, MisuseError
+from wire.errors import DiskError, MetainfoError, MisuseError
 from wire.metainfo import Info
 from wire.metainfo.judge import is_right
 
-__all__ = ["MemoryStore", "Progress", "Store", "whole_files"]
+__all__ = ["MemoryStore", "Outcome", "Progress", "Store", "whole_files"]
 
 Progress = Callable[[int, int], None]
 """Called with bytes checked so far and bytes to check in all."""
+
+
+Outcome = bool | DiskError | MetainfoError
+"""What became of a piece that was to be stored: right and kept, wrong, or why that cannot be said."""
 
 
 class Store(Protocol):
@@ -40,8 +44,8 @@ class Store(Protocol):
         """
         ...
 
-    async def put_many(self, pieces: Sequence[tuple[int, memoryview]]) -> list[bool | DiskError]:
-        """As `put` for each, in one go: what it would return or, where it would raise DiskError, that error."""
+    async def put_many(self, pieces: Sequence[tuple[int, memoryview]]) -> list[Outcome]:
+        """As `put` for each, in one go: what it would return or, where it would raise, that error."""
         ...
 
     async def read_many(self, requests: Sequence[tuple[int, int, int]]) -> list[bytes]:
@@ -94,13 +98,13 @@ class MemoryStore:
         self._have.set(index)
         return True
 
-    async def put_many(self, pieces: Sequence[tuple[int, memoryview]]) -> list[bool | DiskError]:
+    async def put_many(self, pieces: Sequence[tuple[int, memoryview]]) -> list[Outcome]:
         """See `Store.put_many`."""
-        outcomes: list[bool | DiskError] = []
+        outcomes: list[Outcome] = []
         for index, data in pieces:
             try:
                 outcomes.append(await self.put(index, data))
-            except DiskError as error:
+            except (DiskError, MetainfoError) as error:
                 outcomes.append(error)
         return outcomes
 

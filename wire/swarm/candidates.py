@@ -69,6 +69,7 @@ class _Candidate:
     not_before: float
     state: _State = _State.WAITING
     seed: bool = False
+    swarm_id: bytes | None = None
 
 
 @dataclass(slots=True)
@@ -114,11 +115,15 @@ class Candidates:
     def __contains__(self, endpoint: Endpoint) -> bool:
         return endpoint in self._candidates
 
-    def add(self, endpoint: Endpoint, via: str, now: float) -> bool:
-        """Takes an address in; False where it is known, banned, resting, no place to dial, or one too many."""
+    def add(self, endpoint: Endpoint, via: str, now: float, swarm_id: bytes | None = None) -> bool:
+        """Takes an address in; False where it is known, banned, resting, no place to dial, or one too many.
+
+        `swarm_id`: the name of the torrent by which it was found, where that is known.
+        """
         known = self._candidates.get(endpoint)
         named = via in _NAMED_BY_USER
         if known is not None:
+            known.swarm_id = known.swarm_id or swarm_id
             if named and known.via not in _NAMED_BY_USER:
                 known.via = via
                 if known.state is _State.WAITING:
@@ -141,7 +146,7 @@ class Candidates:
             host = self._hosts[key] = _Host()
         self._resting.pop(key, None)
         host.ports.add(endpoint.port)
-        candidate = self._candidates[endpoint] = _Candidate(endpoint, via, now)
+        candidate = self._candidates[endpoint] = _Candidate(endpoint, via, now, swarm_id=swarm_id)
         self._wait(candidate, now)
         self.found[via] += 1
         return True
@@ -221,6 +226,17 @@ class Candidates:
         candidate = self._candidates.get(endpoint)
         return "incoming" if candidate is None else candidate.via
 
+    def swarm_id(self, endpoint: Endpoint) -> bytes | None:
+        """By which name of the torrent to ask there; None: any."""
+        candidate = self._candidates.get(endpoint)
+        return None if candidate is None else candidate.swarm_id
+
+    def prefer(self, endpoint: Endpoint, swarm_id: bytes) -> None:
+        """From now on it is to be asked by this name."""
+        candidate = self._candidates.get(endpoint)
+        if candidate is not None:
+            candidate.swarm_id = swarm_id
+
     # --- what became of a dial
 
     def connected(self, endpoint: Endpoint) -> None:
@@ -253,6 +269,12 @@ class Candidates:
     def closed(self, endpoint: Endpoint, now: float, *, useful: bool) -> None:
         """A dialled connection ended after its handshake."""
         self._release(endpoint, now, RECONNECT_USEFUL_S if useful else RECONNECT_S)
+
+    def again(self, endpoint: Endpoint, now: float) -> None:
+        """It may be dialled again at once: the connection was closed for our own sake."""
+        candidate = self._candidates.get(endpoint)
+        if candidate is not None and candidate.state is _State.WAITING:
+            self._wait(candidate, now)
 
     def _release(self, endpoint: Endpoint, now: float, pause_s: float) -> None:
         candidate = self._candidates.get(endpoint)

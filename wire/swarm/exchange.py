@@ -82,9 +82,7 @@ class Exchange:
         left, info = self._picker.left, self.info
         if not left:
             return 0
-        last = info.piece_count - 1
-        short = info.piece_length - info.piece_size(last) if left & self._picker.bit(last) else 0
-        return left.bit_count() * info.piece_length - short
+        return left.bit_count() * info.piece_length - self._picker.lack(left, info.layout.short, info.piece_length)
 
     @property
     def wasted_bytes(self) -> int:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import itertools
 import random
+from typing import NamedTuple
 
 from wire.compact import IPV4, IPV6, Endpoint, reach
 from wire.errors import MetainfoError, ProtocolError
-from wire.ids import InfoHash
+from wire.ids import ID_BYTES, InfoHash
 from wire.metainfo import Info
 from wire.peer import messages as m
 from wire.peer.connection import PeerConnection, opening
@@ -23,6 +24,7 @@ from wire.swarm.giving import MAX_QUEUE
 from wire.swarm.holepunch import Holepunch
 from wire.swarm.peer import Peer
 from wire.swarm.sight import Sight
+from wire.swarm.trees import Trees
 from wire.swarm.values import PeerDropped, Settings, SwarmEvent
 
 __all__ = ["TICK_S", "Members"]
@@ -31,6 +33,14 @@ CLIENT = "kademlia-bt"
 TICK_S = 1.0
 CROSSING_S = 10.0
 """Two connections between the same two peers that were opened within so long have crossed on their way."""
+
+
+class _Names(NamedTuple):
+    """The 20-byte names of a torrent in a handshake of ours."""
+
+    asked: bytes
+    upgrade: bytes | None
+    """What the peer may answer with instead."""
 
 
 class Members:
@@ -69,6 +79,9 @@ class Members:
         self._sight = Sight()
         self._holepunch = Holepunch(self._peers, self._dirty, now, is_ours=self._is_ours)
         self._punches: list[Endpoint] = []
+        self._trees = Trees(self._peers, self._dirty)
+        self._named: dict[Endpoint, _Names] = {}
+        """What those who are being dialled were asked for."""
         self._dropped: list[Peer] = []
         self._tick_at = now
         self._dialled = self._connected = self._refused = self._timed_out = self._handshake_failed = 0
@@ -95,12 +108,12 @@ class Members:
 
     # --- connections come and go
 
-    def found(self, endpoint: Endpoint, via: str, now: float) -> None:
-        """A source named an address."""
-        self.candidates.add(endpoint, via, now)
+    def found(self, endpoint: Endpoint, via: str, now: float, swarm_id: bytes | None = None) -> None:
+        """A source named an address; `swarm_id`: as one of the swarm of that name, where the torrent has two."""
+        self.candidates.add(endpoint, via, now, swarm_id)
 
     def _may_dial(self) -> bool:
-        if self.info is not None and self.settings.metadata_only:
+        if self.info is not None and self.settings.metadata_only and not self._trees.wanted:
             return False
         return self._dials < self.settings.max_dials and len(self._peers) + self._dials < self.settings.max_peers
 
@@ -115,17 +128,27 @@ class Members:
                 continue
             self._dials += 1
             self._dialled += 1
+            self._named[endpoint] = self._names_for(endpoint)
             return endpoint
         return None
 
-    @property
-    def opening(self) -> bytes:
-        """What is said first to a peer that is dialled: our handshake (BEP 3)."""
-        return opening(self.info_hash.swarm_ids[0], self.peer_id, dht=self._tells_of_dht)
+    def _names_for(self, endpoint: Endpoint) -> _Names:
+        """By what name to ask for the torrent: a hybrid by the one of the swarm in which the peer was found, else by
+        the v1 one, which it may answer with the other (BEP 52)."""
+        ids = self.info_hash.swarm_ids
+        chosen = self.candidates.swarm_id(endpoint)
+        asked = chosen if chosen in ids else ids[0]
+        return _Names(asked, ids[1] if len(ids) > 1 and asked == ids[0] else None)
+
+    def opening(self, endpoint: Endpoint) -> bytes:
+        """What is said first to a peer that `next_dial` gave: our handshake (BEP 3)."""
+        names = self._named.get(endpoint) or self._names_for(endpoint)
+        return opening(names.asked, self.peer_id, dht=self._tells_of_dht, v2=names.upgrade is not None)
 
     def dial_failed(self, endpoint: Endpoint, now: float, *, timed_out: bool, no_handshake: bool = False) -> None:
         """Nobody answered, or not with a stream, or with one on which no handshake came."""
         self._dials -= 1
+        self._other_name_next(endpoint, self._named.pop(endpoint, None), failed=no_handshake)
         if no_handshake:
             self._handshake_failed += 1
         elif timed_out:
@@ -150,7 +173,14 @@ class Members:
         if self._may_dial() and self.candidates.claim(endpoint, "pex", now):
             self._dials += 1
             self._dialled += 1
+            self._named[endpoint] = self._names_for(endpoint)
             self._punches.append(endpoint)
+
+    def _other_name_next(self, endpoint: Endpoint, names: _Names | None, *, failed: bool) -> None:
+        """Who hangs up on one name of a hybrid may know it by the other."""
+        ids = self.info_hash.swarm_ids
+        if failed and names is not None and len(ids) > 1:
+            self.candidates.prefer(endpoint, ids[1] if names.asked == ids[0] else ids[0])
 
     def dial_opened(
         self, endpoint: Endpoint, now: float, *, greeted: bool = False, over_utp: bool = False, encrypted: bool = False
@@ -160,17 +190,19 @@ class Members:
         The peer's connection has our handshake in its outbox, unless `greeted`: `opening` was said already.
         """
         self._dials -= 1
+        names = self._named.pop(endpoint, None) or self._names_for(endpoint)
         if self.candidates.is_banned(endpoint) or not self._is_free(endpoint, None, now):
             self.candidates.cancelled(endpoint, now)
             return None
         connection = PeerConnection(
             peer_id=self.peer_id,
-            info_hash=self.info_hash.swarm_ids[0],
+            info_hash=names.asked,
             extended=self.handshake(endpoint),
             now=now,
             dht=self._tells_of_dht,
             piece_count=None if self.info is None else self.info.piece_count,
             greeted=greeted,
+            upgrade=names.upgrade,
         )
         peer = Peer(next(self._keys), endpoint, connection, now, dialled=True, over_utp=over_utp, encrypted=encrypted)
         self._peers[endpoint] = peer
@@ -235,6 +267,7 @@ class Members:
         self._holepunch.gone(peer)
         if peer.ready and not breach and not ban:
             self._remember_other_address(peer, now)
+        self._trees.gone(peer, now)
         if self._exchange is not None:
             self._exchange.leave(peer, now, lied=ban)
 
@@ -267,6 +300,8 @@ class Members:
         self._dirty[peer] = None
         if exchange is not None:
             exchange.join(peer, now)
+        if self._speaks_v2(peer):
+            self._trees.joined(peer, now)
         if not handshake.extended:
             self._metadata.missing(peer)
 
@@ -311,4 +346,11 @@ class Members:
 
     def _know(self, info: Info) -> None:
         self.info = info
+        self.info_hash = info.info_hash  # a link's gains its other half
         self._metadata.known(info.raw)
+        self._trees.known(info)
+
+    def _speaks_v2(self, peer: Peer) -> bool:
+        """Whether the connection is one of version 2: only there hashes are asked for (BEP 52)."""
+        v2 = self.info_hash.v2
+        return v2 is not None and peer.connection.info_hash == v2[:ID_BYTES]

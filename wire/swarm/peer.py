@@ -26,6 +26,7 @@ class Peer:
         "gone",
         "grant",
         "granted",
+        "hashes_sent",
         "joined_at",
         "key",
         "listens_at",
@@ -93,5 +94,6 @@ class Peer:
         self.choked_at = now
         self.pex = PexSender(now)
         self.metadata_answers = 0
+        self.hashes_sent = 0
         self.without_metadata = False
         self.rejected_metadata = False

@@ -8,6 +8,7 @@ same way, as binary counters lying across the pieces: bit k of all counts is one
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 
 from wire.bitfield import Bitfield
 from wire.errors import MisuseError
@@ -55,6 +56,14 @@ class Picker:
         self._low = 0
         self.sequential = False
         """Take the first piece, not the rarest."""
+
+    def lack(self, pieces: int, short: Mapping[int, int], piece_length: int) -> int:
+        """How many bytes a set of pieces lacks because some are shorter; `short` says how long those are."""
+        if len(short) == 1:
+            ((index, size),) = short.items()
+            return piece_length - size if pieces & self.bit(index) else 0
+        bits = pieces.to_bytes(self._width // 8, "big")
+        return sum(piece_length - size for index, size in short.items() if bits[index >> 3] & (0x80 >> (index & 7)))
 
     def bit(self, index: int) -> int:
         """The set that holds one piece."""

@@ -1,4 +1,4 @@
-"""One torrent's brain, from the first address to the last piece, without I/O (BEP 3, 6, 9, 10, 11).
+"""One torrent's brain, from the first address to the last piece, without I/O (BEP 3, 6, 9, 10, 11, 52).
 
 It decides over the `PeerConnection`s that a shell pumps: what to ask of whom, whom to serve, whom to
 drop. It answers by filling their outboxes and by listing jobs: pieces to be hashed and stored, blocks
@@ -14,6 +14,7 @@ from wire.errors import MetainfoError, ProtocolError
 from wire.metainfo import Info
 from wire.peer import messages as m
 from wire.peer.connection import PeerConnection
+from wire.peer.hash_fetch import WrongHashesError
 from wire.peer.holepunch import HolepunchMessage
 from wire.peer.pex import ENCRYPTION, HOLEPUNCH, REACHABLE, SEED, UTP, PexPeer
 from wire.swarm.exchange import Exchange
@@ -22,6 +23,7 @@ from wire.swarm.members import TICK_S
 from wire.swarm.peer import Peer
 from wire.swarm.values import (
     Finished,
+    LayerComplete,
     MetadataComplete,
     NodeNamed,
     PeerDropped,
@@ -35,6 +37,8 @@ from wire.swarm.wishes import Wishes
 __all__ = ["Finished", "MetadataComplete", "PeerDropped", "PieceDone", "Settings", "Swarm", "SwarmEvent"]
 
 IDLE_TICK_S = 10.0
+MAX_UPGRADES = 3
+"""Connections closed and opened again for the sake of piece layers."""
 MAX_OUTBOX_BYTES = 2 << 20
 """A peer that lets so much lie unread is dropped. Haves for 100,000 pieces fit; piece data are not queued so."""
 
@@ -65,8 +69,9 @@ class Swarm(Wishes):
         timers = [self._tick_at]
         if self._may_dial() and (dial_at := self.candidates.next_timer(now)) is not None:
             timers.append(dial_at)
-        if (fetch_at := self._metadata.next_timer()) is not None:
-            timers.append(fetch_at)
+        for fetch_at in (self._metadata.next_timer(), self._trees.next_timer()):
+            if fetch_at is not None:
+                timers.append(fetch_at)
         return min(timers)
 
     def stats(self) -> SwarmStats:
@@ -97,6 +102,7 @@ class Swarm(Wishes):
             pieces_total=0 if self.info is None else self.info.piece_count,
             wanted_left_bytes=0 if exchange is None else exchange.left_bytes,
             web_seeds=() if exchange is None else exchange.web.states,
+            layer_hashes=self._trees.received,
         )
 
     # --- what peers say
@@ -118,7 +124,7 @@ class Swarm(Wishes):
             if blocks:
                 self._take_blocks(peer, blocks, now)
         except ProtocolError as error:
-            self._drop(peer, str(error), now, breach=True)
+            self._drop(peer, str(error), now, breach=True, ban=isinstance(error, WrongHashesError))
             return
         if peer.connection.outgoing_bytes > MAX_OUTBOX_BYTES:
             self._drop(peer, "it does not read what it is sent", now)
@@ -140,6 +146,13 @@ class Swarm(Wishes):
                 self._conclude(self._metadata.data(peer, piece, total_size, data, now), peer, now)
             case m.MetadataReject(piece):
                 self._conclude(self._metadata.reject(peer, piece, now), peer, now)
+            case m.HashRequest(ask):
+                self._trees.answer(peer, ask)
+            case m.Hashes():
+                if self._trees.take(peer, event, now):
+                    self._events.append(LayerComplete())
+            case m.HashReject(ask):
+                self._trees.rejected(peer, ask, now)
             case m.PexReceived(added):
                 self._on_pex(peer, added, now)
             case m.HolepunchReceived(message):
@@ -230,12 +243,19 @@ class Swarm(Wishes):
         try:
             if self.info is not None:
                 connection.set_piece_count(self.info.piece_count)
-            came = [*events, *connection.accept(connection.info_hash, self.handshake(endpoint), dht=self._tells_of_dht)]
+            name = self._answer_to(connection.info_hash, events)
+            came = [*events, *connection.accept(name, self.handshake(endpoint), dht=self._tells_of_dht)]
         except ProtocolError as error:
             self._drop(peer, str(error), now, breach=True)
             return None
         self.receive(peer, came, now)
         return None if peer.gone else peer
+
+    def _answer_to(self, named: bytes, events: Iterable[m.Event]) -> bytes:
+        """By what name to answer a handshake: a hybrid's v1 name with the v2 one, where the peer is for it (BEP 52)."""
+        ids = self.info_hash.swarm_ids
+        upgrade = any(isinstance(event, m.HandshakeReceived) and event.v2 for event in events)
+        return ids[1] if upgrade and len(ids) > 1 else named
 
     # --- metadata
 
@@ -268,13 +288,28 @@ class Swarm(Wishes):
             if other.ready:
                 other.connection.extended(self.handshake(other.endpoint))
                 self._dirty[other] = None
+                if self._speaks_v2(other):
+                    self._trees.joined(other, now)
+        if self.settings.metadata_only and self._trees.wanted:
+            self._upgrade(now)
         self._events.append(MetadataComplete(info, via))
+
+    def _upgrade(self, now: float) -> None:
+        """Where all speak version 1, as a link's hash had it, some are dialled anew: hashes are asked in version 2."""
+        ready = [peer for peer in self._peers.values() if peer.ready]
+        if any(self._speaks_v2(peer) for peer in ready):
+            return
+        for peer in [peer for peer in ready if peer.dialled][:MAX_UPGRADES]:
+            self._drop(peer, "it is dialled again for version 2 of the torrent", now)
+            self.candidates.prefer(peer.endpoint, self.info_hash.swarm_ids[-1])
+            self.candidates.again(peer.endpoint, now)
 
     # --- time
 
     def tick(self, now: float) -> None:
         """Does what time brings."""
         self._metadata.ask(now)
+        self._trees.ask(now)
         if now < self._tick_at:
             return
         self._tick_at = now + (TICK_S if self._peers or self._uses_web_seeds else IDLE_TICK_S)

@@ -15,7 +15,7 @@ import trio
 from wire.bitfield import Bitfield
 from wire.compact import Endpoint
 from wire.dialler import DialError, Dialler, Miss
-from wire.errors import DiskError, MisuseError, NetworkError, ProtocolError
+from wire.errors import DiskError, MetainfoError, MisuseError, NetworkError, ProtocolError
 from wire.limits import TokenBucket
 from wire.metainfo import Info
 from wire.net import Network, Stream
@@ -27,7 +27,7 @@ from wire.swarm.peer import Peer
 from wire.swarm.pieces import PieceJob
 from wire.swarm.rules import Swarm
 from wire.swarm.throttle import Throttle
-from wire.swarm.values import MetadataComplete, NodeNamed, Priority, SwarmStats
+from wire.swarm.values import LayerComplete, MetadataComplete, NodeNamed, Priority, SwarmStats
 
 __all__ = ["SwarmRunner"]
 
@@ -77,6 +77,9 @@ class SwarmRunner:
         self._understood = trio.Event()
         self._done = trio.Event()
         self._failure: DiskError | None = None
+        self._contradiction: MetainfoError | None = None
+        """The torrent cannot be what it says (a hybrid of two minds): nothing mends that."""
+        self._grown = trio.Event()
         self._failed = trio.Event()
         self._stored_one = trio.Event()
 
@@ -96,11 +99,14 @@ class SwarmRunner:
         finally:
             self._nursery = None
 
-    def found(self, endpoints: Iterable[Endpoint], via: str) -> None:
-        """Takes addresses from a source ("dht", "tracker", "peer", "link", "pex", "lsd"). Any time, any number."""
+    def found(self, endpoints: Iterable[Endpoint], via: str, swarm_id: bytes | None = None) -> None:
+        """Takes addresses from a source ("dht", "tracker", "peer", "link", "pex", "lsd"). Any time, any number.
+
+        `swarm_id`: the name of the torrent that the source was asked for, where it has two (BEP 52).
+        """
         now = trio.current_time()
         for endpoint in endpoints:
-            self.swarm.found(endpoint, via, now)
+            self.swarm.found(endpoint, via, now, swarm_id)
         self._alarm.set()
 
     def provide(self, info: Info, via: str) -> None:
@@ -142,6 +148,16 @@ class SwarmRunner:
             raise self.swarm.broken
         return self.swarm.info
 
+    async def layers(self, roots: Iterable[bytes] | None = None) -> None:
+        """Waits until the piece layers of these files, or of all, are known (BEP 52). For ever: the caller bounds it.
+
+        Raises MetainfoError as `metadata` does.
+        """
+        layers = (await self.metadata()).layers
+        missing = layers.missing() if roots is None else [root for root in roots if layers.get(root) is None]
+        while any(layers.get(root) is None for root in missing):
+            await self._grown.wait()
+
     def begin(self, store: Store, have: Bitfield, wanted: Sequence[bool] | None = None) -> None:
         """Starts fetching and serving pieces: `have` is what `store.load()` found, `wanted` a flag a file (None: all).
 
@@ -157,8 +173,11 @@ class SwarmRunner:
         """Waits until every wanted piece is stored. Raises DiskError while the disk takes or gives nothing.
 
         The swarm goes on all the same, tries again every few seconds and keeps what is stored: one may wait again.
+        Raises MetainfoError, and that is the end, where a hybrid torrent contradicts itself (BEP 52).
         """
         while not self.swarm.finished or self._failure is not None:
+            if self._contradiction is not None:
+                raise self._contradiction
             if self._failure is not None:
                 raise self._failure
             async with trio.open_nursery() as nursery:
@@ -259,6 +278,9 @@ class SwarmRunner:
             if isinstance(event, MetadataComplete):
                 self.metadata_via = event.via
                 self._understood.set()
+            elif isinstance(event, LayerComplete):
+                self._grown.set()
+                self._grown = trio.Event()
             elif isinstance(event, NodeNamed):
                 with suppress(trio.WouldBlock, trio.BrokenResourceError):
                     self._nodes.send_nowait(event.endpoint)
@@ -291,7 +313,7 @@ class SwarmRunner:
         swarm = self.swarm
         patience_s = swarm.candidates.patience_s(endpoint)
         try:
-            stream = await self._dialler.open(endpoint, swarm.opening, patience_s, punch=punch)
+            stream = await self._dialler.open(endpoint, swarm.opening(endpoint), patience_s, punch=punch)
         except DialError as error:
             miss = error.miss
             now = trio.current_time()
@@ -396,6 +418,9 @@ class SwarmRunner:
                     if isinstance(outcome, DiskError):
                         self._fail(outcome)
                         kept_out.append(job.index)
+                    elif isinstance(outcome, MetainfoError):
+                        self._contradiction = outcome
+                        self._failed.set()
                     else:
                         self.swarm.piece_stored(job.index, outcome, trio.current_time())
                 self._tell_news()

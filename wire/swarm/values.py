@@ -12,6 +12,7 @@ from wire.metainfo import Info
 
 __all__ = [
     "Finished",
+    "LayerComplete",
     "MetadataComplete",
     "NodeNamed",
     "PeerDropped",
@@ -71,6 +72,11 @@ class MetadataComplete:
 
 
 @dataclass(frozen=True, slots=True)
+class LayerComplete:
+    """All piece hashes of one more file are known (BEP 52)."""
+
+
+@dataclass(frozen=True, slots=True)
 class PieceDone:
     """A piece is verified and stored."""
 
@@ -98,7 +104,7 @@ class NodeNamed:
     endpoint: Endpoint
 
 
-SwarmEvent = MetadataComplete | PieceDone | Finished | PeerDropped | NodeNamed
+SwarmEvent = MetadataComplete | LayerComplete | PieceDone | Finished | PeerDropped | NodeNamed
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,3 +170,5 @@ class SwarmStats:
     """Bytes of wanted pieces that are not stored yet; 0 until the metadata is known."""
     web_seeds: tuple[WebSeedState, ...] = ()
     """All that are tried; peers, seeds and connections do not count them."""
+    layer_hashes: int = 0
+    """Piece hashes of version 2 that peers sent and proved (BEP 52)."""

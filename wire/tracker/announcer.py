@@ -97,7 +97,7 @@ class Announcer:
         self._client = client
         self._groups = [[[url for url in tier if is_tracker_url(url)] for tier in group] for group in groups]
         self._named = frozenset(named)
-        self._swarm_id = swarm_id
+        self.swarm_id = swarm_id
         self._peer_id = peer_id
         self._port = port
         self._progress = progress
@@ -256,7 +256,7 @@ class Announcer:
 
     def _announce(self, tracker: TrackerState, event: AnnounceEvent, progress: Progress, wanted: int) -> Announce:
         return Announce(
-            info_hash=self._swarm_id,
+            info_hash=self.swarm_id,
             peer_id=self._peer_id,
             port=self._port,
             uploaded=progress.uploaded,
