@@ -24,7 +24,7 @@ from magnet.nursery import open_plain_nursery
 from magnet.sources import PEER, URL, Sources
 from magnet.status import TorrentStatus
 from magnet.streaming import Streams, files_that_match
-from magnet.task import FILE, Shared, Task
+from magnet.task import CACHE, FILE, Shared, Task
 from magnet.verdict import Counts, DownloadError, Phase, ResolveError, Verdict, decide, explain
 from wire.compact import Endpoint
 from wire.errors import DiskError, MisuseError, NetworkError, ProtocolError, WireError
@@ -132,8 +132,8 @@ class TorrentHandle:
         self._complete = False
         self._lacks_layers = False
         """Nothing can go on before peers have given the hashes of its pieces (BEP 52)."""
-        self._known_layers = 0
-        """How many files' piece hashes were known when the download began."""
+        self._kept_layers = 0
+        """Of how many files the piece hashes are in the vault."""
         self._fetched: Torrent | None = None
         """What a URL of the link gave."""
         self._store: Store | None = None
@@ -391,6 +391,7 @@ class TorrentHandle:
                 self._know(known, self.runner.metadata_via or PEER)
                 await self._shared.vault.save(known)
             else:
+                self._kept_layers = len(known.info.layers) if self._task.via == CACHE else 0
                 self._know(known, self._task.via)
             if not self._task.metadata_only:
                 await self._download(known)
@@ -402,23 +403,23 @@ class TorrentHandle:
     async def _all_layers(self, torrent: Torrent) -> None:
         """Waits for what makes a .torrent of version 2 whole (BEP 52); for a hybrid's only while it comes."""
         layers = torrent.info.layers
-        if layers.complete:
-            return
         if torrent.info_hash_v1 is None:
             await self._layers(torrent, None)
-            return
         seen = -1
         while not layers.complete and seen != (seen := self.runner.stats().layer_hashes):
             with trio.move_on_after(LAYERS_GRACE_S):
                 await self.runner.layers()
-        if len(layers):
-            await self._shared.vault.save(torrent)
+        await self._keep_layers(torrent)
 
     async def _layers(self, torrent: Torrent, roots: Iterable[bytes] | None) -> None:
         self._lacks_layers = True
         await self.runner.layers(roots)
         self._lacks_layers = False
-        await self._shared.vault.save(torrent)
+
+    async def _keep_layers(self, torrent: Torrent) -> None:
+        if (known := len(torrent.info.layers)) > self._kept_layers:
+            await self._shared.vault.save(torrent)
+            self._kept_layers = known
 
     async def _download(self, torrent: Torrent) -> None:
         info, directory = torrent.info, self._task.directory
@@ -429,7 +430,7 @@ class TorrentHandle:
             wanted = {file.pieces_root for file, flag in zip(info.files, self._wanted, strict=True) if flag}
             if roots := {root for root in wanted if root in missing and root is not None}:
                 await self._layers(torrent, roots)
-        self._known_layers = len(info.layers)
+            await self._keep_layers(torrent)
         self._phase = Phase.CHECKING
         resume = await self._shared.vault.resume_path(info.info_hash, self._task.directory)
         if resume is not None and not self._task.seed:
@@ -465,8 +466,7 @@ class TorrentHandle:
         await self.runner.finished()
         self._complete = True
         self._phase = Phase.SEEDING
-        if len(torrent.info.layers) > self._known_layers:
-            await self._shared.vault.save(torrent)
+        await self._keep_layers(torrent)
         self._sources.satisfy()
         await self._shared.shelf.keep(torrent, self._task.directory, self.runner.have)
         self._tell(Finished(trio.current_time() - self._began, self._size or 0, self.path))
