@@ -78,6 +78,11 @@ _HOST_PORT = "HOST:PORT"  # such lists are typed Any: typer takes no lists of tu
 Source = Annotated[
     str, typer.Argument(metavar="SOURCE", help="A magnet link, a bare info-hash, a .torrent file, or a URL of one.")
 ]
+Sources = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="SOURCE...", help="Magnet links, bare info-hashes, .torrent files, or URLs of such."),
+]
+LinksFrom = Annotated[Path | None, typer.Option("--from", metavar="FILE", help="Sources, one a line; '-' reads stdin.")]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable: JSON on stdout.")]
 
 
@@ -221,36 +226,77 @@ def _top(
 @app.command()
 @_networked
 def get(
-    source: Source,
+    sources: Sources = None,
     *,
+    links_from: LinksFrom = None,
     out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Where the files go.")] = Path(),
     only: Annotated[
         list[str] | None, typer.Option(metavar="GLOB", help="Only files that match, such as '*.mkv'; repeatable.")
     ] = None,
     seed: Annotated[bool, typer.Option("--seed", help="Go on sharing when it is done, until Ctrl-C.")] = False,
+    jobs: Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="Downloads at a time.")] = 5,
     settings: Settings,
 ) -> int:
-    """Download the files. Run it again to go on where it stopped."""
+    """Download the files. Run it again to go on where it stopped.
+
+    \b
+    magnet get "magnet:?xt=urn:btih:..." -o downloads
+    magnet get LINK1 LINK2 film.torrent --only '*.mkv'
+    """
     from magnet import commands
 
-    return commands.get(source, out, only or [], seed, settings)
+    return commands.get(sources or [], links_from, out, only or [], seed, jobs, settings)
+
+
+@app.command()
+@_networked
+def run(
+    sources: Sources = None,
+    *,
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Where the files of new ones go.")] = Path(),
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="GLOB", help="Of new ones only files that match; repeatable.")
+    ] = None,
+    remove: Annotated[
+        list[str] | None,
+        typer.Option(metavar="HASH", help="Take a torrent off the list first; its files stay. Repeatable."),
+    ] = None,
+    show: Annotated[bool, typer.Option("--list", help="Show the list and leave.")] = False,
+    settings: Settings,
+) -> int:
+    """Download and share, and restore all of it after a stop, a crash or a reboot.
+
+    Each SOURCE is put on a list in the state folder; whatever is on the list is downloaded, then shared, until Ctrl-C.
+    Started again, with or without more sources, it goes on with all. A full disk makes it wait until there is room.
+    One process at a time may keep a list: --state DIR for another.
+
+    \b
+    magnet run LINK1 LINK2 -o downloads
+    magnet run
+    """
+    from magnet import commands
+
+    if show:
+        return commands.show_list(settings)
+    return commands.run(sources or [], out, only or [], remove or [], settings)
 
 
 @app.command()
 @_networked
 def resolve(
-    sources: Annotated[
-        list[str] | None, typer.Argument(metavar="SOURCE...", help="Magnet links or info-hashes.")
-    ] = None,
+    sources: Sources = None,
     *,
     out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Where the .torrent files go.")] = Path(),
-    links_from: Annotated[
-        Path | None, typer.Option("--from", metavar="FILE", help="Links, one a line; '-' reads stdin.")
-    ] = None,
+    links_from: LinksFrom = None,
     jobs: Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="Links to resolve at a time.")] = 16,
     settings: Settings,
 ) -> int:
-    """Get only the metadata: writes INFO-HASH.torrent files."""
+    """Get only the metadata: writes INFO-HASH.torrent files.
+
+    \b
+    magnet resolve LINK -o torrents
+    magnet resolve --from links.txt --jobs 50 --json
+    """
     from magnet import commands
 
     return commands.resolve(sources or [], links_from, out, jobs, settings)
@@ -259,7 +305,12 @@ def resolve(
 @app.command()
 @_networked
 def info(source: Source, *, settings: Settings) -> int:
-    """Show what a torrent or link holds."""
+    """Show what a torrent or link holds.
+
+    \b
+    magnet info film.torrent
+    magnet info LINK --json
+    """
     from magnet import commands
 
     return commands.info(source, settings)
@@ -268,7 +319,10 @@ def info(source: Source, *, settings: Settings) -> int:
 @app.command()
 @_networked
 def seed(
-    source: Source,
+    sources: Annotated[
+        list[str],
+        typer.Argument(metavar="SOURCE...", help="Magnet links, bare info-hashes, .torrent files, or URLs of such."),
+    ],
     *,
     data: Annotated[Path, typer.Option(metavar="DIR", help="The folder in which the file or folder lies.")],
     super_seed: Annotated[
@@ -276,10 +330,16 @@ def seed(
     ] = False,
     settings: Settings,
 ) -> int:
-    """Share what is there, until Ctrl-C."""
+    """Share what is there, until Ctrl-C.
+
+    It is checked first; nothing is downloaded.
+
+    \b
+    magnet seed holiday.torrent --data .
+    """
     from magnet import commands
 
-    return commands.seed(source, data, super_seed, settings)
+    return commands.seed(sources, data, super_seed, settings)
 
 
 @app.command()
@@ -309,6 +369,9 @@ def stream(
 
     Give the URL to a player, or open it in a browser: ranges and seeking work, and what is read next is fetched first.
     Only that file is downloaded. Serves until Ctrl-C; run it again to go on where it stopped.
+
+    \b
+    magnet stream LINK -o downloads
     """
     from magnet import commands
 
@@ -327,6 +390,9 @@ def check(
     """Recheck files against their torrent.
 
     Exit code 1 if any is not whole.
+
+    \b
+    magnet check holiday.torrent --data downloads
     """
     from magnet import files
 
@@ -350,7 +416,14 @@ def create(
     json: Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the link and errors.")] = False,
 ) -> int:
-    """Make a .torrent and print its magnet link."""
+    """Make a .torrent and print its magnet link.
+
+    The same files and options give the same .torrent, byte by byte.
+
+    \b
+    magnet create holiday -o holiday.torrent
+    magnet create film.mkv --tracker https://tracker.example/announce --piece-size 1M
+    """
     from magnet import files
 
     return files.create(
@@ -367,6 +440,9 @@ def lint(
     """Explain a link and print its clean form.
 
     Exit code 1 if something is wrong with it.
+
+    \b
+    magnet lint "magnet:?xt=urn:btih:..."
     """
     from magnet import files
 

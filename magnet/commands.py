@@ -20,8 +20,9 @@ import trio
 
 from kademlia_bt.console import ExitCode, emit, run_async
 from magnet.batch import Batch, exit_code
-from magnet.config import Config, default_state_dir
+from magnet.config import DEFAULT_PATIENCE_S, Config, default_state_dir
 from magnet.files import show_info
+from magnet.fleet import Fleet, Job
 from magnet.inputs import fetch_torrent, is_url, read_source
 from magnet.link import MagnetLink, PointerLink
 from magnet.network import network_of
@@ -31,19 +32,51 @@ from magnet.ticking import ticking
 from magnet.verdict import Counts, MagnetError, Verdict
 from wire.compact import Endpoint
 from wire.errors import MisuseError, NetworkError, ProtocolError, WireError
-from wire.ids import InfoHash
 from wire.metainfo import Torrent
 
 if TYPE_CHECKING:
     from magnet.cli import Settings
+    from magnet.roster import Listed, Roster
     from magnet.session import Session
     from magnet.torrent import TorrentHandle
 
-__all__ = ["get", "info", "resolve", "seed", "stream"]
+_CHECKS_AT_ONCE = 2
+"""Torrents whose files are hashed side by side; each uses all cores by itself."""
+
+__all__ = ["get", "info", "resolve", "run", "seed", "show_list", "stream"]
 
 
-def get(source: str, out: Path, only: Sequence[str], seed: bool, settings: Settings) -> int:
+def get(
+    sources: Sequence[str],
+    links_from: Path | None,
+    out: Path,
+    only: Sequence[str],
+    seed: bool,
+    jobs: int,
+    settings: Settings,
+) -> int:
     """`magnet get`."""
+    with _input(settings):
+        found, broken = _read_all(sources, links_from, settings, "nothing to get")
+        _usable_folder(out)
+    if len(found) + len(broken) == 1 and found:
+        return _get_one(*found[0], out, only, seed, settings)
+
+    def jobs_in(session: Session) -> list[Job]:
+        unique = {_key(item): (label, item) for label, item in found}
+        return [Job(label, partial(session.add, item, directory=out, only=only)) for label, item in unique.values()]
+
+    return _run_fleet(jobs_in, broken, settings, jobs=jobs, share=seed)
+
+
+def _get_one(
+    source: str,
+    parsed: MagnetLink | PointerLink | Torrent,
+    out: Path,
+    only: Sequence[str],
+    seed: bool,
+    settings: Settings,
+) -> int:
 
     async def work(session: Session, reporter: Reporter, run: _Run) -> int:
         handle = run.handle = await session.add(parsed, directory=out, only=only)
@@ -58,14 +91,25 @@ def get(source: str, out: Path, only: Sequence[str], seed: bool, settings: Setti
             await _seed_on(session, handle, reporter)
         return ExitCode.DONE
 
-    with _input(settings):
-        parsed = _read(source, settings)
-        _usable_folder(out)
     return _run(work, settings)
 
 
-def seed(source: str, data: Path, super_seed: bool, settings: Settings) -> int:
+def seed(sources: Sequence[str], data: Path, super_seed: bool, settings: Settings) -> int:
     """`magnet seed`."""
+    with _input(settings):
+        found, _ = _read_all(sources, None, settings, "nothing to seed")
+        _data_folder(data)
+    if len(found) == 1:
+        return _seed_one(found[0][1], data, super_seed, settings)
+
+    def jobs_in(session: Session) -> list[Job]:
+        add = partial(session.add, directory=data, seed=True, super_seed=super_seed)
+        return [Job(label, partial(add, item), seed=True) for label, item in found]
+
+    return _run_fleet(jobs_in, [], settings, jobs=_CHECKS_AT_ONCE, share=True)
+
+
+def _seed_one(parsed: MagnetLink | PointerLink | Torrent, data: Path, super_seed: bool, settings: Settings) -> int:
 
     async def work(session: Session, reporter: Reporter, run: _Run) -> int:
         handle = run.handle = await session.add(parsed, directory=data, seed=True, super_seed=super_seed)
@@ -82,10 +126,52 @@ def seed(source: str, data: Path, super_seed: bool, settings: Settings) -> int:
         await _seed_on(session, handle, reporter)
         return ExitCode.DONE
 
-    with _input(settings):
-        parsed = _read(source, settings)
-        _data_folder(data)
     return _run(work, settings)
+
+
+def run(sources: Sequence[str], out: Path, only: Sequence[str], remove: Sequence[str], settings: Settings) -> int:
+    """`magnet run`."""
+    from magnet.roster import Roster
+
+    # Who waits for ever for a torrent need not be told after five minutes that nobody has it.
+    patience_s = 0.0 if settings.config.patience_s == DEFAULT_PATIENCE_S else settings.config.patience_s
+    settings = replace(settings, config=replace(settings.config, patience_s=patience_s))
+    with _input(settings):
+        found = _read_all(sources, None, settings, "")[0] if sources else []
+        _usable_folder(out)
+
+    async def work(session: Session, reporter: Reporter, run: _Run) -> int:
+        folder = settings.config.state_dir
+        if folder is None or session.state_dir is None:
+            raise MisuseError("a session that restores itself needs a state folder: --state DIR names one")
+        async with Roster(session, folder) as roster:
+            for text in remove:
+                await roster.forget(_listed(roster, text))
+            for label, item in found:
+                link = await session.locate(item) if isinstance(item, PointerLink) else item
+                if not await roster.enlist(link, directory=out, only=only):
+                    reporter.note(f"{label} is on the list already")
+            if not roster.listed:
+                raise MisuseError("the list is empty: give a SOURCE, which is then kept on it")
+            run.finished = True  # it stays until it is stopped, and goes on from there
+            jobs = [Job(entry.label, partial(roster.start, entry), entry.seed) for entry in roster.listed]
+            return await _fleet(session, reporter, run, jobs, [], jobs_at_once=len(jobs), share=True, retry=True)
+
+    return _run(work, settings)
+
+
+def show_list(settings: Settings) -> int:
+    """`magnet run --list`."""
+    from magnet.roster import read_roster
+
+    with _input(settings):
+        folder = settings.config.state_dir
+        for entry in read_roster(folder) if folder is not None else []:
+            if settings.json:
+                emit({"event": "listed", "magnet": entry.link, "path": entry.directory, "only": list(entry.only)})
+            else:
+                Reporter().result(f"{entry.link}\t{entry.directory}")
+    return ExitCode.DONE
 
 
 def stream(source: str, out: Path, globs: Sequence[str], at: Endpoint, settings: Settings) -> int:
@@ -117,22 +203,14 @@ def stream(source: str, out: Path, globs: Sequence[str], at: Endpoint, settings:
 
 def resolve(sources: Sequence[str], links_from: Path | None, out: Path, jobs: int, settings: Settings) -> int:
     """`magnet resolve`."""
-    found: list[MagnetLink | PointerLink | Torrent] = []
-    broken: list[tuple[str, WireError]] = []
     with _input(settings):
-        found += [_read(source, settings) for source in sources]
-        for where, line in _lines(links_from):
-            try:
-                found.append(_read(line, settings))
-            except (ProtocolError, MisuseError) as error:
-                broken.append((where, error))
-        if not found and not broken:
-            raise MisuseError("nothing to resolve: give links, or --from FILE with one a line")
+        named, broken = _read_all(sources, links_from, settings, "nothing to resolve")
+        found = [item for _, item in named]
         _usable_folder(out)
 
     async def work(session: Session, reporter: Reporter, _: _Run) -> int:
         items = await _located(session, found, broken)
-        unique = {str(_hash_of(item)): item for item in items}
+        unique = {_key(item): item for item in items}
         return await Batch(session, reporter, out, jobs).run(unique.values(), broken)
 
     return _run(work, settings)
@@ -163,6 +241,7 @@ class _Run:
     """What the end of a command needs to know of its middle."""
 
     handle: TorrentHandle | None = None
+    fleet: Fleet | None = None
     finished: bool = False
     """What was asked for is done; Ctrl-C from here on merely ends the seeding."""
 
@@ -191,12 +270,77 @@ def _run(work: Callable[[Session, Reporter, _Run], Awaitable[int]], settings: Se
                 return exit_code(error)
             except trio.Cancelled:
                 reporter.close()
-                reporter.interrupted(run.handle.status() if run.handle is not None else None)
+                if run.fleet is not None and run.fleet.is_over:
+                    run.finished = True
+                if run.fleet is None:
+                    reporter.interrupted(run.handle.status() if run.handle is not None else None)
+                elif not run.finished:
+                    reporter.interrupted_many(run.fleet.summary, [handle.status() for handle in run.fleet.handles])
                 raise
 
     with reporter, _input(settings):
         code = run_async(main)
     return ExitCode.DONE if run.finished and code == ExitCode.INTERRUPTED else code
+
+
+def _run_fleet(
+    jobs_in: Callable[[Session], Sequence[Job]],
+    broken: Sequence[tuple[str, WireError]],
+    settings: Settings,
+    *,
+    jobs: int,
+    share: bool,
+) -> int:
+    async def work(session: Session, reporter: Reporter, run: _Run) -> int:
+        return await _fleet(session, reporter, run, jobs_in(session), broken, jobs_at_once=jobs, share=share)
+
+    return _run(work, settings)
+
+
+async def _fleet(
+    session: Session,
+    reporter: Reporter,
+    run: _Run,
+    jobs: Sequence[Job],
+    broken: Sequence[tuple[str, WireError]],
+    *,
+    jobs_at_once: int,
+    share: bool,
+    retry: bool = False,
+) -> int:
+    run.fleet = fleet = Fleet(session, reporter, jobs=jobs_at_once, share=share, retry=retry)
+    return await fleet.run(jobs, broken)
+
+
+def _listed(roster: Roster, text: str) -> Listed:
+    """The entry of a list that a person means by a link or the beginning of an info-hash."""
+    wanted = text.strip().lower()
+    hits = [entry for entry in roster.listed if entry.link == text or (len(wanted) >= 4 and entry.is_of(wanted))]
+    if len(hits) != 1:
+        several = "several torrents on the list match" if hits else "no torrent on the list matches"
+        raise MisuseError(f"{several} {text!r}: give the whole info-hash; --list shows them")
+    return hits[0]
+
+
+def _read_all(
+    sources: Sequence[str], links_from: Path | None, settings: Settings, nothing: str
+) -> tuple[list[tuple[str, MagnetLink | PointerLink | Torrent]], list[tuple[str, WireError]]]:
+    """What is named, with what it is called, and the lines of a file that name nothing, with the reason.
+
+    Raises what is wrong with a SOURCE of the command line, or that there is nothing at all.
+    """
+    found: list[tuple[str, MagnetLink | PointerLink | Torrent]] = [
+        (source, _read(source, settings)) for source in sources
+    ]
+    broken: list[tuple[str, WireError]] = []
+    for where, line in _lines(links_from):
+        try:
+            found.append((where, _read(line, settings)))
+        except (ProtocolError, MisuseError) as error:
+            broken.append((where, error))
+    if not found and not broken:
+        raise MisuseError(f"{nothing}: name a SOURCE, or --from FILE with one a line")
+    return found, broken
 
 
 async def _seed_on(session: Session, handle: TorrentHandle, reporter: Reporter) -> None:
@@ -253,8 +397,11 @@ def _read(source: str, settings: Settings) -> MagnetLink | PointerLink | Torrent
     return fetch_torrent(source, network_of(settings.config)) if is_url(source) else read_source(source)
 
 
-def _hash_of(item: MagnetLink | Torrent) -> InfoHash:
-    return item.info_hash if isinstance(item, MagnetLink) else item.info.info_hash
+def _key(item: MagnetLink | PointerLink | Torrent) -> str:
+    """Two of one key are the same torrent."""
+    return str(
+        item.info.info_hash if isinstance(item, Torrent) else item.info_hash if isinstance(item, MagnetLink) else item
+    )
 
 
 def _usable_folder(folder: Path) -> None:

@@ -34,6 +34,8 @@ _JSON_EVERY_S = 1.0
 _BAR_CELLS = 8
 _NAME_MIN_CELLS = 8
 _HASH_CHARS = 12
+_MAX_BARS = 8
+"""Of several torrents; the line below them counts all."""
 _NAME_CHARS = 32
 """Of a name in the bar; the whole name stands in the line that announces the metadata."""
 
@@ -75,6 +77,8 @@ class Reporter:
 
     def __init__(self, *, verbose: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
         self.verbose = verbose
+        self.several = False
+        """Whether several torrents are under way: then it is said of each line or event which is meant."""
         self._clock = clock
 
     def __enter__(self) -> Reporter:
@@ -104,6 +108,9 @@ class Reporter:
     def batch(self, finished: int, failed: int, total: int, working: Sequence[TorrentStatus]) -> None:
         """How many of many links are resolved; called several times a second."""
 
+    def many(self, summary: str, statuses: Sequence[TorrentStatus]) -> None:
+        """How several torrents stand, those that are under way; called several times a second."""
+
     def resolved(self, torrent: Torrent, seconds: float, source: str, path: Path) -> None:
         """A .torrent was written."""
         self.result(str(path))
@@ -132,6 +139,10 @@ class Reporter:
             self.error(
                 f"interrupted: {status.progress:.0%} of {status.name} is kept; run the same command again to go on"
             )
+
+    def interrupted_many(self, summary: str, statuses: Sequence[TorrentStatus]) -> None:
+        """The user stopped several torrents; `statuses` of those under way."""
+        self.error(f"interrupted: {summary}; run the same command again to go on")
 
     def error(self, text: str) -> None:
         """One line on stderr."""
@@ -178,12 +189,21 @@ class PlainReporter(Reporter):
         if self._due(_LINE_EVERY_S):
             self._line(batch_line(finished, failed, total, working))
 
+    def many(self, summary: str, statuses: Sequence[TorrentStatus]) -> None:
+        if self._due(
+            _LINE_EVERY_S if any(one.phase is not Phase.SEEDING for one in statuses) else _SEEDING_LINE_EVERY_S
+        ):
+            self._line(many_line(summary, statuses))
+            if self.verbose:
+                for status in statuses:
+                    self._line(f"  {progress_line(status)}")
+
     def resolved(self, torrent: Torrent, seconds: float, source: str, path: Path) -> None:
         self._line(_metadata_line(torrent, seconds, source, None))
         super().resolved(torrent, seconds, source, path)
 
     def done(self, status: TorrentStatus, path: Path) -> None:
-        self._line(done_line(status))
+        self._line(f"{_label(status)}: {done_line(status)}" if self.several else done_line(status))
         super().done(status, path)
 
     def seeding(self, addresses: Sequence[str], link: MagnetLink, status: TorrentStatus) -> None:
@@ -232,6 +252,13 @@ class BarReporter(PlainReporter):
 
     def batch(self, finished: int, failed: int, total: int, working: Sequence[TorrentStatus]) -> None:
         self._show(self._spun(batch_line(finished, failed, total, working)))
+
+    def many(self, summary: str, statuses: Sequence[TorrentStatus]) -> None:
+        from rich.console import Group
+
+        room = max(1, min(_MAX_BARS, self._console.height - 3))
+        soonest = sorted(statuses, key=lambda status: status.progress, reverse=True)[:room]
+        self._show(Group(*(self._bar(status) for status in soonest), self._spun(many_line(summary, statuses))))
 
     def result(self, text: str) -> None:
         if sys.stdout.isatty():
@@ -300,13 +327,18 @@ class JsonReporter(PlainReporter):
     ) -> None:
         super().__init__(verbose=verbose, clock=clock)
         self._quiet = quiet
-        self._event_at = clock()
+        self._event_at: dict[object, float] = {}
+        self._made_at = clock()
+
+    def _emit(self, info_hash: InfoHash, event: Mapping[str, object]) -> None:
+        emit({**event, "info_hash": str(info_hash)} if self.several else event)
 
     def started(self, info_hash: InfoHash, name: str | None) -> None:
         emit({"event": "started", "info_hash": str(info_hash), "name": name})
 
     def metadata(self, torrent: Torrent, seconds: float, source: str, selected: int | None = None) -> None:
-        emit(
+        self._emit(
+            torrent.info.info_hash,
             {
                 "event": "metadata",
                 "seconds": round(seconds, 3),
@@ -314,7 +346,7 @@ class JsonReporter(PlainReporter):
                 "size": torrent.size,
                 "files": _file_count(torrent),
                 "source": _json_source(source),
-            }
+            },
         )
 
     def progress(self, status: TorrentStatus) -> None:
@@ -322,10 +354,11 @@ class JsonReporter(PlainReporter):
             super().progress(status)
             return
         now = self._clock()
-        if now < self._event_at:
+        if now < self._event_at.get(status.info_hash, self._made_at):
             return
-        self._event_at = now + _JSON_EVERY_S
-        emit(
+        self._event_at[status.info_hash] = now + _JSON_EVERY_S
+        self._emit(
+            status.info_hash,
             {
                 "event": "progress",
                 "done": status.done,
@@ -334,8 +367,15 @@ class JsonReporter(PlainReporter):
                 "up_rate": round(status.up_rate),
                 "peers": status.peers,
             }
-            | ({"web_seeds": status.web_seeds} if status.counts.web_seeds else {})
+            | ({"web_seeds": status.web_seeds} if status.counts.web_seeds else {}),
         )
+
+    def many(self, summary: str, statuses: Sequence[TorrentStatus]) -> None:
+        known = [status for status in statuses if status.size is not None]
+        for status in known:
+            self.progress(status)
+        if not known:
+            super().many(summary, statuses)
 
     def resolved(self, torrent: Torrent, seconds: float, source: str, path: Path) -> None:
         emit(
@@ -347,14 +387,16 @@ class JsonReporter(PlainReporter):
                 "seconds": round(seconds, 3),
                 "source": _json_source(source),
                 "torrent": str(path),
-            }
+            },
         )
 
     def done(self, status: TorrentStatus, path: Path) -> None:
-        emit({"event": "done", "seconds": round(status.elapsed_s, 3), "bytes": status.size, "path": str(path)})
+        event = {"event": "done", "seconds": round(status.elapsed_s, 3), "bytes": status.size, "path": str(path)}
+        self._emit(status.info_hash, event)
 
     def seeding(self, addresses: Sequence[str], link: MagnetLink, status: TorrentStatus) -> None:
-        emit({"event": "seeding", "address": addresses[0], "addresses": list(addresses), "magnet": str(link)})
+        event = {"event": "seeding", "address": addresses[0], "addresses": list(addresses), "magnet": str(link)}
+        self._emit(status.info_hash, event)
 
     def streaming(self, url: str, path: str, size: int) -> None:
         emit({"event": "streaming", "url": url, "path": path, "size": size})
@@ -364,10 +406,18 @@ class JsonReporter(PlainReporter):
         super().failed(error, subject)
 
     def interrupted(self, status: TorrentStatus | None) -> None:
-        if status is not None and status.phase is not Phase.SEEDING:
-            error = MagnetError(Verdict.CANCELLED, status.counts, status.info_hash, "interrupted")
-            emit(failed_event(error, None))
+        if status is not None:
+            self._cancelled(status)
         super().interrupted(status)
+
+    def interrupted_many(self, summary: str, statuses: Sequence[TorrentStatus]) -> None:
+        for status in statuses:
+            self._cancelled(status)
+        super().interrupted_many(summary, statuses)
+
+    def _cancelled(self, status: TorrentStatus) -> None:
+        if status.phase is not Phase.SEEDING:
+            emit(failed_event(MagnetError(Verdict.CANCELLED, status.counts, status.info_hash, "interrupted"), None))
 
     def _line(self, text: str) -> None:
         if not self._quiet:
@@ -446,6 +496,20 @@ def batch_line(finished: int, failed: int, total: int, working: Sequence[Torrent
         return head
     oldest = max(working, key=lambda status: status.elapsed_s)
     return f"{head}; {_label(oldest)}: {waiting_line(oldest)}"
+
+
+def many_line(summary: str, statuses: Sequence[TorrentStatus]) -> str:
+    """One line on how several torrents stand together."""
+    size = sum(status.size or 0 for status in statuses)
+    done = sum(status.done for status in statuses)
+    parts = [summary]
+    if any(status.phase is not Phase.SEEDING for status in statuses):
+        part = f"{done / size:.0%} of {format_size(size)}" if size else f"waiting for metadata of {len(statuses)}"
+        parts.append(f"{part}, {format_size(sum(status.down_rate for status in statuses))}/s down")
+    if up_rate := sum(status.up_rate for status in statuses):
+        parts.append(f"{format_size(up_rate)}/s up")
+    parts.append(_n(sum(status.peers for status in statuses), "peer"))
+    return "; ".join(parts)
 
 
 def done_line(status: TorrentStatus) -> str:

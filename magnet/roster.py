@@ -28,7 +28,7 @@ from wire.errors import DiskError, MisuseError, ProtocolError, WireError
 from wire.metainfo import Torrent
 from wire.storage.lock import FileLock
 
-__all__ = ["Listed", "Roster", "read_list", "write_list"]
+__all__ = ["Listed", "Roster", "read_list", "read_roster", "write_list"]
 
 _HEADER = b"kademlia-bt session 1\n"
 _MAX_BYTES = 16 << 20
@@ -43,6 +43,21 @@ class Listed:
     directory: str
     only: tuple[str, ...] = ()
     seed: bool = False
+
+    @property
+    def label(self) -> str:
+        """What to call it: the link's name, or its hash."""
+        with suppress(ProtocolError):
+            link = MagnetLink.parse(self.link)
+            return link.name or str(link.info_hash)
+        return self.link
+
+    def is_of(self, start: str) -> bool:
+        """Whether one of its info-hashes begins so (lower-case hex)."""
+        with suppress(ProtocolError):
+            info_hash = MagnetLink.parse(self.link).info_hash
+            return any(one is not None and one.hex().startswith(start) for one in (info_hash.v1, info_hash.v2))
+        return False
 
 
 class Roster:
@@ -60,7 +75,7 @@ class Roster:
         self._path = folder / "session"
         self._vault = Vault(folder)
         self._lock = FileLock(folder / "session.lock")
-        self._listed: dict[TorrentHandle | Listed, Listed] = {}
+        self._listed: dict[Listed, TorrentHandle | None] = {}
 
     async def __aenter__(self) -> Self:
         self._lock.take(f"another process keeps the session in {self._path.parent}: give another folder")
@@ -69,7 +84,7 @@ class Roster:
         except BaseException:
             self._lock.release()
             raise
-        self._listed = {entry: entry for entry in entries}
+        self._listed = dict.fromkeys(entries)
         return self
 
     async def __aexit__(
@@ -80,7 +95,7 @@ class Roster:
     @property
     def listed(self) -> tuple[Listed, ...]:
         """What is on the list, in the order it was added."""
-        return tuple(self._listed.values())
+        return tuple(self._listed)
 
     async def restore(self) -> list[TorrentHandle]:
         """Adds what is listed and not yet in the session; metadata and progress come from the state folder.
@@ -88,16 +103,19 @@ class Roster:
         What cannot be added any more (an unusable link, or one that is in the session already) stays listed.
         """
         handles = []
-        for key, entry in list(self._listed.items()):
-            if isinstance(key, Listed):
+        for entry, handle in list(self._listed.items()):
+            if handle is None:
                 with suppress(WireError):
-                    handle = await self._session.add(
-                        entry.link, directory=entry.directory, only=entry.only, seed=entry.seed
-                    )
-                    del self._listed[key]
-                    self._listed[handle] = entry
-                    handles.append(handle)
+                    handles.append(await self.start(entry))
         return handles
+
+    async def start(self, entry: Listed) -> TorrentHandle:
+        """Adds one that is listed to the session, also again after it failed. Raises what `Session.add` does."""
+        if entry not in self._listed:
+            raise MisuseError(f"{entry.link} is not on the list")
+        handle = await self._session.add(entry.link, directory=entry.directory, only=entry.only, seed=entry.seed)
+        self._listed[entry] = handle
+        return handle
 
     async def add(
         self,
@@ -108,8 +126,7 @@ class Roster:
         seed: bool = False,
     ) -> TorrentHandle:
         """`Session.add`, and lists it. Raises what that raises, and DiskError where the list cannot be written."""
-        if len(self._listed) >= _MAX_TORRENTS:
-            raise MisuseError(f"a session keeps at most {_MAX_TORRENTS} torrents")
+        self._make_sure_of_room()
         if isinstance(source, Path):
             source = await trio.to_thread.run_sync(read_torrent, source)
         elif isinstance(source, str):
@@ -121,20 +138,50 @@ class Roster:
         if isinstance(source, Torrent):
             await self._vault.save(source)  # the list holds links alone
         place = str(await trio.Path(directory).absolute())  # the next process may start elsewhere
-        self._listed[handle] = Listed(str(handle.link), place, tuple(only), seed)
+        self._listed[Listed(str(handle.link), place, tuple(only), seed)] = handle
         await self._save()
         return handle
+
+    async def enlist(
+        self, source: MagnetLink | Torrent, *, directory: str | Path = ".", only: Sequence[str] = ()
+    ) -> bool:
+        """Lists a torrent without starting it; False where it is listed already. Raises DiskError."""
+        link = source if isinstance(source, MagnetLink) else MagnetLink.of(source)
+        known = [entry for entry in self._listed if entry.is_of(str(link.info_hash))]
+        if known:
+            return False
+        self._make_sure_of_room()
+        if isinstance(source, Torrent):
+            await self._vault.save(source)
+        place = str(await trio.Path(directory).absolute())
+        self._listed[Listed(str(link), place, tuple(only))] = None
+        await self._save()
+        return True
+
+    def _make_sure_of_room(self) -> None:
+        if len(self._listed) >= _MAX_TORRENTS:
+            raise MisuseError(f"a session keeps at most {_MAX_TORRENTS} torrents")
 
     async def remove(self, handle: TorrentHandle) -> None:
         """Stops it and takes it off the list; files stay."""
         await handle.remove()
-        if self._listed.pop(handle, None) is not None:
-            await self._save()
+        for entry in [entry for entry, known in self._listed.items() if known is handle]:
+            await self.forget(entry)
+
+    async def forget(self, entry: Listed) -> None:
+        """Takes one off the list that does not run; files stay. Raises DiskError where the list cannot be written."""
+        del self._listed[entry]
+        await self._save()
 
     async def _save(self) -> None:
         data = write_list(self.listed)
         with trio.CancelScope(shield=True):  # a torrent that runs and is not listed would be forgotten
             await trio.to_thread.run_sync(_write, self._path, data)
+
+
+def read_roster(folder: Path) -> list[Listed]:
+    """The list of a state folder, also while a process keeps it. Raises DiskError where it cannot be read."""
+    return _load(folder / "session")
 
 
 def write_list(entries: Sequence[Listed]) -> bytes:

@@ -108,6 +108,11 @@ class Session:
         return () if self._sockets is None else self._sockets.endpoints
 
     @property
+    def state_dir(self) -> Path | None:
+        """Where it keeps what outlives it; None: it keeps nothing."""
+        return self._config.state_dir
+
+    @property
     def node(self) -> Node | None:
         """Its DHT node; None without DHT."""
         return None if self._sockets is None else self._sockets.node

@@ -269,6 +269,12 @@ class TorrentHandle:
                 raise self._why(DownloadError)
             await self._changed.wait()
 
+    async def gone(self) -> None:
+        """Waits until it has left the session, by `remove` or with it; raises what it failed of."""
+        await self._gone.wait()
+        if self._error is not None:
+            raise self._why(DownloadError)
+
     def status(self) -> TorrentStatus:
         """A snapshot of now."""
         now = trio.current_time() if self._ended_at is None else self._ended_at

@@ -38,7 +38,9 @@ def shared() -> Path:
     return root
 
 
-@pytest.mark.parametrize("command", ["get", "resolve", "info", "seed", "check", "create", "lint", "demo"])
+@pytest.mark.parametrize(
+    "command", ["get", "resolve", "info", "seed", "check", "create", "lint", "demo", "run", "stream", "doctor"]
+)
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert magnet(command, "--help") == 0
     out, err = capsys.readouterr()
