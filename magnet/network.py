@@ -14,7 +14,7 @@ __all__ = ["check_proxy", "network_of", "refused_by", "trouble_of"]
 
 def network_of(config: Config, inner: Network | None = None) -> Network:
     """The network that the settings ask for, over `inner` (None: the machine's). With a proxy there is no other way."""
-    network = inner or TrioNetwork()
+    network = inner or TrioNetwork(config.listen)
     if config.proxy is not None:
         from wire.proxied import ProxiedNetwork  # not needed by those without
 

@@ -12,12 +12,12 @@ import os
 import socket
 import struct
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import trio
 
-from wire.compact import IPV4, IPV6, Endpoint
+from wire.compact import IPV4, IPV6, Endpoint, Family, reach
 from wire.errors import NetworkError
 
 __all__ = ["Buffer", "Datagrams", "Listener", "Network", "Stream", "TrioNetwork"]
@@ -466,7 +466,17 @@ class _TrioListener:
 
 
 class TrioNetwork:
-    """The real network, over trio. Sockets are non-blocking; waiting is `trio.lowlevel.wait_readable`."""
+    """The real network, over trio. Sockets are non-blocking; waiting is `trio.lowlevel.wait_readable`.
+
+    `listen` are the addresses that the program listens on: where one of them is no wildcard, TCP connections of its
+    family go out from it too, so that a program bound to one interface keeps to it, and trackers see where it listens.
+    """
+
+    def __init__(self, listen: Iterable[Endpoint] = ()) -> None:
+        self._sources: dict[Family, str] = {}
+        for at in listen:
+            if reach(at.host) != "unspecified":
+                self._sources.setdefault(at.family, at.host)
 
     async def udp(self, at: Endpoint) -> Datagrams:
         """Binds a UDP socket (an IPv6 one takes IPv6 alone). Raises NetworkError."""
@@ -494,6 +504,7 @@ class TrioNetwork:
         sock = socket.socket(to.family.af, socket.SOCK_STREAM)
         try:
             sock.setblocking(False)
+            self._bind_source(sock, to)
             try:
                 sock.connect((to.host, to.port))
             except BlockingIOError:
@@ -510,6 +521,14 @@ class TrioNetwork:
         except BaseException:
             sock.close()
             raise
+
+    def _bind_source(self, sock: socket.socket, to: Endpoint) -> None:
+        source = self._sources.get(to.family)
+        if source is None or (reach(source) == "loopback" and reach(to.host) != "loopback"):
+            return  # from a loopback address nobody else can be reached: who listens there may still ask a tracker
+        if hasattr(socket, "IP_BIND_ADDRESS_NO_PORT"):  # a port for each pair of addresses, not one of 28,000 for all
+            sock.setsockopt(socket.IPPROTO_IP, socket.IP_BIND_ADDRESS_NO_PORT, 1)
+        sock.bind((source, 0))
 
     async def listen(self, at: Endpoint) -> Listener:
         """Listens on TCP (an IPv6 listener takes IPv6 alone). Raises NetworkError."""

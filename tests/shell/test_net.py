@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import socket
+import sys
 
 import pytest
 import trio
@@ -53,6 +54,31 @@ async def test_datagrams_come_whole_with_a_canonical_source(family: Family) -> N
     finally:
         a.close()
         b.close()
+
+
+async def _comes_from(network: TrioNetwork, to: str) -> str:
+    listener = await network.listen(Endpoint(to, 0))
+    try:
+        with trio.fail_after(5):
+            stream = await network.connect(listener.endpoint)
+            accepted = await listener.accept()
+        stream.close()
+        accepted.close()
+        return accepted.remote.host
+    finally:
+        listener.close()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs the whole of 127.0.0.0/8")
+async def test_streams_leave_from_where_the_program_listens() -> None:
+    bound = TrioNetwork([Endpoint("::", 0), Endpoint("127.0.0.2", 0), Endpoint("127.0.0.3", 0)])
+    assert await _comes_from(bound, "127.0.0.1") == "127.0.0.2"
+    assert await _comes_from(TrioNetwork([Endpoint("0.0.0.0", 0)]), "127.0.0.1") == "127.0.0.1"
+
+
+@pytest.mark.skipif(not _has_ipv6(), reason="no IPv6 loopback here")
+async def test_streams_of_both_families_are_bound() -> None:
+    assert await _comes_from(TrioNetwork([Endpoint("::1", 0)]), "::1") == "::1"
 
 
 async def test_a_flood_of_datagrams_leaves_the_others_their_turn() -> None:
