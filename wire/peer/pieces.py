@@ -23,7 +23,7 @@ class RemotePieces:
         self.count = count
         self.has = None if count is None else Bitfield(count)
         """None until the count is known."""
-        self._declared = False  # a bitfield, "have all" or "have none" has come
+        self._declared: str | None = None  # which of a bitfield, "have all" and "have none" has come
         # Said before the count was known: everything; a bitfield as it came; a bitfield of single pieces.
         self._all = False
         self._bits: bytes | None = None
@@ -61,11 +61,13 @@ class RemotePieces:
         """It says what it has: by the bits of a bitfield, or everything, or else nothing.
 
         A bitfield may come again, and adds to what is known: aria2 sends one for many haves, also after "have none".
+        So may the same words: WebTorrent says "have none" twice where it accepted an encrypted connection.
         Returns the pieces that are news, None where the count is not known yet.
         """
-        if self._declared and bits is None:
-            raise ProtocolError("the peer says a second time that it has all or nothing")
-        self._declared = True
+        kind = "bitfield" if bits is not None else "all" if everything else "none"
+        if bits is None and self._declared not in (None, kind):
+            raise ProtocolError(f"the peer says that it has {kind}, after it said something else")
+        self._declared = kind
         if self.count is None or self.has is None:
             self._all = self._all or everything
             if not self._all:
@@ -82,7 +84,7 @@ class RemotePieces:
         if self.count is not None or not 0 <= count <= MAX_PIECES:
             raise MisuseError(f"the piece count cannot be set to {count} now")
         has = _said(count, self._bits, self._all)
-        told = self._declared or bool(self._haves)
+        told = self._declared is not None or bool(self._haves)
         if self._haves:
             width = (count + 7) // 8
             # If one of them is beyond the last piece, this is too long, or has spare bits set.

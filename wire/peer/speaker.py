@@ -105,11 +105,12 @@ class Speaker:
     def bitfield(self, pieces: Bitfield | None) -> None:
         """What we have, as the first verb; None: the piece count is not known yet.
 
-        Uses "have all" and "have none" (BEP 6) where it can, and sends nothing where nothing is to be said.
+        Uses "have all" and "have none" (BEP 6) where it can. An empty bitfield is sent too: rTorrent lets in nobody
+        before his first message, and two who have nothing to say would wait for each other's keep-alive.
         """
         if self.fast and (pieces is None or pieces.count == 0):
             self._send(m.frame(m.HAVE_NONE))
-        elif pieces is None or pieces.count == 0:
+        elif pieces is None:
             return
         elif self.fast and pieces.all:
             self._send(m.frame(m.HAVE_ALL))

@@ -38,6 +38,8 @@ NAMED_RETRY_S = (1.0, 2.0, 5.0, 15.0, 30.0, 60.0)
 """The same for what the user named: tried for as long as he waits."""
 RECONNECT_S = 60.0
 """Pause after a connection that brought nothing."""
+RECONNECT_NAMED_S = 10.0
+"""The same for whom the user named: a client that has only just started may send away whom it lets in later."""
 RECONNECT_USEFUL_S = 3.0
 """Pause after one that did bring something: seeds that come and go are worth it."""
 DIALS_PER_S = 25.0
@@ -268,7 +270,8 @@ class Candidates:
 
     def closed(self, endpoint: Endpoint, now: float, *, useful: bool) -> None:
         """A dialled connection ended after its handshake."""
-        self._release(endpoint, now, RECONNECT_USEFUL_S if useful else RECONNECT_S)
+        pause_s = RECONNECT_NAMED_S if self.via(endpoint) in _NAMED_BY_USER else RECONNECT_S
+        self._release(endpoint, now, RECONNECT_USEFUL_S if useful else pause_s)
 
     def again(self, endpoint: Endpoint, now: float) -> None:
         """It may be dialled again at once: the connection was closed for our own sake."""

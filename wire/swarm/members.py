@@ -9,6 +9,7 @@ import itertools
 import random
 from typing import NamedTuple
 
+from wire.bitfield import Bitfield
 from wire.compact import IPV4, IPV6, Endpoint, reach
 from wire.errors import MetainfoError, ProtocolError
 from wire.ids import ID_BYTES, InfoHash
@@ -294,7 +295,7 @@ class Members:
         if peer.dialled:
             self.candidates.connected(peer.endpoint)
         exchange = self._exchange
-        peer.connection.bitfield(None if exchange is None or self._super_seeding else exchange.have)
+        peer.connection.bitfield(self._shown())
         if self._tells_of_dht and self.settings.listen_port:
             peer.connection.port(self.settings.listen_port)
         self._dirty[peer] = None
@@ -323,6 +324,14 @@ class Members:
             return False
         self._drop(twin, "the other connection to it stays", now)
         return True
+
+    def _shown(self) -> Bitfield | None:
+        """What a new peer is told that we have; None where the pieces are not known yet."""
+        if self.info is None:
+            return None
+        if self._exchange is None or self._super_seeding:
+            return Bitfield(self.info.piece_count)
+        return self._exchange.have
 
     def _replaces(self, peer: Peer, twin: Peer, now: float) -> bool:
         """Of two connections to one peer, both sides must keep the same: that which the lower id dialled (BEP 3)."""

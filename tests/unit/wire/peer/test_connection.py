@@ -91,11 +91,12 @@ def test_a_peer_without_extensions_gets_none() -> None:
     connection = opened(fast=False, extended=False)
     connection.reject(1, 0, 16384)
     connection.bitfield(None)
-    connection.bitfield(Bitfield(10))
     connection.metadata_request(0)
     connection.pex(b"de")
     connection.extended(SPEAKS_ALL)
     assert sent(connection) == b""
+    connection.bitfield(Bitfield(10))
+    assert sent(connection) == bytes.fromhex("00000003 05 0000"), "some wait for a first message"
     connection.bitfield(Bitfield.full(10))
     assert sent(connection) == bytes.fromhex("00000003 05 ffc0")
     assert feed(connection, m.frame(m.HAVE_ALL) + m.blocks_frames(m.REJECT, [(1, 0, 16384)])) == []

@@ -47,6 +47,16 @@ def test_a_bitfield_may_come_again_and_adds() -> None:
     assert indices(seed.set_count(10)) == list(range(10))
 
 
+@pytest.mark.parametrize("everything", [True, False])
+def test_the_same_words_again_are_no_news(everything: bool) -> None:
+    """As WebTorrent says them where it accepted an encrypted connection."""
+    for count in (10, None):
+        pieces = RemotePieces(count)
+        pieces.declare(None, everything=everything)
+        again = pieces.declare(None, everything=everything)
+        assert again is None or not again.count
+
+
 @pytest.mark.parametrize("first", [b"\x80\x00", None])
 def test_all_or_nothing_after_another_declaration_is_a_breach(first: bytes | None) -> None:
     for count in (10, None):

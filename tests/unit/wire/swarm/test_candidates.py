@@ -65,6 +65,16 @@ def test_what_the_user_named_is_tried_for_ever() -> None:
         now += c.NAMED_RETRY_S[-1]
 
 
+def test_whom_the_user_named_is_dialled_soon_after_he_sent_us_away() -> None:
+    candidates = Candidates(0.0)
+    candidates.add(ONE, "peer", 0.0)
+    assert drain(candidates, 0.0) == [ONE]
+    candidates.connected(ONE)
+    candidates.closed(ONE, 1.0, useful=False)
+    assert drain(candidates, 1.0 + c.RECONNECT_NAMED_S - 0.1) == []
+    assert drain(candidates, 1.0 + c.RECONNECT_NAMED_S) == [ONE]
+
+
 def test_hearsay_becomes_named_by_the_user() -> None:
     candidates = Candidates(0.0)
     for port in range(1, 20):
