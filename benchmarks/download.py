@@ -40,11 +40,16 @@ def peers(command: str, torrent: Path, folder: Path, count: int, *options: str, 
     return Program([*on_core(core), sys.executable, str(script), *words])
 
 
-def turn(program: Program, size_bytes: int, end: str) -> Turn:
-    """Waits for a downloader, timed until its line `end`; MB/s."""
+def turn(program: Program, size_bytes: int, end: str, before: Path) -> Turn:
+    """Waits for a downloader, timed until its line `end`; MB/s.
+
+    What the turn before has left goes only now: a virtual machine may give freed memory back to its host within
+    seconds, and then the first touch of a page costs more than all else that a download does.
+    """
     with Watched(program) as watched:
         program.wait_event("started", timeout_s=TURN_S)
         begun = watched.begin()
+        shutil.rmtree(before, ignore_errors=True)
         program.wait_event(end, timeout_s=TURN_S)
         seconds = watched.elapsed(begun)
         program.wait_event("done", timeout_s=TURN_S)
@@ -56,6 +61,7 @@ class Scene:
 
     def __init__(self, root: Path, size: int, piece_bytes: int = MIB, version: str = "v1") -> None:
         self.root, self.size = root, size
+        self.got, self.before = root / "got", root / "got before"
         self.seeds, self.torrent = root / "seeds", root / "big.torrent"
         self.file = make_tree(self.seeds, {"big.bin": size}) / "big.bin"
         make_torrent(self.file, self.torrent, piece_bytes=piece_bytes, version=version)
@@ -70,19 +76,18 @@ class Scene:
 
     def by_us(self, peers: Sequence[str], options: Sequence[str] = ()) -> Turn:
         """One download of ours."""
-        words = ["get", self.torrent, "-o", self.root / "got", *_dialling(peers), "--no-dht", "--json", *options]
+        words = ["get", self.torrent, "-o", self.got, *_dialling(peers), "--no-dht", "--json", *options]
         return self._fetched(magnet(*words, state=self.root / "state", prefix=on_core(OUR_CORE)), "done")
 
     def by_them(self, peers: Sequence[str], options: Sequence[str] = ()) -> Turn:
         """One download of libtorrent's."""
-        words = ["get", self.torrent, self.root / "got", *_dialling(peers), *options]
+        words = ["get", self.torrent, self.got, *_dialling(peers), *options]
         return self._fetched(libtorrent(*words, prefix=on_core(OUR_CORE)), "verified")
 
     def _fetched(self, program: Program, end: str) -> Turn:
-        took = turn(program, self.size, end)
-        got = self.root / "got"
-        assert filecmp.cmp(self.file, got / "big.bin", shallow=False), "it got other bytes than were seeded"
-        shutil.rmtree(got)
+        took = turn(program, self.size, end, self.before)
+        assert filecmp.cmp(self.file, self.got / "big.bin", shallow=False), "it got other bytes than were seeded"
+        self.got.rename(self.before)
         shutil.rmtree(self.root / "state", ignore_errors=True)
         os.sync()  # the next turn does not pay for this one's writing
         return took

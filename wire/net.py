@@ -13,14 +13,14 @@ import socket
 import struct
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import trio
 
 from wire.compact import IPV4, IPV6, Endpoint, Family, reach
 from wire.errors import NetworkError
 
-__all__ = ["Buffer", "Datagrams", "Listener", "Network", "Stream", "TrioNetwork"]
+__all__ = ["Buffer", "Datagrams", "Listener", "Network", "ScatterStream", "Stream", "TrioNetwork"]
 
 Buffer = bytes | bytearray | memoryview
 
@@ -86,6 +86,24 @@ class Stream(Protocol):
 
     def close(self) -> None:
         """Closes at once; what was not sent is lost. Waiting calls raise NetworkError. May be called twice."""
+        ...
+
+
+@runtime_checkable
+class ScatterStream(Stream, Protocol):
+    """A stream that can put bytes to many places in one call, chosen when they are there."""
+
+    @property
+    def scatters(self) -> bool:
+        """Whether it can now."""
+        ...
+
+    async def readable(self) -> None:
+        """Waits until there may be bytes. Raises NetworkError."""
+        ...
+
+    def receive_scattered(self, buffers: Sequence[memoryview]) -> int | None:
+        """Fills the buffers in order with what is there; 0 at the end, None where nothing is. Raises NetworkError."""
         ...
 
 
@@ -401,6 +419,24 @@ class _TrioStream:
                 except BlockingIOError:
                     continue
         except (OSError, ValueError, trio.ClosedResourceError) as error:
+            raise self._error("read from", error) from error
+
+    @property
+    def scatters(self) -> bool:
+        return hasattr(self._socket, "recvmsg_into")  # Windows has none
+
+    async def readable(self) -> None:
+        try:
+            await trio.lowlevel.wait_readable(self._socket)
+        except (OSError, ValueError, trio.ClosedResourceError) as error:
+            raise self._error("read from", error) from error
+
+    def receive_scattered(self, buffers: Sequence[memoryview]) -> int | None:
+        try:
+            return self._socket.recvmsg_into(buffers)[0]
+        except BlockingIOError:
+            return None
+        except (OSError, ValueError) as error:
             raise self._error("read from", error) from error
 
     async def send_all(self, buffers: Sequence[Buffer]) -> None:

@@ -15,7 +15,7 @@ import trio
 from wire.compact import Endpoint
 from wire.errors import NetworkError, ProtocolError
 from wire.ids import ID_BYTES
-from wire.net import Buffer, Stream
+from wire.net import Buffer, ScatterStream, Stream
 from wire.peer.handshake import HANDSHAKE_BYTES
 from wire.peer.mse import Acceptor, Cipher, Dialler, Methods, looks_plain
 from wire.utp.stream import UtpStream
@@ -70,6 +70,29 @@ class SecureStream:
         count = await self._stream.receive_into(buffer)
         if count and self._inbound is not None:
             self._inbound.apply_in_place(buffer[:count])
+        return count
+
+    @property
+    def scatters(self) -> bool:
+        """Whether `readable` and `receive_scattered` may be used now, as in `wire.net.ScatterStream`."""
+        return not self._received and isinstance(self._stream, ScatterStream) and self._stream.scatters
+
+    async def readable(self) -> None:
+        """Waits until there may be bytes. Raises NetworkError."""
+        assert isinstance(self._stream, ScatterStream)
+        await self._stream.readable()
+
+    def receive_scattered(self, buffers: Sequence[memoryview]) -> int | None:
+        """Fills the buffers in order; 0 at the end, None where nothing is there. Raises NetworkError."""
+        assert isinstance(self._stream, ScatterStream)
+        count = self._stream.receive_scattered(buffers)
+        if count and self._inbound is not None:
+            left = count
+            for buffer in buffers:
+                if left <= 0:
+                    break
+                self._inbound.apply_in_place(buffer[:left])
+                left -= len(buffer)
         return count
 
     async def send_all(self, buffers: Sequence[Buffer]) -> None:

@@ -11,7 +11,7 @@ import trio
 
 from wire.compact import IPV4, IPV6, Endpoint, Family
 from wire.errors import NetworkError
-from wire.net import TrioNetwork
+from wire.net import ScatterStream, TrioNetwork
 
 LOOPBACK = {IPV4: "127.0.0.1", IPV6: "::1"}
 
@@ -177,6 +177,33 @@ async def test_a_stream_carries_many_buffers_both_ways(family: Family) -> None:
         await stream.receive_into(buffer)
     with pytest.raises(NetworkError, match="closed"):
         await stream.send_all([b"x"])
+
+
+async def test_a_stream_puts_bytes_to_many_places_in_one_call() -> None:
+    network = TrioNetwork()
+    listener = await network.listen(Endpoint("127.0.0.1", 0))
+    stream = await network.connect(listener.endpoint)
+    other = await listener.accept()
+    assert isinstance(stream, ScatterStream)
+    if not stream.scatters:
+        pytest.skip("this system has no recvmsg")
+    buffers = [memoryview(bytearray(size)) for size in (3, 5, 100)]
+    assert stream.receive_scattered(buffers) is None
+    await other.send_all([b"abcdefghij"])
+    with trio.fail_after(10):
+        await stream.readable()
+    assert stream.receive_scattered(buffers) == 10
+    assert [bytes(buffer[:5]) for buffer in buffers] == [b"abc", b"defgh", b"ij\0\0\0"]
+    other.close()
+    with trio.fail_after(10):
+        await stream.readable()
+    assert stream.receive_scattered(buffers) == 0
+    stream.close()
+    listener.close()
+    with pytest.raises(NetworkError, match="closed"):
+        stream.receive_scattered(buffers)
+    with pytest.raises(NetworkError, match="closed"):
+        await stream.readable()
 
 
 async def test_errors_say_what_and_where() -> None:

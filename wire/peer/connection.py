@@ -25,6 +25,7 @@ from wire.peer.extended import (
 )
 from wire.peer.handshake import HANDSHAKE_BYTES, Handshake, SelfConnectionError, check_start, client_of
 from wire.peer.holepunch import HolepunchMessage
+from wire.peer.landing import FRAME_BYTES, Landing
 from wire.peer.messages import Event
 from wire.peer.pex import PexMessage
 from wire.peer.pieces import RemotePieces
@@ -74,6 +75,7 @@ class PeerConnection(Speaker):
         "_our_id",
         "_pex_ignored_until",
         "_pieces",
+        "_rest",
         "_upgradable",
         "_upgrade",
         "info_hash",
@@ -114,6 +116,7 @@ class PeerConnection(Speaker):
         self._upgradable = False
         self._pieces = RemotePieces(piece_count)
         self._buffer = ReceiveBuffer()
+        self._rest = 0  # of a frame that `scattered` is to complete
         self._heard_at = now
         self._last_block_at = now
         self._opening_ends_at = now + HANDSHAKE_TIMEOUT_S
@@ -155,6 +158,52 @@ class PeerConnection(Speaker):
             self._read_handshake(events)
         if self.open:
             self._read_frames(events)
+        return events
+
+    @property
+    def in_block(self) -> int:
+        """1 where a part of the next block is here already, else 0."""
+        return int(self._buffer.end > self._buffer.start)
+
+    def scattered(self, landing: Landing) -> list[memoryview] | None:
+        """Where to receive to, in place of `buffer`, where the blocks of `landing` are due next; then `landed`.
+
+        What is there of a frame already is completed first. None: use `buffer`, it is not clear where that ends.
+        """
+        buffer = self._buffer
+        pending = buffer.end - buffer.start
+        if not pending:
+            self._rest = 0
+            return landing.buffers()
+        if pending < _BLOCK_FRAME_HEADER_BYTES or not self.open:
+            return None
+        self._rest = 4 + int.from_bytes(buffer.data[buffer.start : buffer.start + 4], "big") - pending
+        if not 0 < self._rest < FRAME_BYTES:
+            return None
+        return [buffer.reserve(self._rest), *landing.buffers()]
+
+    def landed(self, landing: Landing, count: int, now: float) -> list[Event]:
+        """Takes the `count` bytes that were put into what `scattered` gave. Raises ProtocolError on a breach."""
+        buffer, rest = self._buffer, self._rest
+        self._heard_at = now
+        events: list[Event] = []
+        if rest:
+            buffer.end += min(count, rest)
+            self._read_frames(events)
+            count -= rest
+        if count > 0:
+            places, strays, taken = landing.landed(count)
+            if places:
+                events.append(m.Landed([landing.blocks[at] for at in places], [landing.views[at] for at in places]))
+            for index, begin, data in strays:
+                if index >= (self._pieces.count or 0):
+                    raise ProtocolError(f"a block of piece {index}")
+                events.append(m.Block(index, begin, memoryview(data)))
+            if taken:
+                self._last_block_at = now
+            if count > taken:
+                buffer.append(landing.rest(taken, count), count - taken)
+                self._read_frames(events)
         return events
 
     def accept(

@@ -10,7 +10,7 @@ Not done here: the handshake, the payloads of extended messages, any rule about 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -46,6 +46,7 @@ __all__ = [
     "HaveNot",
     "HolepunchReceived",
     "Interested",
+    "Landed",
     "Message",
     "MetadataData",
     "MetadataReject",
@@ -195,6 +196,14 @@ class Block(NamedTuple):  # made faster than a frozen dataclass, and twenty thou
     data: memoryview
 
 
+class Landed(NamedTuple):
+    """Blocks of a `Landing` that came, whole, and lie where they belong: in the order in which they were due."""
+
+    blocks: Sequence[tuple[int, int]]
+    """Index and begin of each."""
+    views: Sequence[memoryview]
+
+
 @dataclass(frozen=True, slots=True)
 class Port:
     """The UDP port of the peer's DHT node (BEP 5); 1..65535."""
@@ -317,6 +326,7 @@ Message = (
 
 Event = (
     Block
+    | Landed
     | Request
     | Cancel
     | Reject

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from wire.bitfield import Bitfield
 from wire.metainfo import Info
 from wire.peer import messages as m
+from wire.peer.landing import Landing
 from wire.swarm.giving import Giving
 from wire.swarm.meter import Meter
 from wire.swarm.peer import Peer
@@ -221,6 +222,22 @@ class Exchange:
         try:
             for index, begin, data in blocks:
                 take(source, index, begin, data, now)
+        finally:
+            self.down.total += source.meter.total - before
+        peer.useful = True
+        self._send_cancels()
+        self.employ(peer, now)
+
+    def landing(self, peer: Peer, skip: int, most: int) -> Landing | None:
+        """Where the blocks that the peer owes next belong; see `Ledger.landing`."""
+        return self._requests.landing(peer.source, skip, most)
+
+    def landed(self, peer: Peer, landed: m.Landed, now: float) -> None:
+        """Data came to where it belongs. Raises ProtocolError as `blocks` does."""
+        source = peer.source
+        before = source.meter.total
+        try:
+            self._requests.landed(source, landed, now)
         finally:
             self.down.total += source.meter.total - before
         peer.useful = True

@@ -7,9 +7,11 @@ given. What to ask of whom next is decided in `requests`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import islice
 
 from wire.errors import ProtocolError
-from wire.peer.messages import BLOCK_BYTES
+from wire.peer.landing import Landing
+from wire.peer.messages import BLOCK_BYTES, Landed
 from wire.swarm.blame import Blame
 from wire.swarm.deadlines import Deadlines
 from wire.swarm.picker import Picker
@@ -199,13 +201,7 @@ class Ledger:
             if source.unasked > MAX_UNASKED:
                 raise ProtocolError("sends blocks that were not asked for")
             return
-        source.last_block_at = now
-        source.timeouts = 0
-        if source.snubbed:
-            source.snubbed = False
-            source.growing = True
-        if source.growing and source.depth < source.limit:
-            source.depth += 1
+        self._heard(source, 1, now)
         piece = self._open.get(index)
         if piece is None or piece.given[begin >> 14] is not None or (piece.alone and piece.owner is not source):
             self.wasted_bytes += length
@@ -223,6 +219,60 @@ class Ledger:
             self._undouble(piece, begin >> 14, source)
         if not piece.left:
             self._whole(piece)
+
+    def landing(self, source: Source, skip: int, most: int) -> Landing | None:
+        """Where the blocks belong that are due from a source after the next `skip`: whole ones that nobody else owes.
+
+        To be received into at once: with the next call of anything here it may not hold any more.
+        """
+        blocks: list[tuple[int, int]] = []
+        views: list[memoryview] = []
+        piece: OpenPiece | None = None
+        for key in islice(source.asked, skip, skip + most):
+            index, begin = key >> 32, key & 0xFFFFFFFF
+            if piece is None or piece.index != index:
+                piece = self._open.get(index)
+                if piece is None or (piece.alone and piece.owner is not source):
+                    break
+            number = begin >> 14
+            after = begin + BLOCK_BYTES
+            if piece.given[number] is not None or number in piece.doubled or after > piece.size:
+                break
+            view = piece.view
+            if view is None:
+                view = self._buffer(piece)
+            blocks.append((index, begin))
+            views.append(view[begin:after])
+        return Landing(blocks, views) if blocks else None
+
+    def landed(self, source: Source, landed: Landed, now: float) -> None:
+        """Blocks of `landing` came, and lie where they belong. Raises as `take` does."""
+        asked = source.asked
+        taken = 0
+        for (index, begin), view in zip(*landed, strict=True):
+            key = index << 32 | begin
+            piece = self._open.get(index)
+            if piece is None or key not in asked or piece.given[begin >> 14] is not None or piece.doubled:
+                self.take(source, index, begin, view, now)  # what came before it has changed how it stands
+                continue
+            del asked[key]
+            taken += 1
+            piece.given[begin >> 14] = source
+            piece.left -= 1
+            if not piece.left:
+                self._whole(piece)
+        if taken:
+            self._heard(source, taken, now)
+            source.meter.total += taken * BLOCK_BYTES
+
+    def _heard(self, source: Source, blocks: int, now: float) -> None:
+        source.last_block_at = now
+        source.timeouts = 0
+        if source.snubbed:
+            source.snubbed = False
+            source.growing = True
+        if source.growing and source.depth < source.limit:
+            source.depth = min(source.depth + blocks, source.limit)
 
     def _take_late(self, source: Source, key: int) -> bool:
         """Whether the block was once asked of this source; then nobody else needs to send it."""

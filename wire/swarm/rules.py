@@ -16,6 +16,7 @@ from wire.peer import messages as m
 from wire.peer.connection import PeerConnection
 from wire.peer.hash_fetch import WrongHashesError
 from wire.peer.holepunch import HolepunchMessage
+from wire.peer.landing import Landing
 from wire.peer.pex import ENCRYPTION, HOLEPUNCH, REACHABLE, SEED, UTP, PexPeer
 from wire.swarm.exchange import Exchange
 from wire.swarm.gather import Gathered
@@ -118,6 +119,9 @@ class Swarm(Wishes):
                 if blocks:  # in the order in which they came
                     self._take_blocks(peer, blocks, now)
                     blocks = []
+                if type(event) is m.Landed:
+                    self._begun().landed(peer, event, now)
+                    continue
                 self._take(peer, event, now)
                 if peer.gone:
                     return
@@ -128,6 +132,12 @@ class Swarm(Wishes):
             return
         if peer.connection.outgoing_bytes > MAX_OUTBOX_BYTES:
             self._drop(peer, "it does not read what it is sent", now)
+
+    def landing(self, peer: Peer, most: int) -> Landing | None:
+        """Where the next whole blocks belong that the peer owes, at most so many: to be received into at once."""
+        if self._exchange is None or not peer.source.asked:
+            return None
+        return self._exchange.landing(peer, peer.connection.in_block, most)
 
     def _take_blocks(self, peer: Peer, blocks: list[m.Block], now: float) -> None:
         if self._exchange is None:

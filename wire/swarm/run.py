@@ -18,9 +18,11 @@ from wire.dialler import DialError, Dialler, Miss
 from wire.errors import DiskError, MetainfoError, MisuseError, NetworkError, ProtocolError
 from wire.limits import TokenBucket
 from wire.metainfo import Info
-from wire.net import Network, Stream
+from wire.net import Network, ScatterStream, Stream
 from wire.peer.connection import PeerConnection
+from wire.peer.landing import FRAME_BYTES, MAX_LANDING, Landing
 from wire.peer.messages import Event
+from wire.peer.receive_buffer import LARGE_BYTES
 from wire.secure import SecureStream
 from wire.storage.store import Store
 from wire.swarm.peer import Peer
@@ -35,6 +37,8 @@ STORES_AT_ONCE = 2
 """Batches of pieces hashed and written at once: one computes while the other waits for the disk."""
 STORE_BATCH_BYTES = 4 << 20
 """Handed to the store in one go, where so much waits: small pieces are not worth a thread's hop each."""
+MIN_LANDING = 2
+"""Blocks in one read, from which on the next are received straight to where they belong."""
 MIN_PAUSE_S = 0.002
 """Between two looks at the timers, so that a timer in the past cannot make a busy loop."""
 MAX_NODES_WAITING = 64
@@ -45,10 +49,13 @@ RETRY_S = 5.0
 class _Link:
     """The stream of one peer, and the bell that wakes its writer."""
 
-    __slots__ = ("bell", "scope", "stream")
+    __slots__ = ("bell", "blocks", "scatter", "scope", "stream")
 
     def __init__(self, stream: Stream) -> None:
         self.stream = stream
+        self.scatter = stream if isinstance(stream, ScatterStream) else None
+        self.blocks = 0
+        """Whole blocks that fit into what the last read brought."""
         self.bell = trio.Event()
         self.scope = trio.CancelScope()
 
@@ -344,7 +351,7 @@ class SwarmRunner:
             stream.close()
 
     async def _read(self, peer: Peer, link: _Link) -> None:
-        swarm, connection, stream = self.swarm, peer.connection, link.stream
+        swarm, connection = self.swarm, peer.connection
         while not peer.gone:
             if swarm.congested:
                 if self._room.is_set():
@@ -352,7 +359,7 @@ class SwarmRunner:
                 await self._room.wait()
             limit = await self._down.allowance()
             try:
-                count = await stream.receive_into(connection.buffer()[:limit])
+                count, landing = await self._receive(peer, link, limit)
             except NetworkError as error:
                 swarm.lost(peer, str(error), trio.current_time())
                 break
@@ -360,9 +367,10 @@ class SwarmRunner:
             if not count:
                 swarm.lost(peer, "the peer closed the connection", now)
                 break
+            link.blocks = count // FRAME_BYTES
             self._down.take(count, now)
             try:
-                events = connection.received(count, now)
+                events = connection.received(count, now) if landing is None else connection.landed(landing, count, now)
             except ProtocolError as error:
                 swarm.breached(peer, error, now)
                 break
@@ -371,6 +379,23 @@ class SwarmRunner:
                 self.settle()
         self.settle()
         link.scope.cancel()
+
+    async def _receive(self, peer: Peer, link: _Link, limit: int) -> tuple[int, Landing | None]:
+        """Waits for bytes: to where their blocks belong, where blocks flow, else to the connection's own buffer."""
+        stream, connection = link.stream, peer.connection
+        if link.blocks < MIN_LANDING or limit < LARGE_BYTES or link.scatter is None or not link.scatter.scatters:
+            return await stream.receive_into(connection.buffer()[:limit]), None
+        scatter = link.scatter
+        while True:
+            await scatter.readable()
+            # What is due is looked up when it is there: meanwhile another peer may have sent the same.
+            landing = self.swarm.landing(peer, min(2 * link.blocks, MAX_LANDING))
+            buffers = None if landing is None else connection.scattered(landing)
+            if buffers is None:
+                landing, buffers = None, [connection.buffer()]
+            count = scatter.receive_scattered(buffers)
+            if count is not None:
+                return count, landing
 
     async def _write(self, peer: Peer, link: _Link) -> None:
         swarm, connection, stream = self.swarm, peer.connection, link.stream

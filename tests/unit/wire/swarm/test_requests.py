@@ -9,6 +9,7 @@ import pytest
 from wire.compact import Endpoint
 from wire.errors import ProtocolError
 from wire.peer.messages import BLOCK_BYTES as B
+from wire.peer.messages import Landed
 from wire.swarm import ledger as r
 from wire.swarm.picker import Picker
 from wire.swarm.pieces import BlockId
@@ -279,3 +280,64 @@ def test_the_depth_doubles_while_the_rate_follows_and_then_fits_it() -> None:
     source.restart()
     assert source.growing
     assert source.depth < 100
+
+
+def landed(desk: Desk, source: Source, most: int = 100, byte: int = 5) -> int:
+    """The next blocks come straight to where they belong; how many did."""
+    landing = desk.ledger.landing(source, 0, most)
+    if landing is None:
+        return 0
+    for view in landing.views:
+        view[:] = bytes([byte]) * B
+    desk.ledger.landed(source, Landed(landing.blocks, landing.views), desk.now)
+    return len(landing.blocks)
+
+
+def test_blocks_that_land_make_pieces_whole() -> None:
+    desk = Desk(last=4 * B)
+    source = desk.source()
+    asked = desk.fill(source)
+    assert landed(desk, source, most=6) == 6
+    assert [job.data[0] for job in desk.ledger.jobs()] == [5]
+    assert landed(desk, source) == len(asked) - 6
+    jobs = desk.ledger.jobs()
+    assert len(jobs) == 3
+    assert all(bytes(job.data) == bytes([5]) * 4 * B for job in jobs)
+    assert source.meter.total == len(asked) * B
+    assert not source.asked
+
+
+def test_a_short_block_does_not_land() -> None:
+    desk = Desk(pieces=1, blocks=2, last=B + 100)
+    source = desk.source()
+    desk.fill(source)
+    assert landed(desk, source) == 1
+    assert landed(desk, source) == 0
+    desk.give(source, (0, B, 100))
+    assert [len(job.data) for job in desk.ledger.jobs()] == [B + 100]
+
+
+def test_what_two_were_asked_for_lands_with_neither() -> None:
+    desk = Desk(pieces=1, last=4 * B)
+    slow, fast = desk.source(1), desk.source(2)
+    desk.fill(slow)
+    desk.now += STEAL_ETA_S + 1
+    stolen = desk.fill(fast)
+    assert stolen
+    assert desk.ledger.landing(fast, 0, 10) is None
+    assert landed(desk, slow) == 4 - len(stolen)
+
+
+def test_what_was_taken_back_meanwhile_counts_as_late() -> None:
+    desk = Desk(pieces=1, last=4 * B)
+    source = desk.source()
+    desk.fill(source)
+    landing = desk.ledger.landing(source, 0, 4)
+    assert landing is not None
+    desk.ledger.withdraw(source, 0)
+    for view in landing.views:
+        view[:] = bytes([6]) * B
+    desk.ledger.landed(source, Landed(landing.blocks, landing.views), desk.now)
+    (job,) = desk.ledger.jobs()
+    assert bytes(job.data) == bytes([6]) * 4 * B
+    assert source.unasked == 0
