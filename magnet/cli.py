@@ -112,6 +112,9 @@ def _settings(
     no_lsd: Annotated[bool, typer.Option("--no-lsd", help="Do not look for peers in the local network.")] = False,
     no_trackers: Annotated[bool, typer.Option("--no-trackers", help="Do not ask trackers.")] = False,
     no_web_seeds: Annotated[bool, typer.Option("--no-web-seeds", help="Do not fetch from web seeds.")] = False,
+    no_port_mapping: Annotated[
+        bool, typer.Option("--no-port-mapping", help="Do not ask the gateway to let our port in.")
+    ] = False,
     encryption: Annotated[
         Encryption,
         typer.Option(help="Of connections to peers: encrypted where the peer can, always (RC4), or never."),
@@ -180,6 +183,7 @@ def _settings(
         lsd=not no_lsd,
         use_trackers=not no_trackers,
         web_seeds=not no_web_seeds,
+        port_mapping=not no_port_mapping,
         encryption=encryption.value,
         transport=transport.value,
         proxy=proxy,

@@ -256,17 +256,22 @@ def _run(work: Callable[[Session, Reporter, _Run], Awaitable[int]], settings: Se
         config = _with_usable_state(settings.config, reporter)
 
     async def main() -> int:
-        async with Session(config) as session:
+        async with Session(config) as session, open_plain_nursery() as nursery:
             reporter.detail(f"listening on {', '.join(map(str, session.endpoints))}")
             reporter.detail(f"state in {config.state_dir}")
+            if settings.verbose:
+                nursery.start_soon(_tell_mapping, session, reporter)
             if config.block_list is not None:
                 reporter.detail(f"the block list names {len(config.block_list)} ranges of addresses")
                 if config.block_list.warning is not None:
                     reporter.note(config.block_list.warning)
             try:
-                return await work(session, reporter, run)
+                code = await work(session, reporter, run)
+                nursery.cancel_scope.cancel()
+                return code
             except MagnetError as error:
                 reporter.failed(error)
+                nursery.cancel_scope.cancel()
                 return exit_code(error)
             except trio.Cancelled:
                 reporter.close()
@@ -281,6 +286,11 @@ def _run(work: Callable[[Session, Reporter, _Run], Awaitable[int]], settings: Se
     with reporter, _input(settings):
         code = run_async(main)
     return ExitCode.DONE if run.finished and code == ExitCode.INTERRUPTED else code
+
+
+async def _tell_mapping(session: Session, reporter: Reporter) -> None:
+    if (line := await session.port_mapping()) is not None:
+        reporter.detail(line)
 
 
 def _run_fleet(

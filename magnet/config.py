@@ -53,6 +53,9 @@ class Config:
     web_seeds: bool = True
     encryption: Encryption = "prefer"
     transport: Transport = "both"
+    port_mapping: bool = True
+    """Ask the gateway to let our port in (PCP, NAT-PMP, UPnP); never where only this machine is listened to, a proxy is
+    used, or the DHT is joined by an address nearby."""
     block_list: BlockList | None = None
     """Addresses that are not talked to, whoever names them."""
     proxy: Proxy | None = None

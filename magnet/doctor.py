@@ -347,8 +347,8 @@ class _Examination:
         if not looked:
             self._tell(Finding("port mapping", "unknown", "not looked for on a local network"))
         elif gateways:
-            text = f"the gateway offers {' and '.join(gateways)}; ports are not mapped by this program yet"
-            self._tell(Finding("port mapping", "warning", text, "forward the port by hand", {"offers": list(gateways)}))
+            text = f"the gateway offers {' and '.join(gateways)}: a port is mapped while a download or a seed runs"
+            self._tell(Finding("port mapping", "ok", text, facts={"offers": list(gateways)}))
         else:
             text = "no gateway answered to NAT-PMP or UPnP"
             self._tell(Finding("port mapping", "unknown", text, facts={"offers": []}))

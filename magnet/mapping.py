@@ -1,17 +1,27 @@
-"""Whether the gateway offers to map ports: NAT-PMP (RFC 6886) and UPnP (SSDP) are asked for, nothing is mapped.
+"""The gateway of this machine: where it is, whether it offers to map ports, and who maps them for a session.
 
-Blocking, for two seconds at most. Answers are only looked at for being answers; no address in them is followed.
+`find_gateways` asks for NAT-PMP (RFC 6886) and UPnP (SSDP) and maps nothing: blocking, for two seconds at most. Answers
+are only looked at for being answers; no address in them is followed. Mapping is done by `wire.portmap`.
 """
 
 from __future__ import annotations
 
+import random
 import socket
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-__all__ = ["default_gateway", "find_gateways"]
+from magnet.config import Config
+from wire.compact import IPV4, Endpoint, reach
+from wire.net import Network, TrioNetwork
+
+if TYPE_CHECKING:
+    from wire.portmap.mapper import PortMapper
+
+__all__ = ["default_gateway", "find_gateways", "mapper_for", "own_address"]
 
 _WAIT_S = 1.0
 _NAT_PMP_PORT = 5351
@@ -45,6 +55,35 @@ def default_gateway(routes: Path = _ROUTES) -> str | None:
         if len(parts) > 3 and parts[1] == "00000000" and int(parts[3], 16) & 2:
             return socket.inet_ntoa(struct.pack("=I", int(parts[2], 16)))
     return None
+
+
+def own_address(towards: str) -> str | None:
+    """The IPv4 address of this machine from which that host is reached; None without a route. Sends nothing."""
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.connect((towards, _NAT_PMP_PORT))
+            return str(sock.getsockname()[0])
+    except OSError:
+        return None
+
+
+def mapper_for(
+    config: Config, network: Network, endpoints: Sequence[Endpoint], rng: random.Random
+) -> PortMapper | None:
+    """Who maps the port of a session that listens at `endpoints`; None where there is nothing to be mapped."""
+    outward = [at for at in endpoints if at.family is IPV4 and reach(at.host) in ("unspecified", "private")]
+    nearby = any(reach(host) in ("loopback", "private") for host, _ in config.bootstrap or ())
+    if not config.port_mapping or config.proxy is not None or nearby or not outward:
+        return None
+    if not isinstance(getattr(network, "inner", network), TrioNetwork):  # a simulated machine has no gateway
+        return None
+    gateway = default_gateway()
+    own = own_address(gateway or _SSDP[0])
+    if own is None or reach(own) != "private":  # no network, or no NAT
+        return None
+    from wire.portmap.mapper import PortMapper
+
+    return PortMapper(network, outward[0].port, rng, own=own, gateway=gateway)
 
 
 def _asks(question: bytes, address: tuple[str, int], is_answer: Callable[[bytes], bool]) -> bool:

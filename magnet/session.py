@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import trio
 
@@ -20,6 +20,7 @@ from kademlia_bt.node import Node
 from magnet.config import Config
 from magnet.inputs import read_source, read_torrent
 from magnet.link import LinkError, MagnetLink, PointerLink, read_link
+from magnet.mapping import mapper_for
 from magnet.network import check_proxy, network_of, trouble_of
 from magnet.nursery import open_plain_nursery
 from magnet.shelf import Shelf
@@ -41,6 +42,9 @@ from wire.peer.messages import HandshakeReceived
 from wire.secure import accept_any
 from wire.storage.store import Store
 from wire.tracker.client import TrackerClient
+
+if TYPE_CHECKING:
+    from wire.portmap.mapper import PortMapper
 
 __all__ = ["Session"]
 
@@ -77,6 +81,8 @@ class Session:
         self._sockets: Sockets | None = None
         self._nursery: trio.Nursery | None = None
         self._shared: Shared | None = None
+        self._mapper: PortMapper | None = None
+        self._maps = False
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
@@ -87,6 +93,7 @@ class Session:
                 open_sockets(self._config, self._network, self._rng, allow_local=local)
             )
             self._shared = self._share(sockets, local=local)
+            self._mapper = mapper_for(self._config, self._network, sockets.endpoints, self._rng)
             # Innermost: the torrents end while the node and the listeners are still there.
             self._nursery = await stack.enter_async_context(open_plain_nursery())
             for listener in sockets.listeners:
@@ -121,6 +128,18 @@ class Session:
     def trouble(self) -> str | None:
         """Why nothing goes through the proxy now, or no datagrams do: one line; None where all is well."""
         return trouble_of(self._network)
+
+    async def port_mapping(self) -> str | None:
+        """Waits until the gateway was asked for our port; one line on what came of it. None: it is not asked."""
+        await trio.lowlevel.checkpoint()
+        if self._mapper is None:
+            return None
+        await self._mapper.news.wait()
+        mapping = self._mapper.mapping
+        if mapping is None:
+            return f"no port mapping: {self._mapper.trouble}"
+        at = "" if mapping.host is None else f" of {mapping.host}"
+        return f"the gateway lets in port {mapping.port}{at} ({mapping.way})"
 
     @property
     def torrents(self) -> tuple[TorrentHandle, ...]:
@@ -170,6 +189,9 @@ class Session:
         handle = TorrentHandle(task, self._shared)
         self._torrents.append(handle)
         self._nursery.start_soon(self._run, handle)
+        if self._mapper is not None and not metadata_only and not self._maps:
+            self._maps = True
+            self._nursery.start_soon(self._mapper.run)
         return handle
 
     async def locate(self, link: PointerLink) -> MagnetLink:

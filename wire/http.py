@@ -101,15 +101,16 @@ async def fetch(
     max_bytes: int,
     family: Family | None = None,
     timeout_s: float = FETCH_S,
+    headers: Mapping[str, str] | None = None,
+    body: bytes | None = None,
 ) -> Reply:
     """Gets a URL whole, whatever its status. `near`, `family`: see `HttpClient.get`. Raises HttpError.
 
     `max_bytes` bounds the body after unpacking, `timeout_s` the whole.
     """
     with trio.move_on_after(timeout_s):
-        async with request(network, url, near=near, family=family) as response:
-            body = await response.read(max_bytes)
-            return Reply(response.status, body, response.url, response.server)
+        async with request(network, url, near=near, family=family, headers=headers, body=body) as response:
+            return Reply(response.status, await response.read(max_bytes), response.url, response.server)
     raise HttpError(f"{shown(url)}: no whole answer within {timeout_s:.0f} s")
 
 
@@ -121,9 +122,11 @@ async def request(
     near: bool,
     family: Family | None = None,
     headers: Mapping[str, str] | None = None,
+    body: bytes | None = None,
 ) -> AsyncIterator[Response]:
-    """One GET on a connection of its own: see `HttpClient.get`."""
-    async with HttpClient(network, keep=0).get(url, near=near, family=family, headers=headers) as response:
+    """One GET (with a body, POST) on a connection of its own: see `HttpClient.get`."""
+    client = HttpClient(network, keep=0)
+    async with client.get(url, near=near, family=family, headers=headers, body=body) as response:
         yield response
 
 
@@ -149,6 +152,7 @@ class HttpClient:
         near: bool,
         family: Family | None = None,
         headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
     ) -> AsyncIterator[Response]:
         """Sends a GET, follows redirects, gives the answer once its headers are there. The caller bounds the time.
 
@@ -158,17 +162,18 @@ class HttpClient:
                 then a redirect from a global address leads to global ones alone.
             family: IPv4 or IPv6 alone; None: whichever answers.
             headers: More of them, such as Range.
+            body: Sent along, by POST; then no redirect is followed.
 
         Raises HttpError where it cannot be had or must not be. A body that was read to its end leaves its connection
         for the next request; any other closes it.
         """
         for _ in range(MAX_REDIRECTS + 1):
             target = Target.of(url)
-            wire, response = await self._ask(target, headers or {}, near=near, family=family)
+            wire, response = await self._ask(target, headers or {}, body, near=near, family=family)
             try:
                 near = near and reach(wire.server.host) != "global"
                 location = response.headers.get("location")
-                if response.status not in _REDIRECTS or location is None:
+                if response.status not in _REDIRECTS or location is None or body is not None:
                     yield response
                     return
                 url = redirected(target.url, location)
@@ -180,13 +185,13 @@ class HttpClient:
         raise HttpError(f"{shown(url)}: more than {MAX_REDIRECTS} redirects")
 
     async def _ask(
-        self, target: Target, headers: Mapping[str, str], *, near: bool, family: Family | None
+        self, target: Target, headers: Mapping[str, str], body: bytes | None, *, near: bool, family: Family | None
     ) -> tuple[_Wire, Response]:
         for wire in self._idle:
             if wire.serves(target, family) and _may_dial(wire.server, near=near):
                 self._idle.remove(wire)
                 try:
-                    return wire, await wire.exchange(target, headers, keep=True)
+                    return wire, await wire.exchange(target, headers, body, keep=True)
                 except HttpError:  # the server closed it meanwhile, as it may at any time: once more, on a fresh one
                     wire.close()
                     if not wire.was_silent:
@@ -198,7 +203,7 @@ class HttpClient:
         stream, server = await _connect(self._network, target, near=near, family=family)
         wire = _Wire(stream, server, target)
         try:
-            return wire, await wire.exchange(target, headers, keep=self._keep > 0)
+            return wire, await wire.exchange(target, headers, body, keep=self._keep > 0)
         except BaseException:
             wire.close()
             raise
@@ -282,15 +287,20 @@ class _Wire:
     def close(self) -> None:
         self._stream.close()
 
-    async def exchange(self, target: Target, headers: Mapping[str, str], *, keep: bool) -> Response:
+    async def exchange(self, target: Target, headers: Mapping[str, str], body: bytes | None, *, keep: bool) -> Response:
         """One request, and the head of its answer."""
         self._url, machine = target.url, self._machine
         said = {"Host": target.authority, "User-Agent": _AGENT, "Accept-Encoding": "gzip, deflate"}
         if not keep:
             said["Connection"] = "close"
+        if body is not None:
+            said["Content-Length"] = str(len(body))
         said |= headers
+        method = "GET" if body is None else "POST"
         try:
-            data = machine.send(h11.Request(method="GET", target=target.path, headers=list(said.items()))) or b""
+            data = machine.send(h11.Request(method=method, target=target.path, headers=list(said.items()))) or b""
+            if body:
+                data += machine.send(h11.Data(data=body)) or b""
             data += machine.send(h11.EndOfMessage()) or b""
         except h11.LocalProtocolError as error:
             raise HttpError(f"{shown(target.url)}: {error}") from None
@@ -303,8 +313,8 @@ class _Wire:
             assert isinstance(event, h11.Response)
             named = {bytes(name).decode("latin-1"): bytes(value).decode("latin-1") for name, value in event.headers}
             reason = printable(bytes(event.reason).decode("latin-1"))
-            body = Body(self, named.get("content-encoding", "").strip().lower(), target.url)
-            return Response(event.status_code, reason, named, target.url, self.server, body)
+            came = Body(self, named.get("content-encoding", "").strip().lower(), target.url)
+            return Response(event.status_code, reason, named, target.url, self.server, came)
 
     async def event(self) -> Any:
         """The next event of h11 that is not about needing data."""

@@ -235,7 +235,7 @@ def magnet(*arguments: str | Path, state: Path, prefix: Sequence[str] = (), cwd:
     if words and words[0] in {"get", "resolve", "seed"}:
         words += ["--state", str(state)]
         if "--listen" not in words:
-            words.append("--no-lsd")  # on every interface it would call into the network of the machine
+            words += ["--no-lsd", "--no-port-mapping"]  # they would call into the network of the machine
     return Program([*prefix, sys.executable, "-m", "magnet", *words], cwd=cwd)
 
 

@@ -1,0 +1,250 @@
+"""Keeps a port mapped at the gateway for as long as it runs, by the first way that works. A shell.
+
+PCP, NAT-PMP, then UPnP. Only the same port number outside is of use: it is what peers are told. Nothing that a gateway
+says ends it, and where there is none it looks again after a while. What was mapped is taken back at the end.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+import trio
+
+from wire.compact import IPV4, Endpoint
+from wire.errors import NetworkError, ProtocolError
+from wire.http import fetch
+from wire.net import Datagrams, Network
+from wire.portmap import pcp, upnp
+from wire.portmap.pcp import Transport
+
+__all__ = ["Mapping", "PortMapper"]
+
+LEASE_S = 3600
+MIN_LEASE_S = 120
+"""Renewed after half of it: not more often than each minute, whatever the gateway says."""
+LOOK_AGAIN_S = 900.0
+"""Where no gateway maps ports."""
+WAITS_S = (0.25, 0.5, 1.0, 2.0)
+"""For an answer of PCP or NAT-PMP, before it is asked again (RFC 6886, 3.1); who speaks it mostly does so at once."""
+SEARCH_S = 3.0
+MAX_DEVICES = 4
+CALL_S = 5.0
+BYE_S = 1.5
+"""To take mappings back, all together: who presses Ctrl-C waits for it."""
+_BOTH = (Transport.TCP, Transport.UDP)
+
+
+@dataclass(frozen=True, slots=True)
+class Mapping:
+    """A port that the gateway lets in."""
+
+    way: str
+    """`PCP`, `NAT-PMP` or `UPnP`."""
+    port: int
+    host: str | None
+    """The gateway's address outside, as it says."""
+
+
+class _Refused(Exception):  # noqa: N818 - what a gateway says
+    pass
+
+
+class PortMapper:
+    """One port, TCP and UDP. `gateway`: where PCP and NAT-PMP are asked; None: UPnP alone. `own`: our address there."""
+
+    def __init__(
+        self,
+        network: Network,
+        port: int,
+        rng: random.Random,
+        *,
+        own: str,
+        gateway: str | None,
+        search_at: Endpoint | None = None,
+    ) -> None:
+        self.mapping: Mapping | None = None
+        self.trouble: str | None = None
+        """Why there is no mapping: one line; None where there is one, or nothing was tried yet."""
+        self._network = network
+        self._port = port
+        self._nonce = rng.randbytes(pcp.NONCE_BYTES)
+        self._own = own
+        self._gateway = None if gateway is None else Endpoint(gateway, pcp.PORT)
+        self._search_at = search_at or Endpoint(upnp.GROUP_HOST, upnp.GROUP_PORT)
+        self._control: upnp.Control | None = None
+        self._lease_s = LEASE_S
+        self.news = trio.Event()
+        """Set once it is known whether there is a mapping."""
+
+    async def run(self) -> None:
+        """Maps, renews, and takes back when cancelled."""
+        try:
+            while True:
+                lease_s = await self._map()
+                self.news.set()
+                await trio.sleep(max(lease_s, MIN_LEASE_S) / 2 if lease_s else LOOK_AGAIN_S)
+        finally:
+            if self.mapping is not None:
+                with trio.CancelScope(shield=True), trio.move_on_after(BYE_S):
+                    await self._take_back(self.mapping.way)
+                self.mapping = None
+
+    async def _map(self) -> float:
+        """How long the mapping holds, in seconds; 0 where there is none."""
+        reasons: list[str] = []
+        ways: list[tuple[str, Callable[[int], Awaitable[tuple[float, str | None]]]]] = [("UPnP", self._by_upnp)]
+        if self._gateway is not None:
+            ways = [("PCP", self._by_pcp), ("NAT-PMP", self._by_nat_pmp), *ways]
+        if self.mapping is not None:  # renewed by the way that worked
+            ways.sort(key=lambda way: self.mapping is not None and way[0] != self.mapping.way)
+        for way, ask in ways:
+            try:
+                lease_s, host = await ask(LEASE_S)
+            except (_Refused, NetworkError, ProtocolError) as error:
+                reasons.append(f"{way}: {error}")
+                continue
+            self.mapping, self.trouble = Mapping(way, self._port, host), None
+            return lease_s
+        self.mapping, self.trouble = None, "; ".join(reasons)
+        return 0.0
+
+    async def _take_back(self, way: str) -> None:
+        with suppress(_Refused, NetworkError, ProtocolError):  # then it ends by itself, with its lease
+            await {"PCP": self._by_pcp, "NAT-PMP": self._by_nat_pmp, "UPnP": self._undo_upnp}[way](0)
+
+    # --- PCP and NAT-PMP
+
+    async def _by_pcp(self, lease_s: int) -> tuple[float, str | None]:
+        return await self._ask_both(lambda t, s: pcp.pcp_map(self._own, self._nonce, t, self._port, s), lease_s)
+
+    async def _by_nat_pmp(self, lease_s: int) -> tuple[float, str | None]:
+        found = await self._ask_both(lambda t, s: pcp.nat_pmp_map(t, self._port, s), lease_s)
+        return (found[0], await self._nat_pmp_address()) if lease_s else found
+
+    async def _ask_both(self, words: Callable[[Transport, int], bytes], lease_s: int) -> tuple[float, str | None]:
+        assert self._gateway is not None
+        socket = await self._network.udp(Endpoint(IPV4.any_host, 0))
+        lease, host = float(lease_s), None
+        try:
+            for transport in _BOTH:
+                answer = await self._answer(socket, words(transport, lease_s), transport)
+                if answer.refusal is not None:
+                    raise _Refused(answer.refusal)
+                if lease_s and answer.external_port != self._port:
+                    raise _Refused(f"it gives port {answer.external_port} in place of {self._port}")
+                lease, host = min(lease, answer.lifetime_s), answer.host
+        except _Refused:
+            for transport in _BOTH:  # half of it, or another port, is of no use
+                socket.send(words(transport, 0), self._gateway)
+            raise
+        finally:
+            socket.close()
+        return lease, host
+
+    async def _answer(self, socket: Datagrams, words: bytes, transport: Transport) -> pcp.Answer:
+        assert self._gateway is not None
+        for wait_s in WAITS_S:
+            socket.send(words, self._gateway)
+            with trio.move_on_after(wait_s):
+                while True:
+                    for data, sender in await socket.receive():
+                        if sender != self._gateway:
+                            continue
+                        try:
+                            answer = pcp.read(data, self._nonce)
+                        except ProtocolError:
+                            continue
+                        if answer.other_version or (
+                            answer.transport is transport and answer.internal_port == self._port
+                        ):
+                            return answer
+        raise _Refused("the gateway does not answer")
+
+    async def _nat_pmp_address(self) -> str | None:
+        assert self._gateway is not None
+        socket = await self._network.udp(Endpoint(IPV4.any_host, 0))
+        try:
+            socket.send(pcp.nat_pmp_address(), self._gateway)
+            with trio.move_on_after(WAITS_S[-1]):
+                while True:
+                    for data, sender in await socket.receive():
+                        if sender == self._gateway and (host := pcp.read_nat_pmp_address(data)) is not None:
+                            return host
+        finally:
+            socket.close()
+        return None
+
+    # --- UPnP
+
+    async def _by_upnp(self, lease_s: int) -> tuple[float, str | None]:
+        if self._control is None:
+            self._control = await self._find_control()
+        control = self._control
+        try:
+            for transport in _BOTH:
+                await self._add(control, transport)
+            fields = await self._call(control, upnp.external_address(control))
+        except (NetworkError, ProtocolError):
+            self._control = None  # it may have another address by now
+            raise
+        return float(self._lease_s or LEASE_S), fields.get("NewExternalIPAddress") or None
+
+    async def _add(self, control: upnp.Control, transport: Transport) -> None:
+        try:
+            await self._call(control, upnp.add(control, transport, self._port, self._own, self._lease_s))
+        except upnp.Fault as fault:
+            if fault.code != upnp.ONLY_PERMANENT or not self._lease_s:
+                raise
+            self._lease_s = 0
+            await self._call(control, upnp.add(control, transport, self._port, self._own, 0))
+
+    async def _undo_upnp(self, lease_s: int) -> tuple[float, str | None]:
+        if self._control is not None:
+            for transport in _BOTH:
+                await self._call(self._control, upnp.delete(self._control, transport, self._port))
+        return 0.0, None
+
+    async def _call(self, control: upnp.Control, words: tuple[dict[str, str], bytes]) -> dict[str, str]:
+        headers, body = words
+        reply = await fetch(
+            self._network,
+            control.url,
+            near=True,
+            max_bytes=upnp.MAX_DESCRIPTION_BYTES,
+            timeout_s=CALL_S,
+            headers=headers,
+            body=body,
+        )
+        return upnp.answer_of(reply.status, reply.body)
+
+    async def _find_control(self) -> upnp.Control:
+        for location in await self._search():
+            reply = await fetch(
+                self._network, location, near=True, max_bytes=upnp.MAX_DESCRIPTION_BYTES, timeout_s=CALL_S
+            )
+            if reply.url == location and reply.status == 200:
+                control = upnp.find_control(reply.body, location)
+                if control is not None:
+                    return control
+        raise _Refused("no gateway answers")
+
+    async def _search(self) -> list[str]:
+        found: dict[str, None] = {}
+        socket = await self._network.udp(Endpoint(IPV4.any_host, 0))
+        try:
+            for words in upnp.searches() * 2:  # datagrams get lost
+                socket.send(words, self._search_at)
+            with trio.move_on_after(SEARCH_S):
+                while len(found) < MAX_DEVICES:
+                    for data, sender in await socket.receive():
+                        location = upnp.location_of(data, sender.host)
+                        if location is not None:
+                            found[location] = None
+                    if found:
+                        break
+        finally:
+            socket.close()
+        return list(found)[:MAX_DEVICES]
