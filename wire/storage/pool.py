@@ -34,6 +34,7 @@ _BY_FOLDER = os.open in os.supports_dir_fd and os.mkdir in os.supports_dir_fd an
 _HINTS = {
     errno.ENOSPC: "; the disk is full: make room and start again, what was verified is kept",
     errno.EDQUOT: "; the quota is used up: make room and start again, what was verified is kept",
+    errno.EIO: "; the disk itself fails: look at the system's log, and save what is on it",
     errno.EACCES: "; it is not permitted: check its owner and rights, or choose another folder",
     errno.EPERM: "; it is not permitted: check its owner and rights, or choose another folder",
     errno.EROFS: "; choose a folder that can be written",

@@ -1,0 +1,223 @@
+"""Disks that fail: full, broken, read-only, over quota, out of handles, slow; a real small one where we are root."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import trio
+
+from kademlia_bt import Node
+from magnet import Config, DownloadError, Session, Verdict
+from tests.shell.kit import make_torrent
+from tests.shell.test_dht_commands import environment
+from tests.shell.test_two_processes import Shared
+from tests.strategies import torrent_of
+from wire.compact import Endpoint
+from wire.errors import DiskError
+from wire.storage import DiskStore
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX calls")
+
+MADE = torrent_of([50_000, 70_000], 16384)
+HERE = (Endpoint("127.0.0.1", 0),)
+
+
+def failing(number: int, after: int, call: Callable[..., object]) -> Callable[..., object]:
+    """The call, which fails from the `after`-th time on."""
+    left = [after]
+    lock = threading.Lock()
+
+    def fail(*args: object, **more: object) -> object:
+        with lock:
+            left[0] -= 1
+        if left[0] < 0:
+            raise OSError(number, os.strerror(number))
+        return call(*args, **more)
+
+    return fail
+
+
+FAULTS = {
+    "full": (errno.ENOSPC, "pwrite", "make room"),
+    "quota": (errno.EDQUOT, "pwrite", "make room"),
+    "broken": (errno.EIO, "pwrite", "disk"),
+    "too large for it": (errno.EFBIG, "pwrite", "format"),
+    "read-only": (errno.EROFS, "open", "choose a folder"),
+    "no more files": (errno.EMFILE, "open", "ulimit -n"),
+    "not ours": (errno.EACCES, "open", "permitted"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_a_typed_error_at_once_and_on_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
+    number, call, hint = FAULTS[fault]
+    resume = tmp_path / "state" / "x.resume"
+    store = DiskStore(MADE.info, tmp_path / "d", resume=resume)
+    await store.load()
+    stored = []
+    monkeypatch.setattr(os, call, failing(number, 6, getattr(os, call)))
+    began = time.perf_counter()
+
+    async def fill() -> None:
+        for index in range(MADE.info.piece_count):
+            assert await store.put(index, MADE.piece(index))
+            stored.append(index)
+
+    with pytest.raises(DiskError, match=hint) as caught:
+        await fill()
+    assert time.perf_counter() - began < 1.0
+    assert "\n" not in str(caught.value)
+    assert str(tmp_path) in str(caught.value)
+    monkeypatch.undo()
+    missing = [index for index in range(MADE.info.piece_count) if index not in stored]
+    assert await store.put(missing[0], MADE.piece(missing[0])), "the disk takes again"
+    del store  # killed
+    store = DiskStore(MADE.info, tmp_path / "d", resume=resume)
+    assert list((await store.load()).indices()) == [*stored, missing[0]], "nothing verified is lost"
+    await store.aclose()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A tmpfs of 2 MiB at `out`."""
+    out = tmp_path / "out"
+    out.mkdir()
+    if os.geteuid() or shutil.which("mount") is None:
+        pytest.skip("to mount a small disk takes root")
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", out], capture_output=True, check=False)
+    if mounted.returncode:
+        pytest.skip("no disk can be mounted here")
+    try:
+        yield out
+    finally:
+        subprocess.run(["umount", "-l", out], check=True)
+
+
+def test_a_real_full_disk(tmp_path: Path, small_disk: Path) -> None:
+    shared = Shared(tmp_path)
+    try:
+        getting = shared.start("out", "--down-limit", "2M")
+        while os.statvfs(small_disk).f_bavail * 4096 > 16384 and getting.poll() is None:
+            time.sleep(0.01)
+        full = time.perf_counter()
+        _, err = getting.communicate(timeout=30)
+        assert getting.returncode == 4, err
+        assert time.perf_counter() - full < 3.0  # a second of ours, and the end of a process on a busy machine
+        assert "disk is full" in err
+        assert "Traceback" not in err
+        assert not shared.came("out")
+        subprocess.run(["mount", "-o", "remount,size=8m", small_disk], check=True)
+        again = shared.get("out")
+        assert (again.returncode, shared.came("out")) == (0, True)
+        kept = re.search(r"([\d.]+) MiB was there already", again.stderr)
+        assert kept is not None, again.stderr
+        assert float(kept[1]) > 1.5
+    finally:
+        shared.seeder.kill()
+        shared.seeder.communicate()
+
+
+def cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+RUN = "import magnet.fleet; magnet.fleet.DISK_PAUSE_S = 1.0; from magnet.__main__ import main; main()"
+
+
+def test_a_session_that_stays_goes_on_by_itself_when_there_is_room(tmp_path: Path, small_disk: Path) -> None:
+    shared = Shared(tmp_path)
+    words = shared.words("out")[3:]
+    running = subprocess.Popen(
+        [sys.executable, "-c", RUN, "run", *words[1:]], env=environment(tmp_path), cwd=tmp_path,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert running.stderr is not None
+        for line in running.stderr:
+            if "disk is full" in line:
+                break
+        before = cpu_s(running.pid)
+        time.sleep(2.0)  # it waits: a real disk, a real clock
+        assert cpu_s(running.pid) - before < 1.0, "it does not try without end"
+        subprocess.run(["mount", "-o", "remount,size=8m", small_disk], check=True)
+        for line in running.stderr:
+            if line.startswith("seeding"):
+                break
+        assert shared.came("out")
+    finally:
+        running.terminate()
+        running.communicate(timeout=20)
+        shared.seeder.kill()
+        shared.seeder.communicate()
+    assert running.returncode == 0
+
+
+async def test_a_slow_disk_keeps_nobody_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torrent, data = make_torrent("slow", {"slow": 24 << 20}, piece_length=1 << 16)
+    (tmp_path / "seeds").mkdir()
+    (tmp_path / "seeds" / "slow").write_bytes(data)
+    real = os.pwrite
+
+    def slow(fd: int, data: bytes, offset: int) -> int:
+        time.sleep(0.01)
+        return real(fd, data, offset)
+
+    monkeypatch.setattr(os, "pwrite", slow)
+    monkeypatch.setattr("wire.swarm.exchange.MAX_UNWRITTEN_BYTES", 4 << 20)
+    config = Config(listen=HERE, bootstrap=(), lsd=False, use_trackers=False, state_dir=None)
+    answers: list[float] = []
+    async with Session(config) as seeder, Node(listen=HERE, bootstrap=[]) as asking:
+        await (await seeder.add(torrent, directory=tmp_path / "seeds", seed=True)).finished()
+        peer = seeder.endpoints[0]
+        async with Session(config) as session:
+            handle = await session.add(f"{torrent.info.info_hash}", directory=tmp_path / "out")
+            handle.runner.found([peer], "peer")
+            most = 0
+            with trio.fail_after(60):
+                while handle.status().progress < 1.0:
+                    began = time.perf_counter()
+                    await asking.ping(session.endpoints[0])
+                    answers.append(time.perf_counter() - began)
+                    stats = handle.runner.stats()
+                    most = max(most, stats.downloaded_bytes - stats.pieces_done * torrent.info.piece_length)
+                    await trio.sleep(0.02)
+            await handle.finished()
+    assert (tmp_path / "out" / "slow").read_bytes() == data
+    answers.sort()
+    assert answers[int(len(answers) * 0.99) - 1] < 0.2
+    assert most < 10 << 20, "what waits for the disk is bounded: by 32 MiB in life, by 4 here, and what was asked for"
+
+
+async def test_a_failing_disk_ends_the_torrent_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the session, its node and its other torrents go on."""
+    torrent, data = make_torrent("f", {"f": 2 << 20})
+    (tmp_path / "seeds").mkdir()
+    (tmp_path / "seeds" / "f").write_bytes(data)
+    config = Config(listen=HERE, bootstrap=(), lsd=False, use_trackers=False, state_dir=None)
+    async with Session(config) as seeder, Session(config) as session:
+        await (await seeder.add(torrent, directory=tmp_path / "seeds", seed=True)).finished()
+        monkeypatch.setattr(os, "pwrite", failing(errno.EIO, 5, os.pwrite))
+        handle = await session.add(torrent, directory=tmp_path / "out")
+        handle.runner.found([seeder.endpoints[0]], "peer")
+        began = trio.current_time()
+        with pytest.raises(DownloadError) as caught:
+            await handle.finished()
+        assert trio.current_time() - began < 5.0
+        assert caught.value.verdict is Verdict.DISK
+        monkeypatch.undo()
+        handle = await session.add(torrent, directory=tmp_path / "out")
+        handle.runner.found([seeder.endpoints[0]], "peer")
+        with trio.fail_after(20):
+            await handle.finished()
+    assert (tmp_path / "out" / "f").read_bytes() == data
