@@ -159,6 +159,9 @@ def _settings(
     deadline: Annotated[
         float | None, typer.Option(parser=_seconds, metavar="SECONDS", help="Give up after so long, whatever came.")
     ] = None,
+    preallocate: Annotated[
+        bool, typer.Option("--preallocate", help="Set the disk space aside first; else files grow, with holes.")
+    ] = False,
     state: Annotated[
         Path | None,
         typer.Option(
@@ -192,6 +195,7 @@ def _settings(
         up_limit=up_limit,
         patience_s=timeout,
         deadline_s=deadline,
+        preallocate=preallocate,
         state_dir=default_state_dir() if state is None else state,
     )
     return Settings(config, json, quiet, verbose)

@@ -68,6 +68,8 @@ class Config:
     """Gives a torrent up when nothing new came for so many seconds; 0: never."""
     deadline_s: float | None = None
     """Gives a torrent up so many seconds after it was added, whatever came; None: never."""
+    preallocate: bool = False
+    """Sets the disk space of all wanted files aside before the first piece; else files grow, with holes."""
     state_dir: Path | None = field(default_factory=default_state_dir)
     """Where the DHT's nodes, the metadata cache and the resume files live; None: nothing is kept."""
     allow_local: bool | None = None

@@ -10,6 +10,7 @@ import random
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -74,7 +75,7 @@ class Session:
         self._config = config or Config()
         self._network: Network = network_of(self._config, network)
         self._rng = rng or random.SystemRandom()
-        self._store_factory = store_factory or _disk_store
+        self._store_factory = store_factory or partial(_disk_store, self._config.preallocate)
         self._stack = AsyncExitStack()
         self._torrents: list[TorrentHandle] = []
         self._greetings = 0
@@ -333,8 +334,8 @@ def _is_meant_as_link(text: str) -> bool:
 
 
 def _disk_store(
-    info: Info, directory: Path, resume: Path | None, wanted: Sequence[bool] | None, read_only: bool
+    preallocate: bool, info: Info, directory: Path, resume: Path | None, wanted: Sequence[bool] | None, read_only: bool
 ) -> Store:
     from wire.storage.disk import DiskStore  # not needed to resolve
 
-    return DiskStore(info, directory, resume=resume, wanted=wanted, read_only=read_only)
+    return DiskStore(info, directory, resume=resume, wanted=wanted, read_only=read_only, preallocate=preallocate)

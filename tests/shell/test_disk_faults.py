@@ -221,3 +221,39 @@ async def test_a_failing_disk_ends_the_torrent_alone(tmp_path: Path, monkeypatch
         with trio.fail_after(20):
             await handle.finished()
     assert (tmp_path / "out" / "f").read_bytes() == data
+
+
+@pytest.mark.parametrize("way", ["fallocate", "a disk that cannot", "a system that cannot"])
+async def test_room_is_set_aside_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    if way == "a disk that cannot":
+        monkeypatch.setattr(os, "posix_fallocate", failing(errno.EOPNOTSUPP, 0, os.posix_fallocate))
+    elif way == "a system that cannot":
+        monkeypatch.delattr(os, "posix_fallocate")
+    resume = tmp_path / "x.resume"
+    store = DiskStore(MADE.info, tmp_path / "d", resume=resume, wanted=[True, False], preallocate=True)
+    await store.load()
+    file = tmp_path / "d" / "top" / "file0"
+    assert file.stat().st_size == 50_000
+    assert (file.stat().st_blocks * 512 >= 50_000) == (way == "fallocate")
+    assert not (tmp_path / "d" / "top" / "sub" / "file1").exists()
+    assert await store.put(0, MADE.piece(0))
+    del store  # killed: what was set aside is not what was verified
+    store = DiskStore(MADE.info, tmp_path / "d", resume=resume, wanted=[True, False], preallocate=True)
+    assert list((await store.load()).indices()) == [0]
+    for index in range(1, 4):
+        assert await store.put(index, MADE.piece(index))
+    await store.aclose()
+    assert file.read_bytes() == MADE.file(0)
+
+
+def test_without_room_nothing_is_fetched(tmp_path: Path, small_disk: Path) -> None:
+    shared = Shared(tmp_path)
+    try:
+        done = shared.get("out", "--preallocate")
+        assert done.returncode == 4
+        assert "set room aside" in done.stderr
+        assert "disk is full" in done.stderr
+        assert os.statvfs(small_disk).f_bfree * 4096 > 1 << 20, "what was taken is given back"
+    finally:
+        shared.seeder.kill()
+        shared.seeder.communicate()

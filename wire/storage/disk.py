@@ -50,6 +50,7 @@ class DiskStore:
         resume: Path | None = None,
         wanted: Sequence[bool] | None = None,
         read_only: bool = False,
+        preallocate: bool = False,
     ) -> None:
         """Nothing is touched before `load`.
 
@@ -60,6 +61,8 @@ class DiskStore:
             wanted: For each file entry, whether it is to be written; None wants all. A wanted piece that holds
                 bytes of another file is kept whole in a file beside `resume` (or, hidden, in `root`).
             read_only: Nothing is made, changed or remembered, as for checking; `put` is misuse then.
+            preallocate: `load` sets the room of all wanted files aside, so that a disk without it says so at the start;
+                otherwise files grow as their pieces come, with holes where disks can.
 
         Raises:
             MisuseError: `wanted` is not as long as the list of files.
@@ -69,6 +72,7 @@ class DiskStore:
             raise MisuseError(f"the torrent has {files} files, not {len(wanted)}")
         self.info = info
         self._read_only = read_only
+        self._preallocate = preallocate
         self._root = Path(os.path.abspath(root))
         self._resume = None if resume is None else Path(os.path.abspath(resume))
         if self._resume is None:
@@ -202,6 +206,8 @@ class DiskStore:
         for index, entry in enumerate(self.info.files):
             if entry.on_disk and not entry.size and self._wanted[index]:
                 self._places.write(index, memoryview(b""), 0)
+            elif entry.on_disk and self._preallocate and self._wanted[index]:
+                self._allocate(index)
         if self._resume is not None:
             self._remember(self._resume, clean=False)
             flags = os.O_WRONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
@@ -214,6 +220,13 @@ class DiskStore:
             data = None if self._have[piece] else self._places.read_kept(piece)
             if data is not None and self._put_many([(piece, memoryview(data))]) == [True]:
                 self._have.set(piece)
+
+    def _allocate(self, index: int) -> None:
+        if all(self._have[piece] for piece in self.info.layout.pieces_of(index)):
+            return
+        self._places.allocate(index)
+        if (stamp := self._places.stamp(index)) is not None:
+            self._stamps[index] = stamp
 
     def _put_many(self, pieces: Sequence[tuple[int, memoryview]]) -> list[Outcome]:
         outcomes: list[Outcome] = []

@@ -17,7 +17,7 @@ from wire.bitfield import Bitfield
 from wire.errors import DiskError
 from wire.metainfo import Info
 from wire.storage.check import Source
-from wire.storage.pool import FilePool, Place, data_ranges, disk_error, read_at, read_into, write_all
+from wire.storage.pool import FilePool, Place, allocate, data_ranges, disk_error, read_at, read_into, write_all
 from wire.storage.resume import PARTS, Stamp
 
 __all__ = ["Places"]
@@ -150,6 +150,15 @@ class Places:
                 write_all(fd, data, offset)
         except OSError as error:
             raise disk_error("write", pool.path(place), error) from error
+
+    def allocate(self, key: int) -> None:
+        """Sets room aside for a whole file, which is made where it is not there. Raises DiskError."""
+        pool, place = self._place(key)
+        try:
+            with pool.use(place, write=True) as fd:
+                allocate(fd, place.max_size)
+        except OSError as error:
+            raise disk_error("set room aside for", pool.path(place), error) from error
 
     def data_ranges(self, key: int) -> list[tuple[int, int]]:
         """Where a file holds data, as (start, end), ascending; nowhere where it is not there."""

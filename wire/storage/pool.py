@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from wire.errors import DiskError
 
-__all__ = ["FilePool", "Place", "data_ranges", "disk_error", "read_at", "read_into", "write_all"]
+__all__ = ["FilePool", "Place", "allocate", "data_ranges", "disk_error", "read_at", "read_into", "write_all"]
 
 _OPEN_FILES = 40
 """Kept open for one torrent: as libtorrent's pool; far below the usual limit of 1,024 a process."""
@@ -245,6 +245,26 @@ def write_all(fd: int, view: memoryview, offset: int) -> None:
             with _position_lock:
                 os.lseek(fd, offset + done, os.SEEK_SET)
                 done += os.write(fd, view[done:])
+
+
+def allocate(fd: int, size: int) -> None:
+    """Makes the file `size` bytes long where it is shorter, with room on the disk for all of them where it can tell.
+
+    Raises OSError, as for a disk without that room. Where the disk or the system cannot set room aside the file
+    only becomes as long: what is missing then shows while it is written.
+    """
+    have = os.fstat(fd).st_size
+    if hasattr(os, "posix_fallocate") and size:
+        try:
+            os.posix_fallocate(fd, 0, size)
+            return
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+                if os.fstat(fd).st_size > have:  # it took what there was, which others may need
+                    os.ftruncate(fd, have)
+                raise
+    if have < size:
+        os.ftruncate(fd, size)
 
 
 def data_ranges(fd: int, size: int) -> list[tuple[int, int]]:
