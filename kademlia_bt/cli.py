@@ -26,7 +26,8 @@ from kademlia_bt.cli_options import (
     Verbose,
     node_id,
     options_of,
-    seconds,
+    queries,
+    whole,
 )
 from kademlia_bt.console import endpoint, host_port, size, version_of
 from wire.compact import Endpoint
@@ -73,7 +74,7 @@ def run(
     ] = None,
     per_ip_limit: Annotated[
         float | None,
-        typer.Option(parser=seconds, metavar="N", help="Queries a second from one address; 0 for no limit."),
+        typer.Option(parser=queries, metavar="N", help="Queries a second from one address; 0 for no limit."),
     ] = None,
     upload_limit: Annotated[
         int | None,
@@ -124,15 +125,19 @@ def bootstrap(
         ),
     ] = None,
     nodes: Annotated[
-        int, typer.Option(min=1, max=1_000_000, metavar="N", help="Nodes kept of each family.")
+        int,
+        typer.Option(parser=whole(1, 1_000_000), metavar="N", help="Nodes kept of each family, at most 1000000."),
     ] = 1_000_000,
     workers: Annotated[
-        int, typer.Option(min=1, max=256, metavar="N", help="Processes that share the port, one a core (Linux).")
+        int,
+        typer.Option(
+            parser=whole(1, 256), metavar="N", help="Processes that share the port, one a core (Linux); at most 256."
+        ),
     ] = 1,
     per_ip_limit: Annotated[
         float | None,
         typer.Option(
-            parser=seconds,
+            parser=queries,
             metavar="N",
             help="Queries a second from one address; 0 for no limit. Default: 5, on local addresses 1000.",
         ),
@@ -230,7 +235,7 @@ def get_peers(
 @app.command()
 def announce(
     info_hash: InfoHashArgument,
-    port: Annotated[int, typer.Option(min=1, max=65535, metavar="N", help="The TCP port of the peer.")],
+    port: Annotated[int, typer.Option(parser=whole(1, 65535), metavar="N", help="The TCP port of the peer.")],
     listen: Listen = None,
     bootstrap: Bootstrap = None,
     allow_local: AllowLocal = False,

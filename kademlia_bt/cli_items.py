@@ -21,6 +21,7 @@ from kademlia_bt.cli_options import (
     options_of,
     seconds,
     swarm_id,
+    whole,
 )
 from kademlia_bt.console import host_port
 from wire.ids import ID_BYTES
@@ -143,13 +144,11 @@ def put(
     salt: Salt = "",  # type: ignore[assignment]
     seq: Annotated[
         int | None,
-        typer.Option(
-            min=0, max=(1 << 63) - 1, metavar="N", help="Sequence number. Default: the one after what is stored."
-        ),
+        typer.Option(parser=whole(0), metavar="N", help="Sequence number. Default: the one after what is stored."),
     ] = None,
     cas: Annotated[
         int | None,
-        typer.Option(min=0, max=(1 << 63) - 1, metavar="N", help="Put only where what is stored has this number."),
+        typer.Option(parser=whole(0), metavar="N", help="Put only where what is stored has this number."),
     ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Stay, and put it again each hour: items live for two.")] = False,
     listen: Listen = None,
@@ -238,7 +237,8 @@ def crawl(
         float, typer.Option(parser=_rate, metavar="N", help="Nodes asked a second, at most 1000. Default: 10.")
     ] = "10",  # type: ignore[assignment]
     limit: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="End after so many info-hashes that are new.")
+        int | None,
+        typer.Option(parser=whole(1), metavar="N", help="End after so many info-hashes that are new."),
     ] = None,
     duration: Annotated[
         float, typer.Option(parser=seconds, metavar="SECONDS", help="End after so long; 0: when everybody was asked.")

@@ -5,6 +5,8 @@ Only what is needed to read the command line is imported here, so that help and 
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -35,9 +37,15 @@ __all__ = [
     "Verbose",
     "node_id",
     "options_of",
+    "queries",
     "seconds",
     "swarm_id",
+    "whole",
 ]
+
+_MAX_INT64 = (1 << 63) - 1
+_MAX_DIGITS = 20
+_WEB_NAME = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63}){0,20}\.?", re.ASCII)
 
 
 def swarm_id(text: str) -> bytes:
@@ -58,13 +66,46 @@ def node_id(text: str) -> bytes:
 
 
 def seconds(text: str) -> float:
+    """A time."""
+    return _number(text, f"{text!r} is no number of seconds")
+
+
+def _number(text: str, complaint: str) -> float:
     try:
         value = float(text)
     except ValueError:
         value = -1.0
     if not 0 <= value < 1e9:
-        raise typer.BadParameter(f"{text!r} is no number of seconds")
+        raise typer.BadParameter(complaint)
     return value
+
+
+def queries(text: str) -> float:
+    """A limit of queries a second."""
+    return _number(text, f"{text[:40]!r} is no number of queries a second: 0 for no limit, or more")
+
+
+def whole(least: int, most: int = _MAX_INT64) -> Callable[[str], int]:
+    """Reads a whole number within bounds."""
+
+    def read(text: str | int) -> int:
+        try:
+            value = int(text) if len(str(text)) <= _MAX_DIGITS else least - 1
+        except ValueError:
+            value = least - 1
+        if not least <= value <= most:
+            said = f"of {least} or more" if most >= _MAX_INT64 else f"from {least} to {most}"
+            raise typer.BadParameter(f"{str(text)[:40]!r} is no whole number {said}")
+        return value
+
+    return read
+
+
+def web_name(text: str) -> str:
+    """A host name, as a browser sends it."""
+    if not _WEB_NAME.fullmatch(text):
+        raise typer.BadParameter(f"{text[:80]!r} is no host name")
+    return text
 
 
 def options_of(
@@ -155,7 +196,9 @@ Status = Annotated[
 ]
 StatusNames = Annotated[
     list[str] | None,
-    typer.Option("--status-name", metavar="NAME", help="A host name by which the page may be asked for."),
+    typer.Option(
+        "--status-name", parser=web_name, metavar="NAME", help="A host name by which the page may be asked for."
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line on stdout, nothing else there.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Says more on stderr.")]

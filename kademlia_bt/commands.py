@@ -6,6 +6,7 @@ Results go to stdout (a line a node or peer, or JSON events), everything else to
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -70,20 +71,18 @@ def run(
     """Runs a node until interrupted; with `status` it serves its status page there."""
     log_to_stderr(options.verbose)
     only_loopback = options.listen is not None and all(reach(at.host) == "loopback" for at in options.listen)
-    folder = options.state_dir
-    if folder is None and options.bootstrap is None and not only_loopback:
-        import platformdirs  # not needed by those who name a folder
-
-        folder = Path(platformdirs.user_state_dir(NAME, appauthor=False))
+    folder = state_folder(options, default=options.bootstrap is None and not only_loopback)
     strangers = [host for host, _ in options.bootstrap or () if reach(host) in _LOCAL]
     wide = options.listen is None or any(reach(at.host) not in _LOCAL for at in options.listen)
     if strangers and wide and not options.allow_local:
         complain(NAME, f"{strangers[0]} is a local address and will not be talked to: add --allow-local")
 
     program = version_of(NAME)
+    node: Node | None = None
 
     async def main() -> int:
-        node = Node(
+        nonlocal node
+        node = running = Node(
             listen=options.listen,
             bootstrap=() if only_loopback and options.bootstrap is None else options.bootstrap,
             state=None if folder is None else folder / "dht.state",
@@ -93,7 +92,7 @@ def run(
             network_name=options.network,
             network=options.outer,
         )
-        async with node, status_page(lambda: node_view(node, version=program), status, status_names) as page:
+        async with node, status_page(lambda: node_view(running, version=program), status, status_names) as page:
             addresses = [str(endpoint) for endpoint in node.endpoints]
             if options.json:
                 where = {} if page is None else {"status": f"http://{page}/"}
@@ -116,11 +115,43 @@ def run(
                     complain(NAME, _status(node.stats()))
 
     code = run_async(main, on_interrupt=ExitCode.DONE)
+    say_stopped(options, folder if node is not None and node.state_saved else None)
+    return code
+
+
+def state_folder(options: Options, *, default: bool, part: str = "") -> Path | None:
+    """The folder that keeps the state: the one that was named, or by `default` the user's. None: nothing is kept.
+
+    `part` names a folder in it. Raises MisuseError where it was named and nothing can be written there.
+    """
+    folder = options.state_dir
+    if folder is None and default:
+        import platformdirs  # not needed by those who name a folder
+
+        folder = Path(platformdirs.user_state_dir(NAME, appauthor=False))
+    if folder is None:
+        return None
+    folder /= part
+    probe = folder / f".{os.getpid()}.tmp"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        said = f"no state can be kept in {folder}: {error.strerror or error}; name another folder with --state"
+        if options.state_dir is not None:
+            raise MisuseError(said) from None
+        complain(NAME, said)
+        return None
+    return folder
+
+
+def say_stopped(options: Options, folder: Path | None) -> None:
+    """The last line of a node or router; `folder` is where its state was saved, if it was."""
     if options.json:
         emit({"event": "stopped"})
     else:
         complain(NAME, "stopped" if folder is None else f"stopped; state saved in {folder}")
-    return code
 
 
 def ping(options: Options, host: str, port: int) -> int:
@@ -263,7 +294,7 @@ def run_lookup(
                 emit({"event": "done", "found": found, "seconds": seconds, **counts})
             return ExitCode.DONE
         if not stats.nodes_answered:
-            return failed(options, "dht_unreachable", f"no DHT node answered ({_tried(attempts)})", stats, attempts)
+            return unreachable(options, stats, attempts)
         if said := refusal():
             return failed(options, "refused", said, stats)
         late = f" within {options.timeout_s:g} s" if waiting.cancelled_caught else ""
@@ -293,6 +324,11 @@ def failed(
             counts.update(_as_json(attempts))
         emit({"event": "failed", "verdict": verdict, "reason": reason, **counts})
     return ExitCode.NOT_FOUND
+
+
+def unreachable(options: Options, stats: DhtStats, attempts: Sequence[Attempt]) -> int:
+    """Nobody answered: says whom it asked, and why each led nowhere."""
+    return failed(options, "dht_unreachable", f"no DHT node answered ({_tried(attempts)})", stats, attempts)
 
 
 @asynccontextmanager
@@ -332,9 +368,12 @@ async def saying(text: Callable[[], str]) -> AsyncIterator[None]:
     """Says on stderr what is being waited for, for as long as the body takes."""
 
     async def say() -> None:
+        said = ""
         while True:
             await trio.sleep(_WAITING_SAID_S)
-            complain(NAME, f"waiting: {text()}")
+            if text() != said:  # what has not changed is not said again
+                said = text()
+                complain(NAME, f"waiting: {said}")
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(say)

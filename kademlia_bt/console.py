@@ -122,7 +122,10 @@ def status_address(text: str) -> Endpoint:
 
     def parse(text: str) -> Endpoint:
         bare = text.removeprefix(":")
-        host, port = parse_host_port(text if ":" in bare else f"localhost:{bare}")
+        try:
+            host, port = parse_host_port(text if ":" in bare else f"localhost:{bare}")
+        except MisuseError:
+            raise MisuseError(f"{text[:80]!r} is no PORT and no HOST:PORT, such as 7180 or 127.0.0.1:7180") from None
         return Endpoint.of("127.0.0.1" if host == "localhost" else host, port)
 
     return _option_value(parse, text)
@@ -170,11 +173,14 @@ def run_app(app: typer.Typer, name: str, args: Sequence[str] | None = None) -> i
         base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException"
     )
     command = typer.main.get_command(app)
+    words = list(sys.argv[1:] if args is None else args)
     try:
-        result = command.main(args=list(sys.argv[1:] if args is None else args), prog_name=name, standalone_mode=False)
+        result = command.main(args=words, prog_name=name, standalone_mode=False)
         sys.stdout.flush()
     except usage_error as error:
-        return _bad_usage(name, error)
+        # Where an option lacks its value, the error does not tell of which command.
+        known = words[:1] if words and words[0] in getattr(command, "commands", ()) else []
+        return _bad_usage(name, " ".join([name, *known]), error)
     except typer.Exit as error:
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
@@ -192,9 +198,9 @@ def run_app(app: typer.Typer, name: str, args: Sequence[str] | None = None) -> i
     return result if isinstance(result, int) else ExitCode.DONE
 
 
-def _bad_usage(name: str, error: BaseException) -> int:
+def _bad_usage(name: str, where: str, error: BaseException) -> int:
     context = getattr(error, "ctx", None)
-    where = getattr(context, "command_path", name)
+    where = getattr(context, "command_path", where)
     message = str(getattr(error, "format_message", error.__str__)()).rstrip(".")
     if type(error).__name__ == "NoArgsIsHelpError":
         message = "a command is missing"
@@ -259,7 +265,10 @@ def run_async(main: Callable[[], Awaitable[int]], *, on_interrupt: int = ExitCod
                 nursery.cancel_scope.cancel()
             return code
 
-    return trio.run(guarded)
+    code = trio.run(guarded)
+    if interrupted:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # an impatient second Ctrl-C finds us leaving already
+    return code
 
 
 def version_of(program: str) -> str:

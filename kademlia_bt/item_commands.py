@@ -5,8 +5,8 @@ from __future__ import annotations
 import json as json_module
 import random
 import sys
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,13 +15,13 @@ from urllib.parse import quote
 import trio
 
 from kademlia_bt.answers import ItemRefusedError, QueryError
-from kademlia_bt.commands import NAME, Options, failed, joining, print_line, run_lookup, saying, short_node
+from kademlia_bt.commands import NAME, Options, failed, joining, print_line, run_lookup, saying, short_node, unreachable
 from kademlia_bt.console import ExitCode, complain, emit, run_async
 from kademlia_bt.crawl import Crawl, Finding
 from kademlia_bt.items import Item, MutableItem, torrent_value
 from kademlia_bt.node import Node
 from wire import bencode
-from wire.errors import MisuseError, ProtocolError
+from wire.errors import DiskError, MisuseError, ProtocolError
 from wire.net import TrioNetwork
 
 if TYPE_CHECKING:
@@ -89,7 +89,8 @@ def put(options: Options, value: bencode.Encodable, signing: Signing | None, *, 
 
     keys = None
     if signing is not None:
-        keys, made = load_or_make_keys(signing.key, random.SystemRandom())
+        with _named_by_the_user():
+            keys, made = load_or_make_keys(signing.key, random.SystemRandom())
         if made:
             complain(NAME, f"made a new key in {signing.key}: whoever has it can replace what you put")
         elif others_may_read(signing.key):
@@ -222,17 +223,18 @@ def crawl(options: Options, output: Path | None, *, rate: float, limit: int | No
                     nursery.start_soon(progress)
                     await Crawler(node, memory, rng, rate=rate).run(found)
                     nursery.cancel_scope.cancel()
-            stats = node.stats()
+            stats, attempts = node.stats(), node.attempts()
         if not stats.nodes_answered:
-            return failed(options, "dht_unreachable", f"no DHT node answered ({joining(stats)})", stats)
+            return unreachable(options, stats, attempts)
         return ExitCode.DONE
 
     with ExitStack() as stack:
         write: Callable[[Finding], None] = lambda finding: print_line(finding.to_line())  # noqa: E731
         if output is not None:
-            file = stack.enter_context(CrawlFile(output))
-            for finding in file.read():
-                memory.recall(finding, time.time())
+            with _named_by_the_user():
+                file = stack.enter_context(CrawlFile(output))
+                for finding in file.read():
+                    memory.recall(finding, time.time())
             write = file.write
         before = memory.found
         if before:
@@ -240,6 +242,15 @@ def crawl(options: Options, output: Path | None, *, rate: float, limit: int | No
         code = run_async(lambda: main(write))
         said("done")
     return code
+
+
+@contextmanager
+def _named_by_the_user() -> Iterator[None]:
+    """A file that the user named and that cannot be opened is a wrong word of the command line, no failing disk."""
+    try:
+        yield
+    except DiskError as error:
+        raise MisuseError(str(error)) from None
 
 
 def _show(options: Options, item: Item, *, raw: bool) -> None:

@@ -131,6 +131,8 @@ class Node(Asking):
         self._searches: dict[Lookup, PeerSearch] = {}
         self._questions: dict[Question, _Pending] = {}
         self._save_failed = False
+        self.state_saved = False
+        """Whether the last save of the state succeeded."""
         self._closed = False
 
     async def __aenter__(self) -> Node:
@@ -242,8 +244,9 @@ class Node(Asking):
         for face in self._dht.faces:
             ids[face.family.name] = (*ids.get(face.family.name, ()), face.node_id)
         try:
-            self._state.save(SavedNode(ids, tuple(self._dht.export_nodes())))
+            self.state_saved = self._state.save(SavedNode(ids, tuple(self._dht.export_nodes())))
         except DiskError as error:
+            self.state_saved = False
             if not self._save_failed:
                 _log.warning("%s", error)
             self._save_failed = True

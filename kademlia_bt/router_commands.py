@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import trio
 
-from kademlia_bt.commands import NAME, Options, log_to_stderr, status_page
+from kademlia_bt.commands import NAME, Options, log_to_stderr, say_stopped, state_folder, status_page
 from kademlia_bt.console import ExitCode, complain, emit, run_async, version_of
 from kademlia_bt.private import network_tag
 from kademlia_bt.router import RouterConfig, RouterStats
@@ -40,18 +39,24 @@ class RouterOptions:
 def bootstrap(options: Options, router_options: RouterOptions) -> int:
     """Runs a router until interrupted."""
     log_to_stderr(options.verbose)
-    folder = _folder(options)
+    only_loopback = options.listen is not None and all(reach(at.host) == "loopback" for at in options.listen)
+    # The nodes of one network are no use to another.
+    part = "" if options.network is None else f"network-{network_tag(options.network).hex()}"
+    folder = state_folder(options, default=not only_loopback, part=part)
     workers = router_options.workers
     if workers > 1 and not can_share_a_port():
         complain(NAME, "this system does not deal out one port to several processes: running one worker")
         workers = 1
 
+    single: RouterNode | None = None
+
     async def main() -> int:
+        nonlocal single
         listen = options.listen or await _every_address()
         config = router_options.config
         node: RouterNode | RouterPool
         if workers == 1:
-            node = RouterNode(
+            node = single = RouterNode(
                 listen=listen,
                 bootstrap=options.bootstrap or (),
                 state=() if folder is None else files_for(folder, 0, 1),
@@ -90,10 +95,8 @@ def bootstrap(options: Options, router_options: RouterOptions) -> int:
         return ExitCode.CHECK_FAILED
 
     code = run_async(main, on_interrupt=ExitCode.DONE)
-    if options.json:
-        emit({"event": "stopped"})
-    else:
-        complain(NAME, "stopped" if folder is None else f"stopped; state saved in {folder}")
+    is_saved = single is None or single.state_saved  # worker processes tell of their failures themselves
+    say_stopped(options, folder if is_saved else None)
     return code
 
 
@@ -131,18 +134,6 @@ def _line(stats: RouterStats) -> str:
         f"{stats.answers} answers, {stats.handed_out} nodes handed out, {share}; "
         f"{sum(stats.dropped.values())} dropped"
     )
-
-
-def _folder(options: Options) -> Path | None:
-    folder = options.state_dir
-    only_loopback = options.listen is not None and all(reach(at.host) == "loopback" for at in options.listen)
-    if folder is None and not only_loopback:
-        import platformdirs  # not needed by those who name a folder
-
-        folder = Path(platformdirs.user_state_dir(NAME, appauthor=False))
-    if folder is not None and options.network is not None:  # the nodes of one network are no use to another
-        folder = folder / f"network-{network_tag(options.network).hex()}"
-    return folder
 
 
 async def _every_address() -> list[Endpoint]:

@@ -89,6 +89,8 @@ class RouterNode:
         self._joined = trio.Event()
         self._restored = False
         self._save_failed = False
+        self.state_saved = False
+        """Whether the last save of the state succeeded."""
 
     async def __aenter__(self) -> RouterNode:
         if self._parts is not None:
@@ -195,7 +197,9 @@ class RouterNode:
     def _told_once(self) -> Iterator[None]:
         try:
             yield
+            self.state_saved = True
         except DiskError as error:
+            self.state_saved = False
             if not self._save_failed:
                 _log.warning("%s", error)
             self._save_failed = True

@@ -25,7 +25,8 @@ from kademlia_bt.router import RouterConfig, RouterStats
 from kademlia_bt.router_state import RouterState, files_for, load
 from kademlia_bt.router_worker import Orders, json_lines
 from wire.compact import IPV6, Endpoint
-from wire.errors import DiskError, MisuseError, NetworkError, ProtocolError, WorldError
+from wire.errors import DiskError, MisuseError, ProtocolError, WorldError
+from wire.net import network_error
 
 __all__ = ["RouterPool", "can_share_a_port"]
 
@@ -55,7 +56,7 @@ def _bind(at: Endpoint) -> socket.socket:
         sock.bind((at.host, at.port))
     except OSError as error:
         sock.close()
-        raise NetworkError(f"cannot open UDP {at}: {error.strerror}") from error
+        raise network_error("open UDP", at, error) from error
     return sock
 
 

@@ -24,7 +24,8 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from wire.compact import IPV6, Endpoint, parse_host_port
-from wire.errors import MisuseError, NetworkError
+from wire.errors import MisuseError
+from wire.net import network_error
 
 __all__ = ["Border", "serve"]
 
@@ -88,7 +89,7 @@ async def serve(
     try:
         sock = _bound(at)
     except OSError as error:
-        raise NetworkError(f"cannot serve {what} on {at}: {error.strerror or error}") from error
+        raise network_error(f"serve {what} on", at, error) from error
     listener = trio.SocketListener(trio.socket.from_stdlib_socket(sock))
     host, port = sock.getsockname()[:2]
     config = Config()

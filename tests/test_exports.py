@@ -27,6 +27,7 @@ EXPORTS = {
         "SampleAnswer",
         "SwarmSize",
     ],
+    "kademlia_bt.testing": ["Churn", "Impostor", "Poisoner", "Search", "SimNode", "Sybils", "World"],
     "magnet": [
         "Checked",
         "Config",

@@ -20,7 +20,7 @@ import trio
 from wire.compact import IPV4, IPV6, Endpoint, Family, reach
 from wire.errors import NetworkError
 
-__all__ = ["Buffer", "Datagrams", "Listener", "Network", "ScatterStream", "Stream", "TrioNetwork"]
+__all__ = ["Buffer", "Datagrams", "Listener", "Network", "ScatterStream", "Stream", "TrioNetwork", "network_error"]
 
 Buffer = bytes | bytearray | memoryview
 
@@ -151,7 +151,8 @@ class Network(Protocol):
         ...
 
 
-def _network_error(action: str, where: object, error: OSError) -> NetworkError:
+def network_error(action: str, where: object, error: OSError) -> NetworkError:
+    """What the system refused, why, and what to do: `cannot open UDP 127.0.0.1:1: ...`."""
     reason = error.strerror or str(error) or type(error).__name__
     hint = {
         errno.EADDRINUSE: "; another program uses this port: choose another, or port 0 for a free one",
@@ -459,7 +460,7 @@ class _TrioStream:
 
     def _error(self, action: str, error: Exception) -> NetworkError:
         if isinstance(error, OSError) and self._socket.fileno() >= 0:
-            return _network_error(action, self.remote, error)
+            return network_error(action, self.remote, error)
         return NetworkError(f"the connection to {self.remote} is closed")
 
     def _send_some(self, buffers: Sequence[memoryview]) -> int:
@@ -520,7 +521,7 @@ class TrioNetwork:
         try:
             return _TrioDatagrams(_bound(socket.SOCK_DGRAM, at))
         except OSError as error:
-            raise _network_error("open UDP", at, error) from error
+            raise network_error("open UDP", at, error) from error
 
     def adopt_udp(self, sock: socket.socket) -> Datagrams:
         """Takes over a bound UDP socket that another process, or other code, has made."""
@@ -533,7 +534,7 @@ class TrioNetwork:
         try:
             return _TrioMulticast(group, at)
         except OSError as error:
-            raise _network_error("join", group, error) from error
+            raise network_error("join", group, error) from error
 
     async def connect(self, to: Endpoint) -> Stream:
         """Opens a TCP connection. Raises NetworkError."""
@@ -553,7 +554,7 @@ class TrioNetwork:
             return _TrioStream(sock, to)
         except OSError as error:
             sock.close()
-            raise _network_error("connect to", to, error) from error
+            raise network_error("connect to", to, error) from error
         except BaseException:
             sock.close()
             raise
@@ -577,7 +578,7 @@ class TrioNetwork:
                 sock.close()
                 raise
         except OSError as error:
-            raise _network_error("listen on", at, error) from error
+            raise network_error("listen on", at, error) from error
         return _TrioListener(sock)
 
     async def resolve(self, host: str, port: int) -> list[Endpoint]:

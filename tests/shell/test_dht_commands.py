@@ -142,6 +142,20 @@ def test_what_does_not_answer_is_said_with_its_counts(tmp_path: Path) -> None:
         ["run", "--listen", "name.example:5"],
         ["run", "--upload-limit", "lots"],
         ["run", "--per-ip-limit", "-3"],
+        ["run", "--per-ip-limit", "many"],
+        ["run", "--status", "here"],
+        ["run", "--status", ""],
+        ["run", "--listen", "127.0.0.1:0", "--status-name", ""],
+        ["run", "--listen", "127.0.0.1:0", "--status-name", "a/b"],
+        ["run", "--listen", "127.0.0.1:0", "--state", "/dev/null/state"],
+        ["bootstrap", "--listen", "127.0.0.1:0", "--state", "/dev/null"],
+        ["bootstrap", "--listen", "127.0.0.1:0", "--nodes", "9" * 30],
+        ["crawl", "-o", "/dev/null/file"],
+        ["crawl", "--limit", "0"],
+        ["put", "x", "--key", "/dev/null/key"],
+        ["put", "x", "--key", "/"],
+        ["put", "x", "--key", "/dev/null/key", "--seq", "-1"],
+        ["get", INFO_HASH, "--salt"],
         ["run", "--nonsense"],
         ["ping"],
         ["ping", "no-such-name.invalid:5"],
@@ -172,6 +186,28 @@ def test_a_port_in_use_says_so(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert f"{first.address}" in done.stderr
     assert "another program uses this port" in done.stderr
+
+
+def test_a_wrong_word_is_named_with_what_would_be_right(capsys: pytest.CaptureFixture[str]) -> None:
+    for words, said in (
+        (["announce", INFO_HASH, "--port", "0"], "'--port': '0' is no whole number from 1 to 65535"),
+        (["put", "x", "--cas", str(1 << 63)], "is no whole number of 0 or more"),
+        (["run", "--per-ip-limit", "-3"], "'-3' is no number of queries a second: 0 for no limit, or more"),
+        (["run", "--status", "here"], "'here' is no PORT and no HOST:PORT, such as 7180 or 127.0.0.1:7180"),
+        (["run", "--state", "/dev/null/x"], "no state can be kept in /dev/null/x: Not a directory; name another"),
+        (["get", INFO_HASH, "--salt"], "(see 'kademlia-bt get --help')"),
+    ):
+        assert run_app(app, "kademlia-bt", words) == 2
+        assert said in capsys.readouterr().err
+
+
+def test_a_default_state_folder_that_cannot_be_written_stops_no_node(tmp_path: Path) -> None:
+    (tmp_path / "home").write_text("in the way")
+    with running(tmp_path, "--listen", "0.0.0.0:0") as node:
+        assert node.process.poll() is None
+        _, _, err = node.stop()
+    assert err.startswith(f"kademlia-bt: no state can be kept in {tmp_path / 'home' / 'kademlia-bt'}: ")
+    assert "saved" not in err
 
 
 def test_a_local_bootstrap_of_a_wide_node_is_explained(tmp_path: Path) -> None:

@@ -169,6 +169,28 @@ def test_a_signal_cleans_up_and_gives_the_exit_code(number: signal.Signals, code
     assert (process.returncode, out, err) == (code, "cleaned\n", "")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_a_second_interrupt_while_leaving_changes_nothing() -> None:
+    program = PROGRAM.replace(
+        "return run_async(main, on_interrupt=code)",
+        "done = run_async(main, on_interrupt=code); print('left', flush=True); sys.stdin.read(); return done",
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, "wait", "0"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGINT)
+        assert [process.stdout.readline() for _ in range(2)] == ["cleaned\n", "left\n"]
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate("", timeout=10)
+    assert (process.returncode, err) == (0, "")
+
+
 def test_a_crash_is_one_line() -> None:
     done = subprocess.run([sys.executable, "-c", PROGRAM, "crash"], capture_output=True, text=True, check=False)
     assert done.returncode == 1
