@@ -340,12 +340,13 @@ def draw(data: dict[str, list[Row]]) -> None:
         top.set(title="searches that find the peer, %", xlabel=label, ylim=(0, 104))
         for index, share in enumerate(("median", "90 %", "99 %")):
             bottom.plot(values, [row["first_s"][index] for row in rows], "o-", label=share)
-        bottom.set(title="seconds to the first peer", xlabel=label, ylim=(0, None))
-        bottom.legend()
+        slowest = max(max(row["first_s"]) for row in rows)
+        bottom.set(title="seconds to the first peer", xlabel=label, ylim=(0, slowest * 1.5))
+        bottom.legend(loc="upper left", ncols=3, columnspacing=1)
         if name == "sybils":
             top.set_title("searches, %")
             top.plot(values, [row["warned"] * 100 for row in rows], "s--", color="C1", label="warned of an eclipse")
-            top.legend(loc="center right")
+            top.legend(loc="lower left")
             for axis in (top, bottom):
                 axis.set_xscale("log", base=2)
                 axis.set_xticks(values, [str(value) for value in values])

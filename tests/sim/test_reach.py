@@ -156,13 +156,18 @@ def test_poisoned_answers_get_nothing_into_a_table() -> None:
     world = World(35)
     nodes = world.populate(NODES)
     rng = random.Random(35)
-    poisoners = [Poisoner(world, Endpoint(f"66.{n}.1.1", 6881), rng.randbytes(20), rng) for n in range(40)]
+    poisoners = [
+        Poisoner(world, Endpoint(f"66.{n}.1.1", 6881), rng.randbytes(20), rng) for n in range(40 + NODES // 20)
+    ]
     for poisoner in poisoners:
         poisoner.say_hello(rng.sample(nodes, 20))
     sent: dict[Endpoint, int] = {}
+    pinged: set[Endpoint] = set()
 
     def count(data: bytes, source: Endpoint, to: Endpoint) -> None:
         sent[to] = sent.get(to, 0) + 1
+        if b"1:q4:ping" in data:
+            pinged.add(to)
         assert to.port
         assert reach(to.host) == "global"
 
@@ -181,6 +186,7 @@ def test_poisoned_answers_get_nothing_into_a_table() -> None:
             assert node.endpoint not in known  # itself
             for endpoint in real & set(known):  # under the id that they answer with
                 assert known[endpoint] in {poisoner.contact.id for poisoner in poisoners}
+    assert not claimed & pinged  # a name alone is no reason for a ping
     # One question, asked up to three times, for each lookup that a claim came into the way of.
     lookups = 2 * SEARCHES
     assert max(sent.get(endpoint, 0) for endpoint in claimed) <= 3 * lookups
