@@ -104,3 +104,38 @@ def test_killed_at_random_moments(tmp_path: Path) -> None:
     print(f"{kills} kills in {rounds} downloads, {in_vain} in vain: {worst_kept:.2%} kept, {slowest_s:.2f} s to see it")
     assert slowest_s < 2.0
     assert in_vain < kills
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_asked_to_stop_at_any_moment_it_stops_in_order(tmp_path: Path, seed: int) -> None:
+    rng = random.Random(seed)
+    (tmp_path / "f.bin").write_bytes(rng.randbytes(8 << 20))
+    (tmp_path / "seeds").mkdir()
+    os.rename(tmp_path / "f.bin", tmp_path / "seeds" / "f.bin")
+    words = [sys.executable, "-m", "magnet", "create", "seeds/f.bin", "-o", "t.torrent", "-q"]
+    subprocess.run(words, check=True, env=environment(tmp_path), cwd=tmp_path, stdout=subprocess.DEVNULL)
+    seeder = child(tmp_path, "seed", str(tmp_path / "t.torrent"), "--data", str(tmp_path / "seeds"))
+    address = str(until(seeder, "seeding")["address"])
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            getting = subprocess.Popen(
+                [
+                    sys.executable, "-X", "dev", "-m", "magnet", "get", "t.torrent", "-o", "out", "--json",
+                    "--peer", address, "--down-limit", "1M", "--listen", "127.0.0.1:0", "--state", "state",
+                ],
+                env=environment(tmp_path), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            )  # fmt: skip
+            until(getting, "started")
+            time.sleep(rng.uniform(0.0, 1.0))  # a real process, a random moment of it
+            getting.send_signal(number)
+            began = time.perf_counter()
+            out, err = getting.communicate(timeout=30)
+            assert time.perf_counter() - began < 5.0
+            assert getting.returncode == 130, err
+            assert '"verdict":"cancelled"' in out
+            assert "interrupted" in err
+            assert "Traceback" not in err
+            assert "Warning" not in err, "nothing was left open"
+    finally:
+        seeder.terminate()
+        seeder.communicate(timeout=10)
