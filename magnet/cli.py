@@ -417,6 +417,7 @@ def create(
     version: Annotated[Version, typer.Option(help="Of the format: BEP 3, BEP 52, or both in one.")] = Version.v1,
     tracker: Annotated[list[str] | None, typer.Option(metavar="URL", help="Written into it; repeatable.")] = None,
     web_seed: Annotated[list[str] | None, typer.Option(metavar="URL", help="Written into it; repeatable.")] = None,
+    comment: Annotated[str | None, typer.Option(metavar="TEXT", help="For people; written into it.")] = None,
     private: Annotated[bool, typer.Option("--private", help="Peers from trackers only: no DHT, no PEX.")] = False,
     piece_size: Annotated[
         int | None, typer.Option(parser=size, metavar="N", help="A power of two, such as 1M. Default: by the size.")
@@ -435,7 +436,7 @@ def create(
     from magnet import files
 
     return files.create(
-        path, out, piece_size, tracker or [], web_seed or [], private, version.value, json=json, quiet=quiet
+        path, out, piece_size, tracker or [], web_seed or [], private, version.value, comment, json=json, quiet=quiet
     )
 
 

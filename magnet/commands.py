@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from kademlia_bt.console import ExitCode, emit, run_async
+from kademlia_bt.console import ExitCode, emit, one_line, run_async
 from magnet.batch import Batch, exit_code
 from magnet.config import DEFAULT_PATIENCE_S, Config, default_state_dir
 from magnet.files import show_info
@@ -170,7 +170,7 @@ def show_list(settings: Settings) -> int:
             if settings.json:
                 emit({"event": "listed", "magnet": entry.link, "path": entry.directory, "only": list(entry.only)})
             else:
-                Reporter().result(f"{entry.link}\t{entry.directory}")
+                Reporter().result(f"{one_line(entry.link)}\t{one_line(entry.directory)}")
     return ExitCode.DONE
 
 

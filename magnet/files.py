@@ -28,6 +28,11 @@ if TYPE_CHECKING:
 __all__ = ["check", "create", "file_states", "lint", "show_info", "write_atomically"]
 
 
+_TRACKER_SCHEMES = ("http://", "https://", "udp://", "ws://", "wss://")
+"""What some client can use; browsers speak the last two."""
+_WEB_SEED_SCHEMES = ("http://", "https://", "ftp://")
+
+
 def check(source: str, data: Path, *, json: bool, quiet: bool) -> int:
     """`magnet check`."""
     from wire.storage.disk import DiskStore
@@ -108,11 +113,16 @@ def create(
     web_seeds: Sequence[str],
     private: bool,
     version: Version,
+    comment: str | None,
     *,
     json: bool,
     quiet: bool,
 ) -> int:
     """`magnet create`."""
+    for urls, schemes, what in ((trackers, _TRACKER_SCHEMES, "tracker"), (web_seeds, _WEB_SEED_SCHEMES, "web seed")):
+        for url in urls:
+            if not url.lower().startswith(schemes) or not url.isprintable() or " " in url:
+                raise MisuseError(f"{url!r} is no address of a {what}: it begins with {', '.join(schemes)}")
     from wire.metainfo.create import create as make
 
     reporter = make_reporter(json=False, quiet=quiet or json, verbose=False)
@@ -124,6 +134,7 @@ def create(
             trackers=[[url] for url in trackers],
             web_seeds=web_seeds,
             private=private,
+            comment=comment,
         )
     except (DiskError, OSError) as error:
         raise MisuseError(
@@ -140,6 +151,8 @@ def create(
         emit({"event": "created", "torrent": str(target), **info_object(torrent, link)})
     else:
         reporter.note(f"{target}: {format_size(torrent.size)}, {torrent.info.piece_count} pieces")
+        if private and not trackers:
+            reporter.note("it is private and names no tracker: peers can only be given by hand (--peer)")
         reporter.result(str(link))
     return ExitCode.DONE
 

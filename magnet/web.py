@@ -174,6 +174,9 @@ def application(streams: Streams, names: Collection[str] = ()) -> ASGIApp:
     async def page(_: Request) -> Response:
         return HTMLResponse(_page(streams))
 
+    async def playlist(request: Request) -> Response:
+        return PlainTextResponse(_playlist(streams, str(request.base_url)), media_type="audio/x-mpegurl")
+
     async def file(request: Request) -> Response:
         found = streams.file(request.path_params["index"])
         if found is None:
@@ -194,7 +197,11 @@ def application(streams: Streams, names: Collection[str] = ()) -> ASGIApp:
         partial = header is not None and _RANGE.fullmatch(header.strip()) is not None and part[0] < part[1]
         return _FileResponse(streams, found, part, 206 if partial else 200, busy)
 
-    routes = [Route("/", page), Route("/{index:int}/{name:path}", file, methods=["GET", "HEAD"])]
+    routes = [
+        Route("/", page),
+        Route("/playlist.m3u8", playlist),
+        Route("/{index:int}/{name:path}", file, methods=["GET", "HEAD"]),
+    ]
     refusal = "Open this by its address: http://ADDRESS:PORT/\n"
     pages = Starlette(routes=routes)
     pages.router.redirect_slashes = False  # an address that is not ours leads nowhere
@@ -212,6 +219,14 @@ def _text(text: str) -> str:
     return html.escape(one_line(text), quote=True)
 
 
+def _playlist(streams: Streams, base: str) -> str:
+    """All files for a player, in order; `base`: the address that it was asked for by, which the border has checked."""
+    lines = ["#EXTM3U"]
+    for file in streams.files:
+        lines += [f"#EXTINF:-1,{one_line(file.name)}", base.rstrip("/") + file_path(file)]
+    return "\n".join(lines) + "\n"
+
+
 def _page(streams: Streams) -> str:
     items = []
     for file in streams.files:
@@ -227,5 +242,6 @@ def _page(streams: Streams) -> str:
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<link rel="icon" href="data:,"><style>{_STYLE}</style></head>'
-        f"<body><h1>{title}</h1><ul>{''.join(items)}</ul></body></html>\n"
+        f'<body><h1>{title}</h1><p><a href="/playlist.m3u8">Playlist for a player</a></p>'
+        f"<ul>{''.join(items)}</ul></body></html>\n"
     )

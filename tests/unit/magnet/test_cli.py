@@ -101,6 +101,8 @@ def test_help_names_every_option_of_the_contract(capsys: pytest.CaptureFixture[s
         (["check", "none.torrent", "--data", "."], "No such file"),
         (["create", "none"], "none"),
         (["create", ".", "--version", "3"], "--version"),
+        (["create", ".", "--tracker", "t.example"], "udp://"),
+        (["create", ".", "--web-seed", "here"], "https://"),
         (["fetch"], "fetch"),
     ],
 )
@@ -194,6 +196,17 @@ def test_create_then_info_then_check(shared: Path, capsys: pytest.CaptureFixture
         "whole\tshared/deep/c",
         "whole\tshared/empty",
     ]
+
+
+def test_create_says_who_cannot_find_a_private_torrent_and_keeps_a_comment(
+    shared: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert magnet("create", str(shared), "--private", "--comment", "for you") == 0
+    assert "names no tracker" in capsys.readouterr().err
+    assert magnet("create", str(shared), "--private", "--tracker", "udp://t.example:1/", "--comment", "for you") == 0
+    assert "names no tracker" not in capsys.readouterr().err
+    assert magnet("info", "shared.torrent") == 0
+    assert "for you" in capsys.readouterr().out
 
 
 def test_check_names_what_is_not_whole(shared: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -245,3 +245,14 @@ def test_which_files_are_streamed():
     with pytest.raises(MisuseError, match="no file of 't' matches"):
         choose_files(info, ["*.avi"])
     assert StreamedFile(0, ("a", "b"), 1, 0).name == "b"
+
+
+async def test_a_playlist_has_all_files_and_no_line_of_theirs():
+    status, _, body, whole = await ask(application(streams()), "/playlist.m3u8", host="127.0.0.1:8080")
+    assert (status, whole) == (200, True)
+    lines = body.decode().splitlines()
+    assert lines[0] == "#EXTM3U"
+    assert len(lines) == 1 + 2 * len(HOSTILE)
+    assert all(line.startswith("#EXTINF:-1,") for line in lines[1::2])
+    assert lines[2].startswith("http://127.0.0.1:8080/0/")
+    assert (await ask(application(streams()), "/playlist.m3u8", host="evil.example"))[0] != 200
