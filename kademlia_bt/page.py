@@ -148,7 +148,8 @@ def _key_space(table: TableView) -> str:
         '<span class="good">●</span> good <span class="questionable">●</span> questionable '
         '<span class="silent">●</span> silent; a ring: the id does not fit the address (BEP 42). '
         f"{len(table.nodes)} nodes, {table.replacements} wait for a place.</p>"
-        f'<svg viewBox="0 0 {_WIDTH} {height + 2}" role="img" aria-label="{_text(label)}">{"".join(rows)}{line}</svg>'
+        f'<div class="wide"><svg viewBox="0 0 {_WIDTH} {height + 2}" role="img" aria-label="{_text(label)}">'
+        f"{''.join(rows)}{line}</svg></div>"
     )
 
 

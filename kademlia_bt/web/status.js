@@ -8,7 +8,10 @@ async function refresh() {
     try {
       const answer = await fetch("/live", { cache: "no-store" });
       if (!answer.ok) throw new Error(`answer ${answer.status}`);
-      live.innerHTML = await answer.text();
+      const text = await answer.text();
+      const scrolled = [...live.querySelectorAll(".wide")].map((part) => part.scrollLeft);
+      live.innerHTML = text;
+      live.querySelectorAll(".wide").forEach((part, index) => { part.scrollLeft = scrolled[index] ?? 0; });
       fresh.textContent = "live";
     } catch (error) {
       fresh.textContent = "no answer: shown is what was last known";
