@@ -31,15 +31,17 @@ DHT_NODES = 12
 
 
 @contextmanager
-def transmission(machine: Machine, folder: Path, data: Path, *, dht: Sequence[str] = ()) -> Iterator[Daemon]:
+def transmission(
+    machine: Machine, folder: Path, data: Path, *, dht: Sequence[str] = (), lsd: bool = False, pex: bool = False
+) -> Iterator[Daemon]:
     """A transmission-daemon in `machine`, in the foreground, with its files in `folder`."""
     daemon = need_client("transmission-daemon")
     need_client("transmission-remote")
     folder.mkdir(parents=True)
     settings = {
         "dht-enabled": bool(dht),
-        "lpd-enabled": False,
-        "pex-enabled": False,
+        "lpd-enabled": lsd,
+        "pex-enabled": pex,
         "utp-enabled": False,
         "port-forwarding-enabled": False,
         "bind-address-ipv4": machine.address,
@@ -64,7 +66,7 @@ class Daemon:
     def __init__(self, machine: Machine, program: Program) -> None:
         self.machine = machine
         self.program = program
-        self._until(lambda: "VERSION" in self.remote("-si", check=False))
+        self.until(lambda: "VERSION" in self.remote("-si", check=False))
 
     def remote(self, *arguments: str, check: bool = True) -> str:
         command = [*self.machine.prefix, "transmission-remote", f"{self.machine.address}:9091", *arguments]
@@ -74,9 +76,10 @@ class Daemon:
 
     def wait_says(self, line: str, *, timeout_s: float) -> None:
         """Waits until `transmission-remote -t 1 -i` has this line."""
-        self._until(lambda: line in self.remote("-t", "1", "-i"), timeout_s=timeout_s)
+        self.until(lambda: line in self.remote("-t", "1", "-i"), timeout_s=timeout_s)
 
-    def _until(self, true: object, *, timeout_s: float = 15.0) -> None:
+    def until(self, true: object, *, timeout_s: float = 15.0) -> None:
+        """Waits until a question to it is answered with something true."""
         until = time.monotonic() + timeout_s
         while not true():  # type: ignore[operator]
             shown = self.remote("-t", "1", "-i", "-ip", check=False)
@@ -134,3 +137,54 @@ def test_transmission_downloads_from_us_through_our_dht(tmp_path: Path) -> None:
         daemon.wait_says("Percent Done: 100%", timeout_s=150)
         assert "Traceback" not in "\n".join(line for node in [*nodes, seed] for line in node.err)
     assert_same_tree(root, tmp_path / "got" / "things", but_empty=True)  # it makes no empty files
+
+
+@pytest.mark.parametrize("we_seed", [False, True])
+def test_each_finds_the_other_in_the_local_network(tmp_path: Path, we_seed: bool) -> None:
+    need_client("transmission-daemon")
+    need_libtorrent()
+    root, torrent, info_hash = torrent_of(tmp_path, AWKWARD)
+    with two_machines() as (here, there), ExitStack() as stack:
+        for machine in (here, there):
+            command = [*machine.prefix, "ip", "route", "add", "224.0.0.0/4", "dev", "wire"]
+            subprocess.run(command, check=True, timeout=20)
+        ours = ("--no-dht", "--no-trackers", "--listen", f"{here.address}:{free_port()}", "--json", "--timeout", "60")
+        data = tmp_path / "got" if we_seed else root.parent
+        daemon = stack.enter_context(transmission(there, tmp_path / "daemon", data, lsd=True))
+        if we_seed:
+            daemon.remote("--add", f"magnet:?xt=urn:btih:{info_hash}")
+            command = ("seed", torrent, "--data", root.parent)
+        else:
+            daemon.remote("--add", str(torrent))
+            daemon.wait_says("Percent Done: 100%", timeout_s=20)
+            command = ("get", f"magnet:?xt=urn:btih:{info_hash}", "-o", tmp_path / "got")  # type: ignore[assignment]
+        program = stack.enter_context(magnet(*command, *ours, state=tmp_path / "state", prefix=here.prefix))
+        if we_seed:
+            daemon.wait_says("Percent Done: 100%", timeout_s=60)
+        else:
+            program.finish(0)
+            assert program.events("metadata")[0]["source"] in ("lsd", "incoming")
+    assert_same_tree(root, tmp_path / "got" / "things", but_empty=True)
+
+
+def test_we_name_a_peer_to_transmission(tmp_path: Path) -> None:
+    need_client("transmission-daemon")
+    need_libtorrent()
+    root, torrent, _ = torrent_of(tmp_path, {"big.bin": 8_000_000})
+    with two_machines(3) as (here, there), ExitStack() as stack:
+        seed_at, middle_at = f"{here.addresses[1]}:{free_port()}", f"{here.addresses[2]}:{free_port()}"
+        common = ("--no-dht", "--no-lsd", "--json", "--up-limit", "20K")
+        seed = stack.enter_context(
+            magnet(
+                "seed", torrent, "--data", root.parent, *common, "--listen", seed_at,
+                state=tmp_path / "s1", prefix=here.prefix,
+            )
+        )  # fmt: skip
+        seed.wait_event("seeding")
+        daemon = stack.enter_context(transmission(there, tmp_path / "daemon", tmp_path / "theirs", pex=True))
+        daemon.remote("--add", str(torrent))
+        middle = ("--peer", seed_at, "--peer", f"{there.address}:51413", "--listen", middle_at)
+        stack.enter_context(
+            magnet("get", torrent, "-o", tmp_path / "ours", *common, *middle, state=tmp_path / "s2", prefix=here.prefix)
+        )
+        daemon.until(lambda: here.addresses[1] in daemon.remote("-t", "1", "-ip"), timeout_s=90)
