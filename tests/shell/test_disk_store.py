@@ -18,7 +18,8 @@ from wire.bencode import encode
 from wire.bitfield import Bitfield
 from wire.errors import DiskError, MisuseError
 from wire.metainfo import Info
-from wire.storage import DiskStore, pool
+from wire.metainfo.create import create
+from wire.storage import DiskStore, MemoryStore, pool
 from wire.storage.check import Checker
 
 MADE = torrent_of([40, 0, 8, 25, 30], 16, pads=[2])
@@ -78,6 +79,29 @@ async def test_a_whole_download(tmp_path: Path) -> None:
     assert_placed(root)
     with pytest.raises(MisuseError):
         await store.put(0, MADE.piece(0))
+
+
+async def test_behind_a_v2_file_lie_zeros_to_the_end_of_its_block(tmp_path: Path) -> None:
+    folder = tmp_path / "top"
+    folder.mkdir()
+    (folder / "a").write_bytes(b"a" * 20000)
+    (folder / "b").write_bytes(b"b" * 5)
+    info = create(folder, version="2", piece_length=32768).info
+    disk = DiskStore(info, tmp_path)
+    await disk.load()
+    memory = MemoryStore(info)
+    await memory.load()
+    for index, data in ((0, b"a" * 20000), (1, b"b" * 5)):
+        assert await memory.put(index, data)
+    for store in (disk, memory):
+        assert await store.read_many([(0, 16384, 16384), (1, 0, 16384), (1, 4, 1)]) == [
+            (b"a" * 3616).ljust(16384, b"\0"),
+            b"bbbbb".ljust(16384, b"\0"),
+            b"b",
+        ]
+        with pytest.raises(MisuseError):
+            await store.read_many([(1, 5, 1)])
+        await store.aclose()
 
 
 async def test_what_is_not_had_is_not_read(tmp_path: Path) -> None:

@@ -164,6 +164,17 @@ class Info:
         """Bytes in a piece. Raises MisuseError where there is no such piece."""
         return self.layout.piece_size(index)
 
+    def may_be_asked(self, index: int, begin: int, length: int) -> bool:
+        """Whether these bytes of a piece may be asked for.
+
+        In a torrent of version 2 alone the last block of a file may be asked for as a whole one, zeros behind the file:
+        so libtorrent 2.0 asks.
+        """
+        size = self.piece_size(index)
+        if begin + length > size and self.info_hash.v1 is None and begin < size:
+            size += -size % BLOCK_BYTES
+        return begin >= 0 and length >= 0 and begin + length <= size
+
     def piece_hash(self, index: int) -> bytes:
         """The SHA-1 of a piece, 20 bytes. Raises MisuseError for a v2-only torrent or where there is no such piece."""
         if self.info_hash.v1 is None or not 0 <= index < self.piece_count:

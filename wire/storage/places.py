@@ -107,10 +107,16 @@ class Places:
             raise disk_error("read", pool.path(place), error) from error
 
     def read_block(self, index: int, begin: int, length: int) -> bytes:
-        """A part of a piece that is there. Raises DiskError, also where the files have changed meanwhile."""
+        """A part of a piece that is there. Raises DiskError, also where the files have changed meanwhile.
+
+        What lies behind the end of a version 2 file are zeros, see `Info.may_be_asked`.
+        """
         parts = []
-        for key, offset, taken in self.sources(index, begin, length):
+        behind = max(0, begin + length - self.info.piece_size(index))
+        for key, offset, taken in self.sources(index, begin, length - behind):
             parts.append(bytes(taken) if key is None else self._read_exactly(key, taken, offset))
+        if behind:
+            parts.append(bytes(behind))
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def read_kept(self, index: int) -> bytearray | None:

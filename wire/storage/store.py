@@ -113,7 +113,7 @@ class MemoryStore:
         for index, begin, length in requests:
             check_request(self.info, self._have, index, begin, length)
         starts = [(index * self.info.piece_length + begin, length) for index, begin, length in requests]
-        return [bytes(self.data[start : start + length]) for start, length in starts]
+        return [bytes(self.data[start : start + length]).ljust(length, b"\0") for start, length in starts]
 
     async def aclose(self) -> None:
         """See `Store.aclose`; the data stay."""
@@ -128,5 +128,5 @@ def check_request(info: Info, have: Bitfield, index: int, begin: int, length: in
     """Raises MisuseError unless the bytes are within a piece that is had."""
     if not 0 <= index < have.size or not have[index]:
         raise MisuseError(f"piece {index} is not there to be read")
-    if begin < 0 or length < 0 or begin + length > info.piece_size(index):
+    if not info.may_be_asked(index, begin, length):
         raise MisuseError(f"bytes {begin} to {begin + length} leave piece {index} of {info.piece_size(index)}")

@@ -126,7 +126,7 @@ class Giving:
     def request(self, peer: Peer, block: BlockId) -> None:
         """The peer asks for a block. Raises ProtocolError where there is none such, or it asks without end."""
         index, begin, length = block
-        if begin + length > self._info.piece_size(index):
+        if not self._info.may_be_asked(index, begin, length):
             raise ProtocolError(f"asks for bytes {begin} to {begin + length} of piece {index}")
         if not self._may_have(peer, index, length) or len(peer.queue) >= MAX_QUEUE:
             peer.connection.reject(index, begin, length)
@@ -176,7 +176,7 @@ class Giving:
         for (index, begin, length), block in zip(batch, data, strict=True):
             connection.piece(index, begin, block)
             total += length
-            if begin + length == self._info.piece_size(index):
+            if begin + length >= self._info.piece_size(index):
                 self._spread.gave(peer, index)
                 self._suggest(peer, 1)
         peer.useful = True

@@ -234,6 +234,18 @@ def test_a_v2_single_file() -> None:
     assert (info.files[0].path, info.single_file) == (("hello.txt",), True)
 
 
+def test_the_last_block_of_a_v2_file_may_be_asked_for_whole() -> None:
+    info = Info.from_bytes(v2({"a": leaf(20000), "b": leaf(5)}, piece_length=32768))
+    assert info.piece_size(0) == 20000
+    for begin, length, may in ((0, 16384, True), (16384, 3616, True), (16384, 16384, True), (19999, 12769, True)):
+        assert info.may_be_asked(0, begin, length) is may
+    for begin, length in ((16384, 16385), (20000, 1), (-1, 2), (0, -1), (0, 32769)):
+        assert not info.may_be_asked(0, begin, length)
+    both = Info.from_bytes(v2({"hello.txt": leaf(5)}, length=5, pieces=HASH))
+    assert both.may_be_asked(0, 0, 5)
+    assert not both.may_be_asked(0, 0, 16384), "by version 1 a piece ends where its bytes end"
+
+
 def test_a_hybrid_has_both_hashes_and_matches_by_either() -> None:
     data = v2({"hello.txt": leaf(5)}, length=5, pieces=HASH)
     info = Info.from_bytes(data)
