@@ -340,10 +340,10 @@ def seeder(torrent: Path, root: Path, *options: str, host: str = "127.0.0.1") ->
     return libtorrent("seed", torrent, root.parent, "--listen", listen, *options), listen
 
 
-def assert_same_tree(one: Path, other: Path, *, but_empty: bool = False) -> None:
+def assert_same_tree(one: Path, other: Path, *, but_empty: bool = False, but_pads: bool = False) -> None:
     """Insists that both are the same file, or hold the same files with the same bytes and no others.
 
-    `but_empty`: files that hold nothing need not be there.
+    `but_empty`: files that hold nothing need not be there. `but_pads`: nor need pad files (BEP 47), and they may.
     """
     if one.is_file():
         assert filecmp.cmp(one, other, shallow=False), f"{one} and {other} differ"
@@ -352,7 +352,9 @@ def assert_same_tree(one: Path, other: Path, *, but_empty: bool = False) -> None
         sorted(
             str(path.relative_to(root))
             for path in root.rglob("*")
-            if path.is_file() and not (but_empty and path.stat().st_size == 0)
+            if path.is_file()
+            and not (but_empty and path.stat().st_size == 0)
+            and not (but_pads and path.relative_to(root).parts[0] == ".pad")
         )
         for root in (one, other)
     )

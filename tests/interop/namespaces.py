@@ -43,14 +43,20 @@ def _ip(*arguments: str) -> None:
 
 
 @contextmanager
-def two_machines(addresses_each: int = 1) -> Iterator[tuple[Machine, Machine]]:
-    """Two machines that reach each other at 10.213.1.N and 10.213.2.N, and nothing else."""
+def two_machines(addresses_each: int = 1, *, ipv6: bool = False) -> Iterator[tuple[Machine, Machine]]:
+    """Two machines that reach each other at 10.213.1.N and 10.213.2.N, and nothing else; `ipv6`: last, by IPv6 too."""
     if not hasattr(os, "geteuid") or os.geteuid() != 0:
         pytest.skip("making network namespaces needs root")
     if shutil.which("ip") is None:
         pytest.skip("iproute2 is not installed")
     machines = [
-        Machine(f"kbt{os.getpid()}-{side}", tuple(f"10.213.{side}.{number + 1}" for number in range(addresses_each)))
+        Machine(
+            f"kbt{os.getpid()}-{side}",
+            (
+                *(f"10.213.{side}.{number + 1}" for number in range(addresses_each)),
+                *((f"fd00:213::{side}",) if ipv6 else ()),
+            ),
+        )
         for side in (1, 2)
     ]
     try:
@@ -64,7 +70,12 @@ def two_machines(addresses_each: int = 1) -> Iterator[tuple[Machine, Machine]]:
             for machine in machines:
                 _ip("-n", machine.name, "link", "set", "lo", "up")
                 for address in machine.addresses:
-                    _ip("-n", machine.name, "address", "add", f"{address}/16", "dev", "wire")
+                    how = (
+                        (f"{address}/64", "dev", "wire", "nodad")
+                        if ":" in address
+                        else (f"{address}/16", "dev", "wire")
+                    )
+                    _ip("-n", machine.name, "address", "add", *how)
                 _ip("-n", machine.name, "link", "set", "wire", "up")
         except OSError as error:
             pytest.skip(f"this machine gives no network namespaces: {error}")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 
+from tests.interop.clients import wait_until
 from tests.interop.harness import (
     AWKWARD,
     PIECE,
@@ -32,8 +33,11 @@ QUIET = ("--no-dht", "--no-lsd", "--no-trackers", "--listen", "127.0.0.1:0", "--
 
 
 @contextmanager
-def nginx(root: Path) -> Iterator[tuple[str, Path]]:
-    """Debian's nginx on loopback, a process of our own; the URL of `root`, and its log of requests."""
+def nginx(root: Path, prefix: Sequence[str] = ()) -> Iterator[tuple[str, Path]]:
+    """Debian's nginx on loopback, a process of our own; the URL of `root`, and its log of requests.
+
+    `prefix` starts it in a network namespace, on the loopback there.
+    """
     program = need_client("nginx")
     port = free_port()
     with TemporaryDirectory() as folder:
@@ -54,8 +58,9 @@ def nginx(root: Path) -> Iterator[tuple[str, Path]]:
             }}
             """
         )
-        with Program([program, "-p", folder, "-c", f"{folder}/nginx.conf", "-e", f"{folder}/errors"]) as running:
-            _answering(port, running)
+        command = [program, "-p", folder, "-c", f"{folder}/nginx.conf", "-e", f"{folder}/errors"]
+        with Program([*prefix, *command]) as running:
+            wait_until((Path(folder) / "pid").exists, running, 15)  # written once it listens
             yield f"http://127.0.0.1:{port}/", Path(folder) / "log"
 
 
