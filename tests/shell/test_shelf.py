@@ -14,6 +14,7 @@ from magnet.shelf import KeptFile, Record, Shelf
 from tests.shell.kit import make_torrent
 from wire.bencode import Encodable, decode, encode
 from wire.bitfield import Bitfield
+from wire.compact import Endpoint
 from wire.errors import ProtocolError
 from wire.metainfo import Info, Torrent, create
 from wire.metainfo.hints import Hints
@@ -74,7 +75,14 @@ async def test_a_file_of_the_same_content_is_copied_whatever_it_is_called(tmp_pa
 async def test_a_whole_torrent_of_finished_files_needs_no_peer(tmp_path: Path) -> None:
     await finished(tmp_path, {"a": BIG, "b": SMALL})
     torrent = another(tmp_path, {"x/a": BIG, "y/b": SMALL})
-    config = Config(dht=False, lsd=False, use_trackers=False, state_dir=tmp_path / "state", patience_s=5)
+    config = Config(
+        listen=(Endpoint("127.0.0.1", 0),),
+        dht=False,
+        lsd=False,
+        use_trackers=False,
+        state_dir=tmp_path / "state",
+        patience_s=5,
+    )
     async with Session(config) as session:
         handle = await session.add(torrent, directory=tmp_path / "new")
         await handle.finished()

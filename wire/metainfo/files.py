@@ -54,9 +54,14 @@ class FileEntry:
     pad: bool = False
     """Zeros that only align the next file; never on disk (BEP 47)."""
     link: bool = False
-    """A symbolic link, which is never made: it has no bytes, and what it points to is not asked (BEP 47)."""
+    """A symbolic link: it has no bytes (BEP 47)."""
     pieces_root: bytes | None = None
     """The root of its merkle tree, 32 bytes, in a v2 or hybrid torrent (BEP 52); None for an empty file."""
+    target: tuple[str, ...] | None = None
+    """Of a link: the path of the file of this torrent that it points to; None where it points elsewhere: such a link
+    is never made."""
+    executable: bool = False
+    """Whether it is made as a program (BEP 47)."""
 
     @property
     def on_disk(self) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 from wire.bencode import Value, decode, get_bytes, get_dict, get_int, get_list
@@ -103,6 +103,7 @@ class Info:
         files = _read_v1_files(items, name) if has_v1 else v2_files
         if has_v1 and has_v2:
             files = _join_hybrid(files, v2_files)
+        files = _without_stray_links(files)
         refuse_collisions(files)
         layout = Layout(files, piece_length, aligned=not has_v1)
         if layout.size > _MAX_SIZE_BYTES:
@@ -230,7 +231,7 @@ def _attributes(items: dict[bytes, Value]) -> bytes:
 
 def _read_v1_files(items: dict[bytes, Value], name: str) -> list[FileEntry]:
     if b"files" not in items:
-        return [FileEntry((name,), _size(items, "the file"), 0)]
+        return [FileEntry((name,), _size(items, "the file"), 0, executable=b"x" in _attributes(items))]
     listed = get_list(items, b"files")
     if not listed:
         raise MetainfoError("the torrent's list of files is empty or no list")
@@ -246,10 +247,36 @@ def _read_v1_files(items: dict[bytes, Value], name: str) -> list[FileEntry]:
             link = b"l" in _attributes(item)
             if link and get_int(item, b"length"):
                 raise MetainfoError(f"{shown(path[-1])} is a symbolic link with a length")
-            entry = FileEntry(path, 0 if link else _size(item, shown(path[-1])), offset, link=link)
+            entry = FileEntry(
+                path,
+                0 if link else _size(item, shown(path[-1])),
+                offset,
+                link=link,
+                target=_link_target(item, (name,)) if link else None,
+                executable=b"x" in _attributes(item),
+            )
         files.append(entry)
         offset += entry.size
     return files
+
+
+def _link_target(item: dict[bytes, Value], top: tuple[str, ...]) -> tuple[str, ...] | None:
+    """Where a link says that it points; None where that is no path below the torrent's own folder (BEP 47)."""
+    parts = get_list(item, b"symlink path") or []
+    texts = [decode_name(part) for part in parts if isinstance(part, bytes)]
+    try:
+        return safe_path([*top, *texts]) if texts and len(texts) == len(parts) else None
+    except MetainfoError:
+        return None
+
+
+def _without_stray_links(files: list[FileEntry]) -> list[FileEntry]:
+    """A link is believed only where it points to a file of the torrent: neither out of it, nor to a folder (which may
+    be its own), nor to another link."""
+    if not any(entry.link for entry in files):
+        return files
+    real = {entry.path for entry in files if entry.on_disk}
+    return [replace(entry, target=None) if entry.link and entry.target not in real else entry for entry in files]
 
 
 def _v1_path(item: dict[bytes, Value], name: str) -> tuple[str, ...]:
@@ -286,7 +313,10 @@ def _read_v2_files(items: dict[bytes, Value], name: str, piece_length: int) -> l
         if size and (root is None or len(root) != HASH_BYTES):
             raise MetainfoError(f"the file {shown(path[-1])} has no pieces root of {HASH_BYTES} bytes")
         offset += -offset % piece_length
-        files.append(FileEntry(path, size, offset, link=link, pieces_root=root if size else None))
+        target = _link_target(leaf, prefix) if link else None
+        runs = b"x" in _attributes(leaf)
+        root = root if size else None
+        files.append(FileEntry(path, size, offset, link=link, pieces_root=root, target=target, executable=runs))
         offset += size
     return files
 
@@ -317,7 +347,7 @@ def _join_hybrid(v1_files: list[FileEntry], v2_files: list[FileEntry]) -> list[F
         twin = roots.pop(entry.path, None)
         if twin is None or twin.size != entry.size or (entry.size and twin.offset != entry.offset):
             raise MetainfoError(f"the hybrid torrent's two sides disagree about {shown(entry.shown_path)}")
-        joined.append(FileEntry(entry.path, entry.size, entry.offset, link=entry.link, pieces_root=twin.pieces_root))
+        joined.append(replace(entry, pieces_root=twin.pieces_root))
     if roots:
         raise MetainfoError("the hybrid torrent's two sides do not name the same files")
     return joined

@@ -208,6 +208,7 @@ class DiskStore:
                 self._places.write(index, memoryview(b""), 0)
             elif entry.on_disk and self._preallocate and self._wanted[index]:
                 self._allocate(index)
+        self._places.make_links()
         if self._resume is not None:
             self._remember(self._resume, clean=False)
             flags = os.O_WRONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)

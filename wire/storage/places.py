@@ -34,7 +34,9 @@ class Places:
         self.info = info
         self._wanted = wanted
         self._files = FilePool(root)
-        self._file_places = [Place(entry.path, entry.size) for entry in info.files]
+        self._file_places = [
+            Place(entry.path, entry.size, 0o777 if entry.executable else 0o666) for entry in info.files
+        ]
         self._parts = FilePool(parts.parent)
         self._parts_place = Place((parts.name,), 1 << 62)
         self._slots: dict[int, int] = {}
@@ -156,6 +158,13 @@ class Places:
                 write_all(fd, data, offset)
         except OSError as error:
             raise disk_error("write", pool.path(place), error) from error
+
+    def make_links(self) -> None:
+        """Makes the symbolic links of the torrent to files of it that are wanted (BEP 47)."""
+        wanted = {entry.path for index, entry in enumerate(self.info.files) if entry.on_disk and self._wanted[index]}
+        for entry in self.info.files:
+            if entry.target is not None and entry.target in wanted:
+                self._files.link(entry.path, entry.target)
 
     def allocate(self, key: int) -> None:
         """Sets room aside for a whole file, which is made where it is not there. Raises DiskError."""

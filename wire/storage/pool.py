@@ -52,6 +52,8 @@ class Place(NamedTuple):
 
     parts: tuple[str, ...]
     max_size: int
+    mode: int = 0o666
+    """Of a file that is made, before the user's umask."""
 
 
 @dataclass(slots=True, eq=False)
@@ -98,6 +100,21 @@ class FilePool:
                 opened.users -= 1
                 if opened.dropped and not opened.users:
                     os.close(opened.fd)
+
+    def link(self, parts: tuple[str, ...], target: tuple[str, ...]) -> None:
+        """Makes a relative symbolic link to a file below the folder, where nothing lies in its place yet.
+
+        Where the system or the disk makes none there is none. `target` must be known to be harmless.
+        """
+        to = os.path.relpath(os.path.join(os.sep, *target), os.path.join(os.sep, *parts[:-1]))
+        if not (_BY_FOLDER and os.symlink in os.supports_dir_fd):
+            return  # not where folders could be swapped meanwhile
+        with suppress(OSError):
+            folder = self._open_folder(parts[:-1], write=True)
+            try:
+                os.symlink(to, parts[-1], dir_fd=folder)
+            finally:
+                os.close(folder)
 
     def close(self) -> None:
         """Closes all; one that is in use right now is closed when its user is done."""
@@ -151,10 +168,17 @@ class FilePool:
             raise
 
     def _open_from_folders(self, place: Place, write: bool) -> int:
-        *folders, name = place.parts
+        folder = self._open_folder(place.parts[:-1], write)
+        try:
+            flags = os.O_RDWR | os.O_CREAT if write else os.O_RDONLY
+            return os.open(place.parts[-1], flags | _FILE_FLAGS, place.mode, dir_fd=folder)
+        finally:
+            os.close(folder)
+
+    def _open_folder(self, parts: tuple[str, ...], write: bool) -> int:
         folder = os.open(self.root, _FOLDER_FLAGS)
         try:
-            for part in folders:
+            for part in parts:
                 try:
                     inner = os.open(part, _FOLDER_FLAGS | _NO_FOLLOW, dir_fd=folder)
                 except FileNotFoundError:
@@ -165,10 +189,10 @@ class FilePool:
                     inner = os.open(part, _FOLDER_FLAGS | _NO_FOLLOW, dir_fd=folder)
                 os.close(folder)
                 folder = inner
-            flags = os.O_RDWR | os.O_CREAT if write else os.O_RDONLY
-            return os.open(name, flags | _FILE_FLAGS, 0o666, dir_fd=folder)
-        finally:
+        except BaseException:
             os.close(folder)
+            raise
+        return folder
 
     def _open_by_path(self, place: Place, write: bool) -> int:
         path = self.path(place)
@@ -181,7 +205,7 @@ class FilePool:
         if os.path.commonpath([root, os.path.realpath(path)]) != root:
             raise DiskError(f"{path} leads out of {self.root}")
         flags = os.O_RDWR | os.O_CREAT if write else os.O_RDONLY
-        return os.open(path, flags | _FILE_FLAGS, 0o666)
+        return os.open(path, flags | _FILE_FLAGS, place.mode)
 
     def _link_on(self, place: Place) -> Path | None:
         """The first symbolic link on the way from the folder to the file."""
