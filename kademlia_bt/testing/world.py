@@ -244,6 +244,21 @@ class World:
         for endpoint in node.endpoints:
             self._at.pop(endpoint, None)
 
+    def suspend(self, node: SimNode, for_s: float) -> None:
+        """Puts a node's machine to sleep for so many seconds: it hears nothing, and its timers come late."""
+        for endpoint in node.endpoints:
+            self._at.pop(endpoint, None)
+            self._timers.pop(endpoint, None)
+
+        def wake() -> None:
+            if node.alive:
+                self._at.update(dict.fromkeys(node.endpoints, node))
+                for face in node.dht.faces:
+                    face.tick(self.now)
+                self.poke(node)
+
+        self.call_at(self.now + for_s, wake)
+
     def tap(self, endpoint: Endpoint, hear: Callable[[bytes, Endpoint], None]) -> None:
         """Puts something else than a node at an address: it hears each datagram and where it is from.
 

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import random
+
+import pytest
+
 from kademlia_bt.events import Health, HealthChanged
+from kademlia_bt.lookups import FindNode, GetPeers
+from kademlia_bt.peer_store import PEER_LIFE_S
 from tests.sim.world import SimNode, World
 
 
@@ -73,3 +79,19 @@ def test_questions_into_the_void_get_rarer() -> None:
     assert len(first) >= 9  # soon and often at first: three tries each time
     assert 3 * 8 <= len(last) <= 3 * 11  # then once a minute, for ever
     assert lonely.dht.health == "broken"
+
+
+@pytest.mark.parametrize("slept_s", [600.0, 3600.0])
+def test_a_machine_that_slept_is_back_within_a_minute(slept_s: float) -> None:
+    """Time jumps for it: what it kept is judged by its age, and whom it knew is asked anew."""
+    world = world_of(30)
+    node, seeder = world.nodes[9], world.nodes[3]
+    info_hash = random.Random(1).randbytes(20)
+    world.finish(seeder, world.start(seeder, GetPeers(info_hash, announce_port=7000)))
+    world.suspend(node, slept_s)
+    world.run(slept_s)
+    assert world.run(60, lambda: node.dht.health == "good" and node.dht.stats().good >= 20)
+    done = world.finish(node, world.start(node, FindNode(info_hash)))
+    assert len({contact.endpoint for contact in done.closest} & set(world.true_closest(info_hash, node))) >= 7
+    world.run(60)  # it has swept its store
+    assert (node.dht.stats().peers > 0) <= (slept_s < PEER_LIFE_S)

@@ -21,8 +21,8 @@ from kademlia_bt.events import (
 from kademlia_bt.lookups import FindNode, GetPeers
 from kademlia_bt.node_id import fits, random_id
 from kademlia_bt.questions import Announce, AskNodes, AskPeers, Ping, QuestionKind
-from tests.sim.world import SimNode, World
-from wire.bencode import Encodable, decode, encode
+from tests.sim.world import Impostor, SimNode, World
+from wire.bencode import Encodable, Value, decode, encode
 from wire.compact import IPV4, IPV6, Endpoint
 from wire.errors import MisuseError
 
@@ -302,6 +302,30 @@ def test_our_id_follows_the_address_that_many_see() -> None:
     asked = ask(world, world.nodes[3], node.endpoint, Ping())
     assert isinstance(asked, Answered)
     assert asked.node.id == node.face.node_id
+
+
+def test_ten_liars_do_not_change_our_id() -> None:
+    world = small_world(20)
+    node = world.nodes[3]
+    before = node.face.node_id
+    lie = Endpoint("66.6.6.6", 6881).compact()
+
+    class FalseMirror(Impostor):
+        """Says that it sees us elsewhere."""
+
+        def respond(self, tid: Value, returned: dict[bytes, Encodable], asker: Endpoint) -> None:
+            assert isinstance(tid, bytes)
+            answer = encode({b"ip": lie, b"r": returned, b"t": tid, b"y": b"r"})
+            self.world.send(answer, self.contact.endpoint, asker)
+
+    liars = [FalseMirror(world, Endpoint(f"66.{n}.1.1", 6881), random_id(RNG)) for n in range(10)]
+    for _ in range(20):
+        for liar in liars:
+            ask(world, node, liar.contact.endpoint, Ping())
+    assert sum(liar.asked[b"ping"] for liar in liars) >= 200
+    assert node.face.node_id == before
+    assert node.face.external in (None, node.endpoint)
+    assert not any(isinstance(event, NodeIdChanged) for event in node.events)
 
 
 class Liar:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
+import tracemalloc
 
 import pytest
 
 from kademlia_bt.guard import BLOCK_S, WINDOW_S, Guard
+from kademlia_bt.item_store import MAX_ITEMS, ItemStore
+from kademlia_bt.items import ImmutableItem, ItemError
 from kademlia_bt.peer_store import MAX_PEERS_PER_TORRENT, MAX_TORRENTS, PEER_LIFE_S, PeerStore
 from kademlia_bt.tokens import TOKEN_BYTES, Tokens
 from kademlia_bt.votes import VOTES_NEEDED, AddressVotes, network_of
-from wire.compact import IPV4, IPV6, Endpoint
+from wire.compact import IPV4, IPV6, Endpoint, Family
 
 HASH = bytes(range(20))
 OTHER = bytes(range(1, 21))
@@ -119,6 +123,34 @@ class TestPeerStore:
         assert len(store.info_hashes) == MAX_TORRENTS
         assert store.accepts(HASH)
         assert not store.accepts(OTHER)
+
+    @pytest.mark.parametrize(("family", "most_mb"), [(IPV4, 25), (IPV6, 35)])
+    def test_a_full_store_is_small(self, family: Family, most_mb: int) -> None:
+        """A hundredth of a flood of 2,000 torrents, with more peers each than are kept."""
+        peers = [
+            Endpoint(f"9.{n >> 8}.{n & 255}.1" if family is IPV4 else f"2a02:{n + 16:x}::1", 1) for n in range(600)
+        ]
+        compacts = [peer.compact() for peer in peers]
+        tracemalloc.start()
+        store = PeerStore(family, random.Random(1))
+        for torrent in range(MAX_TORRENTS // 100):
+            for index, compact in enumerate(compacts):
+                store.add(torrent.to_bytes(20, "big"), compact, float(index))
+        taken = tracemalloc.get_traced_memory()[0] * 100
+        tracemalloc.stop()
+        assert store.peers == MAX_PEERS_PER_TORRENT * MAX_TORRENTS // 100
+        assert taken < most_mb * 1_000_000
+
+    def test_all_items_take_less_than_2_mb(self) -> None:
+        tracemalloc.start()
+        items = ItemStore(bytes(20))
+        for index in range(2 * MAX_ITEMS):
+            with contextlib.suppress(ItemError):
+                items.put(ImmutableItem(b"996:" + index.to_bytes(996, "big")), None, 0.0)
+        taken = tracemalloc.get_traced_memory()[0]
+        tracemalloc.stop()
+        assert len(items) == MAX_ITEMS
+        assert taken < 2_000_000
 
     def test_seeds_are_remembered_with_their_peer(self) -> None:
         store = PeerStore(IPV4, random.Random(1))
