@@ -1,4 +1,4 @@
-"""What the README tells people to type is run: its library examples, and the test command that .ci/run takes out."""
+"""What the docs tell people to type is run: the library's examples, and the test command that .ci/run takes out."""
 
 from __future__ import annotations
 
@@ -22,7 +22,12 @@ from wire.compact import Endpoint
 from wire.metainfo import create
 
 README = (REPOSITORY / "README.md").read_text()
-EXAMPLES = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+LIBRARY = (REPOSITORY / "docs" / "library.md").read_text()
+EXAMPLES = [
+    (page, number, code)
+    for page, text in (("README.md", README), ("library.md", LIBRARY))
+    for number, code in enumerate(re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL), 1)
+]
 
 
 @pytest.fixture(scope="module")
@@ -51,9 +56,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, object
         }
 
 
-@pytest.mark.parametrize("number", range(len(EXAMPLES)))
+@pytest.mark.parametrize(("page", "number", "code"), EXAMPLES, ids=[f"{page}-{at}" for page, at, _ in EXAMPLES])
 def test_an_example_runs(
-    number: int, world: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    page: str, number: int, code: str, world: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host, _, port = str(world["bootstrap"]).rpartition(":")
     monkeypatch.chdir(tmp_path)
@@ -63,13 +68,13 @@ def test_an_example_runs(
     monkeypatch.setattr(magnet.mapping, "own_address", lambda _: None)  # the gateway of this machine is left alone
     said = io.StringIO()
     with redirect_stdout(said):
-        exec(compile(EXAMPLES[number], f"README.md, example {number + 1}", "exec"), dict(world))
-    promised = re.findall(r"#> (.*)", EXAMPLES[number])
+        exec(compile(code, f"{page}, example {number}", "exec"), dict(world))
+    promised = re.findall(r"#> (.*)", code)
     assert said.getvalue().split("\n")[: len(promised)] == promised
 
 
 def test_there_are_examples() -> None:
-    assert len(EXAMPLES) >= 3
+    assert len(EXAMPLES) >= 10
 
 
 def test_ci_runs_the_test_command_of_the_readme() -> None:
