@@ -8,8 +8,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
 from kademlia_bt.cli_items import app as item_commands
 from kademlia_bt.cli_options import (
     AllowLocal,
@@ -29,32 +27,17 @@ from kademlia_bt.cli_options import (
     queries,
     whole,
 )
-from kademlia_bt.console import endpoint, host_port, size, version_of
+from kademlia_bt.console import endpoint, host_port, size
+from kademlia_bt.front import App, Argument, Option
 from wire.compact import Endpoint
 
 __all__ = ["app"]
 
-app = typer.Typer(
-    name="kademlia-bt",
+app = App(
+    "kademlia-bt",
     help="A mainline BitTorrent DHT node, and single questions to the DHT.",
     epilog="'kademlia-bt COMMAND --help' tells more.",
-    add_completion=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    rich_markup_mode=None,
 )
-
-
-@app.callback(invoke_without_command=True)
-def _top(
-    context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="Show the version and leave.", is_eager=True)] = False,
-) -> None:
-    if version:
-        typer.echo(version_of("kademlia-bt"))
-        raise typer.Exit
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
-        raise typer.Exit(2)
 
 
 @app.command()
@@ -66,7 +49,7 @@ def run(
     proxy: ProxyUrl = None,
     state: Annotated[
         Path | None,
-        typer.Option(
+        Option(
             metavar="DIR",
             help="Folder that keeps the node's id and table. Default: the user's state folder; "
             "with --bootstrap or on loopback alone, none.",
@@ -74,11 +57,11 @@ def run(
     ] = None,
     per_ip_limit: Annotated[
         float | None,
-        typer.Option(parser=queries, metavar="N", help="Queries a second from one address; 0 for no limit."),
+        Option(parser=queries, metavar="N", help="Queries a second from one address; 0 for no limit."),
     ] = None,
     upload_limit: Annotated[
         int | None,
-        typer.Option(parser=size, metavar="N", help="Bytes a second of answers, with K or M; 0 for no limit."),
+        Option(parser=size, metavar="N", help="Bytes a second of answers, with K or M; 0 for no limit."),
     ] = None,
     status: Status = None,
     status_name: StatusNames = None,
@@ -101,7 +84,7 @@ def run(
 def bootstrap(
     listen: Annotated[
         list[Endpoint] | None,
-        typer.Option(
+        Option(
             parser=endpoint,
             metavar="HOST:PORT",
             help="Address to bind; may be repeated. Default: all, IPv4 and IPv6, on port 6881.",
@@ -109,7 +92,7 @@ def bootstrap(
     ] = None,
     bootstrap: Annotated[
         list[Any] | None,
-        typer.Option(
+        Option(
             parser=host_port,
             metavar="HOST:PORT",
             help="Another router to learn nodes from; may be repeated. Without one, nodes are known once they ask.",
@@ -119,24 +102,24 @@ def bootstrap(
     network: NetworkName = None,
     state: Annotated[
         Path | None,
-        typer.Option(
+        Option(
             metavar="DIR",
             help="Folder that keeps id and nodes. Default: the user's state folder; on loopback alone, none.",
         ),
     ] = None,
     nodes: Annotated[
         int,
-        typer.Option(parser=whole(1, 1_000_000), metavar="N", help="Nodes kept of each family, at most 1000000."),
+        Option(parser=whole(1, 1_000_000), metavar="N", help="Nodes kept of each family, at most 1000000."),
     ] = 1_000_000,
     workers: Annotated[
         int,
-        typer.Option(
+        Option(
             parser=whole(1, 256), metavar="N", help="Processes that share the port, one a core (Linux); at most 256."
         ),
     ] = 1,
     per_ip_limit: Annotated[
         float | None,
-        typer.Option(
+        Option(
             parser=queries,
             metavar="N",
             help="Queries a second from one address; 0 for no limit. Default: 5, on local addresses 1000.",
@@ -144,7 +127,7 @@ def bootstrap(
     ] = None,
     upload_limit: Annotated[
         int,
-        typer.Option(parser=size, metavar="N", help="Bytes a second of answers, with K or M; 0 for no limit."),
+        Option(parser=size, metavar="N", help="Bytes a second of answers, with K or M; 0 for no limit."),
     ] = "8M",  # type: ignore[assignment]  # which the parser reads
     status: Status = None,
     status_name: StatusNames = None,
@@ -175,7 +158,7 @@ def bootstrap(
 
 @app.command()
 def ping(
-    node: Annotated[Any, typer.Argument(parser=host_port, metavar="HOST:PORT", help="Host may be a name.")],
+    node: Annotated[Any, Argument(parser=host_port, metavar="HOST:PORT", help="Host may be a name.")],
     listen: Listen = None,
     allow_local: AllowLocal = False,
     network: NetworkName = None,
@@ -192,7 +175,7 @@ def ping(
 
 @app.command("find-node")
 def find_node(
-    target: Annotated[bytes, typer.Argument(parser=node_id, metavar="ID", help="40 hex digits.")],
+    target: Annotated[bytes, Argument(parser=node_id, metavar="ID", help="40 hex digits.")],
     listen: Listen = None,
     bootstrap: Bootstrap = None,
     allow_local: AllowLocal = False,
@@ -235,7 +218,7 @@ def get_peers(
 @app.command()
 def announce(
     info_hash: InfoHashArgument,
-    port: Annotated[int, typer.Option(parser=whole(1, 65535), metavar="N", help="The TCP port of the peer.")],
+    port: Annotated[int, Option(parser=whole(1, 65535), metavar="N", help="The TCP port of the peer.")],
     listen: Listen = None,
     bootstrap: Bootstrap = None,
     allow_local: AllowLocal = False,
@@ -254,4 +237,4 @@ def announce(
     )
 
 
-app.add_typer(item_commands)
+app.include(item_commands)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
+import click
 
 from kademlia_bt.cli_options import (
     AllowLocal,
@@ -24,11 +24,12 @@ from kademlia_bt.cli_options import (
     whole,
 )
 from kademlia_bt.console import host_port
+from kademlia_bt.front import App, Argument, Option
 from wire.ids import ID_BYTES
 
 __all__ = ["app"]
 
-app = typer.Typer(rich_markup_mode=None)
+app = App()
 
 _KEY_BYTES = 32
 _MAX_SALT_BYTES = 64
@@ -40,7 +41,7 @@ def _target(text: str) -> bytes:
     except ValueError:
         raw = b""
     if len(raw) not in (ID_BYTES, _KEY_BYTES):
-        raise typer.BadParameter(
+        raise click.BadParameter(
             f"{text[:80]!r} is no target: an item's hash has {2 * ID_BYTES} hex digits, a public key {2 * _KEY_BYTES}"
         )
     return raw
@@ -52,9 +53,9 @@ def _salt(text: str) -> bytes:
         try:
             raw = bytes.fromhex(text[4:])
         except ValueError:
-            raise typer.BadParameter(f"{text[:80]!r} is no salt: what follows 'hex:' is not hex") from None
+            raise click.BadParameter(f"{text[:80]!r} is no salt: what follows 'hex:' is not hex") from None
     if len(raw) > _MAX_SALT_BYTES:
-        raise typer.BadParameter(f"a salt has at most {_MAX_SALT_BYTES} bytes, this one {len(raw)}")
+        raise click.BadParameter(f"a salt has at most {_MAX_SALT_BYTES} bytes, this one {len(raw)}")
     return raw
 
 
@@ -64,15 +65,13 @@ def _rate(text: str) -> float:
     except ValueError:
         value = 0.0
     if not 0 < value <= 1000:
-        raise typer.BadParameter(f"{text!r} is no rate: a number above 0, at most 1000")
+        raise click.BadParameter(f"{text!r} is no rate: a number above 0, at most 1000")
     return value
 
 
 Salt = Annotated[
     bytes,
-    typer.Option(
-        parser=_salt, metavar="S", help="Tells apart several items of one key: text, or 'hex:' and hex digits."
-    ),
+    Option(parser=_salt, metavar="S", help="Tells apart several items of one key: text, or 'hex:' and hex digits."),
 ]
 
 
@@ -80,18 +79,12 @@ Salt = Annotated[
 def get(
     target: Annotated[
         bytes,
-        typer.Argument(
-            parser=_target, metavar="TARGET", help="An item's hash, or the public key of a mutable one, in hex."
-        ),
+        Argument(parser=_target, metavar="TARGET", help="An item's hash, or the public key of a mutable one, in hex."),
     ],
     salt: Salt = "",  # type: ignore[assignment]  # which the parser reads
-    follow: Annotated[bool, typer.Option("--follow", help="Stay, and print each newer one of a public key.")] = False,
-    every: Annotated[
-        float, typer.Option(parser=seconds, metavar="SECONDS", help="Between two looks of --follow.")
-    ] = "300",  # type: ignore[assignment]
-    raw: Annotated[
-        bool, typer.Option("--raw", help="Write the value's bencoded bytes to stdout, and nothing else.")
-    ] = False,
+    follow: Annotated[bool, Option("--follow", help="Stay, and print each newer one of a public key.")] = False,
+    every: Annotated[float, Option(parser=seconds, metavar="SECONDS", help="Between two looks of --follow.")] = "300",  # type: ignore[assignment]
+    raw: Annotated[bool, Option("--raw", help="Write the value's bencoded bytes to stdout, and nothing else.")] = False,
     listen: Listen = None,
     bootstrap: Bootstrap = None,
     allow_local: AllowLocal = False,
@@ -110,9 +103,9 @@ def get(
     from kademlia_bt import item_commands
 
     if follow and len(target) != _KEY_BYTES:
-        raise typer.BadParameter(f"--follow needs a public key ({2 * _KEY_BYTES} hex digits)")
+        raise click.BadParameter(f"--follow needs a public key ({2 * _KEY_BYTES} hex digits)")
     if raw and json:
-        raise typer.BadParameter("--raw and --json are two ways to print: choose one")
+        raise click.BadParameter("--raw and --json are two ways to print: choose one")
     options = options_of(listen, bootstrap, allow_local, state, json, verbose, timeout, network, proxy)
     if follow:
         return item_commands.follow(options, target, salt, every_s=every, raw=raw)
@@ -121,22 +114,20 @@ def get(
 
 @app.command()
 def put(
-    value: Annotated[
-        str | None, typer.Argument(metavar="[VALUE]", help="The text to put; '-' reads it from stdin.")
-    ] = None,
+    value: Annotated[str | None, Argument(metavar="[VALUE]", help="The text to put; '-' reads it from stdin.")] = None,
     torrent: Annotated[
         Any,
-        typer.Option(
+        Option(
             "--torrent",
             parser=swarm_id,
             metavar="INFOHASH",
             help="In place of a value: the torrent to point at (BEP 46).",
         ),
     ] = None,
-    bencode: Annotated[bool, typer.Option("--bencode", help="VALUE is bencoded, and is put as what it means.")] = False,
+    bencode: Annotated[bool, Option("--bencode", help="VALUE is bencoded, and is put as what it means.")] = False,
     key: Annotated[
         Path | None,
-        typer.Option(
+        Option(
             metavar="FILE",
             help="Sign with the private key in FILE; it is made, readable by you alone, if it is not there.",
         ),
@@ -144,13 +135,13 @@ def put(
     salt: Salt = "",  # type: ignore[assignment]
     seq: Annotated[
         int | None,
-        typer.Option(parser=whole(0), metavar="N", help="Sequence number. Default: the one after what is stored."),
+        Option(parser=whole(0), metavar="N", help="Sequence number. Default: the one after what is stored."),
     ] = None,
     cas: Annotated[
         int | None,
-        typer.Option(parser=whole(0), metavar="N", help="Put only where what is stored has this number."),
+        Option(parser=whole(0), metavar="N", help="Put only where what is stored has this number."),
     ] = None,
-    keep: Annotated[bool, typer.Option("--keep", help="Stay, and put it again each hour: items live for two.")] = False,
+    keep: Annotated[bool, Option("--keep", help="Stay, and put it again each hour: items live for two.")] = False,
     listen: Listen = None,
     bootstrap: Bootstrap = None,
     allow_local: AllowLocal = False,
@@ -169,11 +160,11 @@ def put(
     from kademlia_bt import item_commands
 
     if (value is None) == (torrent is None):
-        raise typer.BadParameter("give either a VALUE or --torrent INFOHASH")
+        raise click.BadParameter("give either a VALUE or --torrent INFOHASH")
     if key is None and (salt or seq is not None or cas is not None or torrent is not None):
-        raise typer.BadParameter("--salt, --seq, --cas and --torrent are for what is signed: add --key FILE")
+        raise click.BadParameter("--salt, --seq, --cas and --torrent are for what is signed: add --key FILE")
     if torrent is not None and bencode:
-        raise typer.BadParameter("--bencode says how VALUE is to be read; there is none with --torrent")
+        raise click.BadParameter("--bencode says how VALUE is to be read; there is none with --torrent")
     return item_commands.put(
         options_of(listen, bootstrap, allow_local, state, json, verbose, timeout, network, proxy),
         item_commands.value_of(value, bencoded=bencode) if value is not None else item_commands.torrent_value(torrent),
@@ -205,7 +196,7 @@ def scrape(
 
 @app.command()
 def sample(
-    node: Annotated[Any, typer.Argument(parser=host_port, metavar="HOST:PORT", help="Host may be a name.")],
+    node: Annotated[Any, Argument(parser=host_port, metavar="HOST:PORT", help="Host may be a name.")],
     listen: Listen = None,
     allow_local: AllowLocal = False,
     network: NetworkName = None,
@@ -226,7 +217,7 @@ def sample(
 def crawl(
     output: Annotated[
         Path | None,
-        typer.Option(
+        Option(
             "--output",
             "-o",
             metavar="FILE",
@@ -234,14 +225,14 @@ def crawl(
         ),
     ] = None,
     rate: Annotated[
-        float, typer.Option(parser=_rate, metavar="N", help="Nodes asked a second, at most 1000. Default: 10.")
+        float, Option(parser=_rate, metavar="N", help="Nodes asked a second, at most 1000. Default: 10.")
     ] = "10",  # type: ignore[assignment]
     limit: Annotated[
         int | None,
-        typer.Option(parser=whole(1), metavar="N", help="End after so many info-hashes that are new."),
+        Option(parser=whole(1), metavar="N", help="End after so many info-hashes that are new."),
     ] = None,
     duration: Annotated[
-        float, typer.Option(parser=seconds, metavar="SECONDS", help="End after so long; 0: when everybody was asked.")
+        float, Option(parser=seconds, metavar="SECONDS", help="End after so long; 0: when everybody was asked.")
     ] = "0",  # type: ignore[assignment]
     listen: Listen = None,
     bootstrap: Bootstrap = None,

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+import click
 
 from kademlia_bt.console import endpoint, host_port, network_name, proxy_url, status_address
+from kademlia_bt.front import Argument, Option
 from wire.compact import Endpoint
 from wire.errors import ProtocolError
 from wire.ids import ID_BYTES, InfoHash
@@ -52,7 +53,7 @@ def swarm_id(text: str) -> bytes:
     try:
         return InfoHash.parse(text).swarm_ids[0]
     except ProtocolError as error:
-        raise typer.BadParameter(str(error)) from None
+        raise click.BadParameter(str(error)) from None
 
 
 def node_id(text: str) -> bytes:
@@ -61,7 +62,7 @@ def node_id(text: str) -> bytes:
     except ValueError:
         raw = b""
     if len(raw) != ID_BYTES:
-        raise typer.BadParameter(f"{text[:80]!r} is no id: it has {2 * ID_BYTES} hex digits")
+        raise click.BadParameter(f"{text[:80]!r} is no id: it has {2 * ID_BYTES} hex digits")
     return raw
 
 
@@ -76,7 +77,7 @@ def _number(text: str, complaint: str) -> float:
     except ValueError:
         value = -1.0
     if not 0 <= value < 1e9:
-        raise typer.BadParameter(complaint)
+        raise click.BadParameter(complaint)
     return value
 
 
@@ -95,7 +96,7 @@ def whole(least: int, most: int = _MAX_INT64) -> Callable[[str], int]:
             value = least - 1
         if not least <= value <= most:
             said = f"of {least} or more" if most >= _MAX_INT64 else f"from {least} to {most}"
-            raise typer.BadParameter(f"{str(text)[:40]!r} is no whole number {said}")
+            raise click.BadParameter(f"{str(text)[:40]!r} is no whole number {said}")
         return value
 
     return read
@@ -104,7 +105,7 @@ def whole(least: int, most: int = _MAX_INT64) -> Callable[[str], int]:
 def web_name(text: str) -> str:
     """A host name, as a browser sends it."""
     if not _WEB_NAME.fullmatch(text):
-        raise typer.BadParameter(f"{text[:80]!r} is no host name")
+        raise click.BadParameter(f"{text[:80]!r} is no host name")
     return text
 
 
@@ -143,15 +144,15 @@ def options_of(
 
 Listen = Annotated[
     list[Endpoint] | None,
-    typer.Option(
+    Option(
         parser=endpoint,
         metavar="HOST:PORT",
         help="Address to bind; may be repeated. Default: all, IPv4 and IPv6, on a free port.",
     ),
 ]
 Bootstrap = Annotated[
-    list[Any] | None,  # of (host, port), which typer could not tell from two values
-    typer.Option(
+    list[Any] | None,  # of (host, port), which a type could not tell from two values
+    Option(
         parser=host_port,
         metavar="HOST:PORT",
         help="Node to start from; may be repeated. Replaces the built-in routers.",
@@ -159,18 +160,16 @@ Bootstrap = Annotated[
 ]
 AllowLocal = Annotated[
     bool,
-    typer.Option("--allow-local", help="Talk to loopback and private addresses though bound to a public one."),
+    Option("--allow-local", help="Talk to loopback and private addresses though bound to a public one."),
 ]
 State = Annotated[
     Path | None,
-    typer.Option(metavar="DIR", help="Folder that keeps the node's id and the nodes it knew."),
+    Option(metavar="DIR", help="Folder that keeps the node's id and the nodes it knew."),
 ]
-Timeout = Annotated[
-    float, typer.Option(parser=seconds, metavar="SECONDS", help="Gives up after so long; 0 waits for ever.")
-]
+Timeout = Annotated[float, Option(parser=seconds, metavar="SECONDS", help="Gives up after so long; 0 waits for ever.")]
 NetworkName = Annotated[
     str | None,
-    typer.Option(
+    Option(
         "--network",
         parser=network_name,
         metavar="NAME",
@@ -179,7 +178,7 @@ NetworkName = Annotated[
 ]
 ProxyUrl = Annotated[
     Any,
-    typer.Option(
+    Option(
         "--proxy",
         parser=proxy_url,
         metavar="URL",
@@ -188,7 +187,7 @@ ProxyUrl = Annotated[
 ]
 Status = Annotated[
     Endpoint | None,
-    typer.Option(
+    Option(
         parser=status_address,
         metavar="[HOST:]PORT",
         help="Serve a status page, /metrics and /healthz there. Default host: loopback.",
@@ -196,12 +195,10 @@ Status = Annotated[
 ]
 StatusNames = Annotated[
     list[str] | None,
-    typer.Option(
-        "--status-name", parser=web_name, metavar="NAME", help="A host name by which the page may be asked for."
-    ),
+    Option("--status-name", parser=web_name, metavar="NAME", help="A host name by which the page may be asked for."),
 ]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object a line on stdout, nothing else there.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Says more on stderr.")]
+Json = Annotated[bool, Option("--json", help="One JSON object a line on stdout, nothing else there.")]
+Verbose = Annotated[bool, Option("--verbose", "-v", help="Says more on stderr.")]
 InfoHashArgument = Annotated[
-    bytes, typer.Argument(parser=swarm_id, metavar="INFOHASH", help="40 hex digits or 32 base32 letters.")
+    bytes, Argument(parser=swarm_id, metavar="INFOHASH", help="40 hex digits or 32 base32 letters.")
 ]

@@ -1,6 +1,6 @@
 """What the two commands share: errors as one line, exit codes, interrupts, and readers of option values.
 
-A command is a typer application whose functions return an exit code (or None for 0). `run_app` runs
+A command is an application of `kademlia_bt.front` whose functions return an exit code (or None for 0). `run_app` runs
 it so that a user never sees a traceback: bad usage or input is one line on stderr and exit 2.
 Nothing here prints results; `emit` writes the JSON events of `--json`.
 """
@@ -23,7 +23,7 @@ from wire.errors import DiskError, MisuseError, WireError
 from wire.socks import Proxy
 
 if TYPE_CHECKING:
-    import typer
+    from kademlia_bt.front import App
 
 __all__ = [
     "ExitCode",
@@ -81,12 +81,12 @@ def parse_endpoint(text: str) -> Endpoint:
 
 
 def size(text: str) -> int:
-    """`parse_size` as the parser of a typer option: its error names the option."""
+    """`parse_size` as the parser of an option: its error names the option."""
     return _option_value(parse_size, text)
 
 
 def host_port(text: str) -> tuple[str, int]:
-    """Where to reach somebody, as the parser of a typer option: `parse_host_port` without port 0; a name will do."""
+    """Where to reach somebody, as the parser of an option: `parse_host_port` without port 0; a name will do."""
 
     def parse(text: str) -> tuple[str, int]:
         host, port = parse_host_port(text)
@@ -98,12 +98,12 @@ def host_port(text: str) -> tuple[str, int]:
 
 
 def endpoint(text: str) -> Endpoint:
-    """`parse_endpoint` as the parser of a typer option: an address to bind or to reach, no name."""
+    """`parse_endpoint` as the parser of an option: an address to bind or to reach, no name."""
     return _option_value(parse_endpoint, text)
 
 
 def network_name(text: str) -> str:
-    """The name of a private network, as the parser of a typer option."""
+    """The name of a private network, as the parser of an option."""
 
     def parse(text: str) -> str:
         network_tag(text)
@@ -113,12 +113,12 @@ def network_name(text: str) -> str:
 
 
 def proxy_url(text: str | Proxy) -> Proxy:
-    """A SOCKS5 proxy, as the parser of a typer option."""
+    """A SOCKS5 proxy, as the parser of an option."""
     return text if isinstance(text, Proxy) else _option_value(Proxy.parse, text)
 
 
 def status_address(text: str) -> Endpoint:
-    """Where to serve a page, as the parser of a typer option: `HOST:PORT`; `PORT` or `localhost:PORT` is loopback."""
+    """Where to serve a page, as the parser of an option: `HOST:PORT`; `PORT` or `localhost:PORT` is loopback."""
 
     def parse(text: str) -> Endpoint:
         bare = text.removeprefix(":")
@@ -132,14 +132,12 @@ def status_address(text: str) -> Endpoint:
 
 
 def _option_value(parse: Callable[[str], T], text: str) -> T:
-    import typer
+    import click
 
-    if not isinstance(text, str):  # some versions of typer parse a default too
-        return text
     try:
         return parse(text)
     except MisuseError as error:
-        raise typer.BadParameter(str(error)) from None
+        raise click.BadParameter(str(error)) from None
 
 
 def one_line(text: object) -> str:
@@ -159,31 +157,26 @@ def emit(event: Mapping[str, object]) -> None:
     sys.stdout.flush()
 
 
-def run_app(app: typer.Typer, name: str, args: Sequence[str] | None = None) -> int:
-    """Runs a typer application and returns its exit code; errors become one line on stderr.
+def run_app(app: App, name: str, args: Sequence[str] | None = None) -> int:
+    """Runs an application and returns its exit code; errors become one line on stderr.
 
     `args` are the words after the command's name (None: those of this process). What is not an
     error that these packages know goes to `sys.excepthook`, which `main` of a command sets by
     `hide_tracebacks`.
     """
-    import typer
+    import click
 
-    # Old versions of typer use click's error, new ones their own; BadParameter descends from either.
-    usage_error: type[Exception] = next(
-        base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException"
-    )
-    command = typer.main.get_command(app)
     words = list(sys.argv[1:] if args is None else args)
     try:
-        result = command.main(args=words, prog_name=name, standalone_mode=False)
+        result = app.run(words, name, version=lambda: version_of(name))
         sys.stdout.flush()
-    except usage_error as error:
+    except click.ClickException as error:
         # Where an option lacks its value, the error does not tell of which command.
-        known = words[:1] if words and words[0] in getattr(command, "commands", ()) else []
+        known = words[:1] if words and words[0] in app.commands else []
         return _bad_usage(name, " ".join([name, *known]), error)
-    except typer.Exit as error:
+    except click.exceptions.Exit as error:
         return error.exit_code
-    except (KeyboardInterrupt, typer.Abort):
+    except (KeyboardInterrupt, click.Abort):
         return ExitCode.INTERRUPTED
     except (WireError, OSError, BaseExceptionGroup) as error:
         leaves = list(_leaves(error))
@@ -202,8 +195,6 @@ def _bad_usage(name: str, where: str, error: BaseException) -> int:
     context = getattr(error, "ctx", None)
     where = getattr(context, "command_path", where)
     message = str(getattr(error, "format_message", error.__str__)()).rstrip(".")
-    if type(error).__name__ == "NoArgsIsHelpError":
-        message = "a command is missing"
     complain(name, f"{message} (see '{where} --help')")
     return ExitCode.BAD_INPUT
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from crc32c import crc32c
-
 from wire.compact import Endpoint, reach
 from wire.ids import ID_BYTES
 
@@ -58,6 +56,10 @@ def random_id_sharing(own: bytes, bits: int, rng: random.Random) -> bytes:
 
 
 def _crc(ip: bytes, r: int) -> int:
+    # Only here, for it brings the whole of importlib.metadata with it: by the first global address packets are on their
+    # way, and the time it takes is spent waiting for them.
+    from crc32c import crc32c
+
     if len(ip) == 4:
         return crc32c((int.from_bytes(ip, "big") & _MASK_V4 | r << 29).to_bytes(4, "big"))
     # Of an IPv6 address the first half counts: the rest is the owner's to choose.

@@ -5,17 +5,15 @@ Only what is needed to read the command line is imported here, so that help and 
 
 from __future__ import annotations
 
-import functools
-import inspect
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
-import typer
+import click
 
-from kademlia_bt.console import endpoint, host_port, network_name, proxy_url, size, status_address, version_of
+from kademlia_bt.console import endpoint, host_port, network_name, proxy_url, size, status_address
+from kademlia_bt.front import App, Argument, Option
 from magnet.config import DEFAULT_PATIENCE_S, Config, default_state_dir
 from wire.blocklist import BlockList
 from wire.compact import Endpoint
@@ -23,16 +21,11 @@ from wire.errors import MisuseError
 
 __all__ = ["app"]
 
-F = TypeVar("F", bound=Callable[..., Any])
-
-app = typer.Typer(
-    name="magnet",
+app = App(
+    "magnet",
     help="From a magnet link to the files, without a tracker.",
     epilog="SOURCE is a magnet link, a bare info-hash, a .torrent file, or an http(s) URL of one. "
     "'magnet COMMAND --help' tells more.",
-    add_completion=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    rich_markup_mode=None,
 )
 
 
@@ -70,65 +63,65 @@ def _seconds(text: str | float) -> float:
     except ValueError:
         value = -1.0
     if not 0 <= value < 1e9:
-        raise typer.BadParameter(f"{text!r} is no number of seconds")
+        raise click.BadParameter(f"{text!r} is no number of seconds")
     return value
 
 
-_HOST_PORT = "HOST:PORT"  # such lists are typed Any: typer takes no lists of tuples, their parsers give the types
+_HOST_PORT = "HOST:PORT"  # such lists are typed Any: their parsers give the types
 Source = Annotated[
-    str, typer.Argument(metavar="SOURCE", help="A magnet link, a bare info-hash, a .torrent file, or a URL of one.")
+    str, Argument(metavar="SOURCE", help="A magnet link, a bare info-hash, a .torrent file, or a URL of one.")
 ]
 Sources = Annotated[
     list[str] | None,
-    typer.Argument(metavar="SOURCE...", help="Magnet links, bare info-hashes, .torrent files, or URLs of such."),
+    Argument(metavar="SOURCE...", help="Magnet links, bare info-hashes, .torrent files, or URLs of such."),
 ]
-LinksFrom = Annotated[Path | None, typer.Option("--from", metavar="FILE", help="Sources, one a line; '-' reads stdin.")]
-Json = Annotated[bool, typer.Option("--json", help="Machine-readable: JSON on stdout.")]
+LinksFrom = Annotated[Path | None, Option("--from", metavar="FILE", help="Sources, one a line; '-' reads stdin.")]
+Json = Annotated[bool, Option("--json", help="Machine-readable: JSON on stdout.")]
 
 
 def _settings(
     listen: Annotated[
         list[Any] | None,
-        typer.Option(
+        Option(
             parser=endpoint, metavar=_HOST_PORT, help="Address for TCP and UDP alike. Default: all, on a free port."
         ),
     ] = None,
     bootstrap: Annotated[
         list[Any] | None,
-        typer.Option(parser=host_port, metavar=_HOST_PORT, help="DHT node to join by, instead of the public routers."),
+        Option(parser=host_port, metavar=_HOST_PORT, help="DHT node to join by, instead of the public routers."),
     ] = None,
     network: Annotated[
         str | None,
-        typer.Option(parser=network_name, metavar="NAME", help="A private DHT of that name, not the mainline DHT."),
+        Option(parser=network_name, metavar="NAME", help="A private DHT of that name, not the mainline DHT."),
     ] = None,
     peer: Annotated[
-        list[Any] | None, typer.Option(parser=host_port, metavar=_HOST_PORT, help="A peer to connect to.")
+        list[Any] | None, Option(parser=host_port, metavar=_HOST_PORT, help="A peer to connect to.")
     ] = None,
     tracker: Annotated[
-        list[str] | None, typer.Option(metavar="URL", help="A tracker to ask too: http, https or udp.")
+        list[str] | None, Option(metavar="URL", help="A tracker to ask too: http, https or udp.")
     ] = None,
-    no_dht: Annotated[bool, typer.Option("--no-dht", help="Do not use the DHT.")] = False,
-    no_pex: Annotated[bool, typer.Option("--no-pex", help="Do not exchange peers with peers.")] = False,
-    no_lsd: Annotated[bool, typer.Option("--no-lsd", help="Do not look for peers in the local network.")] = False,
-    no_trackers: Annotated[bool, typer.Option("--no-trackers", help="Do not ask trackers.")] = False,
-    no_web_seeds: Annotated[bool, typer.Option("--no-web-seeds", help="Do not fetch from web seeds.")] = False,
+    no_dht: Annotated[bool, Option("--no-dht", help="Do not use the DHT.")] = False,
+    no_pex: Annotated[bool, Option("--no-pex", help="Do not exchange peers with peers.")] = False,
+    no_lsd: Annotated[bool, Option("--no-lsd", help="Do not look for peers in the local network.")] = False,
+    no_trackers: Annotated[bool, Option("--no-trackers", help="Do not ask trackers.")] = False,
+    no_web_seeds: Annotated[bool, Option("--no-web-seeds", help="Do not fetch from web seeds.")] = False,
     no_port_mapping: Annotated[
-        bool, typer.Option("--no-port-mapping", help="Do not ask the gateway to let our port in.")
+        bool, Option("--no-port-mapping", help="Do not ask the gateway to let our port in.")
     ] = False,
     encryption: Annotated[
         Encryption,
-        typer.Option(help="Of connections to peers: encrypted where the peer can, always (RC4), or never."),
+        Option(help="Of connections to peers: encrypted where the peer can, always (RC4), or never."),
     ] = Encryption.prefer,
     transport: Annotated[
-        Transport, typer.Option(help="To peers: whichever of TCP and uTP answers first, or one alone.")
+        Transport, Option(help="To peers: whichever of TCP and uTP answers first, or one alone.")
     ] = Transport.both,
     block_list: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Addresses not to talk to: P2P, DAT or CIDR lines; may be gzipped."),
+        Option(metavar="FILE", help="Addresses not to talk to: P2P, DAT or CIDR lines; may be gzipped."),
     ] = None,
     proxy: Annotated[
         Any,
-        typer.Option(
+        Option(
             parser=proxy_url,
             metavar="URL",
             help="SOCKS5 for all of it, names too: socks5://[USER:PASSWORD@]HOST:PORT. Nothing goes around it.",
@@ -136,19 +129,15 @@ def _settings(
     ] = None,
     down_limit: Annotated[
         int,
-        typer.Option(
-            parser=size, metavar="N", help="Bytes a second, such as 500K or 2M. 0: no limit.", show_default=False
-        ),
+        Option(parser=size, metavar="N", help="Bytes a second, such as 500K or 2M. 0: no limit.", show_default=False),
     ] = 0,
     up_limit: Annotated[
         int,
-        typer.Option(
-            parser=size, metavar="N", help="Bytes a second, such as 500K or 2M. 0: no limit.", show_default=False
-        ),
+        Option(parser=size, metavar="N", help="Bytes a second, such as 500K or 2M. 0: no limit.", show_default=False),
     ] = 0,
     timeout: Annotated[
         float,
-        typer.Option(
+        Option(
             parser=_seconds,
             metavar="SECONDS",
             help="Give up when nothing new has come for so long: no peer, no metadata, no byte. 0: never. "
@@ -157,20 +146,18 @@ def _settings(
         ),
     ] = DEFAULT_PATIENCE_S,
     deadline: Annotated[
-        float | None, typer.Option(parser=_seconds, metavar="SECONDS", help="Give up after so long, whatever came.")
+        float | None, Option(parser=_seconds, metavar="SECONDS", help="Give up after so long, whatever came.")
     ] = None,
     preallocate: Annotated[
-        bool, typer.Option("--preallocate", help="Set the disk space aside first; else files grow, with holes.")
+        bool, Option("--preallocate", help="Set the disk space aside first; else files grow, with holes.")
     ] = False,
     state: Annotated[
         Path | None,
-        typer.Option(
-            metavar="DIR", help="Keeps DHT nodes, metadata and progress between runs. Default: a user folder."
-        ),
+        Option(metavar="DIR", help="Keeps DHT nodes, metadata and progress between runs. Default: a user folder."),
     ] = None,
     json: Json = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only results and errors.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="More lines, with all counts.")] = False,
+    quiet: Annotated[bool, Option("--quiet", "-q", help="Only results and errors.")] = False,
+    verbose: Annotated[bool, Option("--verbose", "-v", help="More lines, with all counts.")] = False,
 ) -> Settings:
     """The options that every command shares which talks to others; gives their values as one."""
     if deadline == 0:
@@ -201,48 +188,17 @@ def _settings(
     return Settings(config, json, quiet, verbose)
 
 
-def _networked(command: F) -> F:
-    """Adds the options of `_settings` to a command, which gets their values as its argument `settings`."""
-    shared = inspect.signature(_settings, eval_str=True).parameters
-    own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "settings"]
-
-    @functools.wraps(command)
-    def run(**values: Any) -> Any:
-        settings = _settings(**{name: values.pop(name) for name in shared})
-        return command(**values, settings=settings)
-
-    parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in (*own, *shared.values())]
-    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    run.__annotations__ = {p.name: p.annotation for p in parameters}
-    return run  # type: ignore[return-value]
-
-
-@app.callback(invoke_without_command=True)
-def _top(
-    context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="Show the version and leave.", is_eager=True)] = False,
-) -> int:
-    if version:
-        typer.echo(version_of("magnet"))
-        raise typer.Exit
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
-        raise typer.Exit(2)
-    return 0
-
-
-@app.command()
-@_networked
+@app.command(shares=_settings)
 def get(
     sources: Sources = None,
     *,
     links_from: LinksFrom = None,
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Where the files go.")] = Path(),
+    out: Annotated[Path, Option("-o", "--out", metavar="DIR", help="Where the files go.")] = Path(),
     only: Annotated[
-        list[str] | None, typer.Option(metavar="GLOB", help="Only files that match, such as '*.mkv'; repeatable.")
+        list[str] | None, Option(metavar="GLOB", help="Only files that match, such as '*.mkv'; repeatable.")
     ] = None,
-    seed: Annotated[bool, typer.Option("--seed", help="Go on sharing when it is done, until Ctrl-C.")] = False,
-    jobs: Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="Downloads at a time.")] = 5,
+    seed: Annotated[bool, Option("--seed", help="Go on sharing when it is done, until Ctrl-C.")] = False,
+    jobs: Annotated[int, Option(min=1, max=1000, metavar="N", help="Downloads at a time.")] = 5,
     settings: Settings,
 ) -> int:
     """Download the files. Run it again to go on where it stopped.
@@ -256,20 +212,19 @@ def get(
     return commands.get(sources or [], links_from, out, only or [], seed, jobs, settings)
 
 
-@app.command()
-@_networked
+@app.command(shares=_settings)
 def run(
     sources: Sources = None,
     *,
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Where the files of new ones go.")] = Path(),
+    out: Annotated[Path, Option("-o", "--out", metavar="DIR", help="Where the files of new ones go.")] = Path(),
     only: Annotated[
-        list[str] | None, typer.Option(metavar="GLOB", help="Of new ones only files that match; repeatable.")
+        list[str] | None, Option(metavar="GLOB", help="Of new ones only files that match; repeatable.")
     ] = None,
     remove: Annotated[
         list[str] | None,
-        typer.Option(metavar="HASH", help="Take a torrent off the list first; its files stay. Repeatable."),
+        Option(metavar="HASH", help="Take a torrent off the list first; its files stay. Repeatable."),
     ] = None,
-    show: Annotated[bool, typer.Option("--list", help="Show the list and leave.")] = False,
+    show: Annotated[bool, Option("--list", help="Show the list and leave.")] = False,
     settings: Settings,
 ) -> int:
     """Download and share, and restore all of it after a stop, a crash or a reboot.
@@ -289,14 +244,13 @@ def run(
     return commands.run(sources or [], out, only or [], remove or [], settings)
 
 
-@app.command()
-@_networked
+@app.command(shares=_settings)
 def resolve(
     sources: Sources = None,
     *,
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Where the .torrent files go.")] = Path(),
+    out: Annotated[Path, Option("-o", "--out", metavar="DIR", help="Where the .torrent files go.")] = Path(),
     links_from: LinksFrom = None,
-    jobs: Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="Links to resolve at a time.")] = 16,
+    jobs: Annotated[int, Option(min=1, max=1000, metavar="N", help="Links to resolve at a time.")] = 16,
     settings: Settings,
 ) -> int:
     """Get only the metadata: writes INFO-HASH.torrent files.
@@ -310,8 +264,7 @@ def resolve(
     return commands.resolve(sources or [], links_from, out, jobs, settings)
 
 
-@app.command()
-@_networked
+@app.command(shares=_settings)
 def info(source: Source, *, settings: Settings) -> int:
     """Show what a torrent or link holds.
 
@@ -324,17 +277,16 @@ def info(source: Source, *, settings: Settings) -> int:
     return commands.info(source, settings)
 
 
-@app.command()
-@_networked
+@app.command(shares=_settings)
 def seed(
     sources: Annotated[
         list[str],
-        typer.Argument(metavar="SOURCE...", help="Magnet links, bare info-hashes, .torrent files, or URLs of such."),
+        Argument(metavar="SOURCE...", help="Magnet links, bare info-hashes, .torrent files, or URLs of such."),
     ],
     *,
-    data: Annotated[Path, typer.Option(metavar="DIR", help="The folder in which the file or folder lies.")],
+    data: Annotated[Path, Option(metavar="DIR", help="The folder in which the file or folder lies.")],
     super_seed: Annotated[
-        bool, typer.Option("--super-seed", help="Show each peer one piece at a time: give about one copy (BEP 16).")
+        bool, Option("--super-seed", help="Show each peer one piece at a time: give about one copy (BEP 16).")
     ] = False,
     settings: Settings,
 ) -> int:
@@ -350,21 +302,20 @@ def seed(
     return commands.seed(sources, data, super_seed, settings)
 
 
-@app.command()
-@_networked
+@app.command(shares=_settings)
 def stream(
     source: Source,
     *,
     file: Annotated[
         list[str] | None,
-        typer.Option(
+        Option(
             metavar="GLOB", help="Which files, such as '*.mkv'; repeatable. Default: the largest that can be played."
         ),
     ] = None,
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Where the files go.")] = Path(),
+    out: Annotated[Path, Option("-o", "--out", metavar="DIR", help="Where the files go.")] = Path(),
     http: Annotated[
         Any,
-        typer.Option(
+        Option(
             parser=status_address,
             metavar=_HOST_PORT,
             help="Where to serve. Default: loopback, a free port. Whoever reaches it can read the files.",
@@ -389,11 +340,11 @@ def stream(
 
 @app.command()
 def check(
-    torrent: Annotated[str, typer.Argument(metavar="TORRENT", help="A .torrent file.")],
+    torrent: Annotated[str, Argument(metavar="TORRENT", help="A .torrent file.")],
     *,
-    data: Annotated[Path, typer.Option(metavar="DIR", help="The folder in which the file or folder lies.")],
+    data: Annotated[Path, Option(metavar="DIR", help="The folder in which the file or folder lies.")],
     json: Json = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the exit code.")] = False,
+    quiet: Annotated[bool, Option("--quiet", "-q", help="Only the exit code.")] = False,
 ) -> int:
     """Recheck files against their torrent.
 
@@ -409,21 +360,21 @@ def check(
 
 @app.command()
 def create(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="A file or a folder.")],
+    path: Annotated[Path, Argument(metavar="PATH", help="A file or a folder.")],
     *,
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", metavar="FILE", help="The .torrent. Default: NAME.torrent here.")
+        Path | None, Option("-o", "--out", metavar="FILE", help="The .torrent. Default: NAME.torrent here.")
     ] = None,
-    version: Annotated[Version, typer.Option(help="Of the format: BEP 3, BEP 52, or both in one.")] = Version.v1,
-    tracker: Annotated[list[str] | None, typer.Option(metavar="URL", help="Written into it; repeatable.")] = None,
-    web_seed: Annotated[list[str] | None, typer.Option(metavar="URL", help="Written into it; repeatable.")] = None,
-    comment: Annotated[str | None, typer.Option(metavar="TEXT", help="For people; written into it.")] = None,
-    private: Annotated[bool, typer.Option("--private", help="Peers from trackers only: no DHT, no PEX.")] = False,
+    version: Annotated[Version, Option(help="Of the format: BEP 3, BEP 52, or both in one.")] = Version.v1,
+    tracker: Annotated[list[str] | None, Option(metavar="URL", help="Written into it; repeatable.")] = None,
+    web_seed: Annotated[list[str] | None, Option(metavar="URL", help="Written into it; repeatable.")] = None,
+    comment: Annotated[str | None, Option(metavar="TEXT", help="For people; written into it.")] = None,
+    private: Annotated[bool, Option("--private", help="Peers from trackers only: no DHT, no PEX.")] = False,
     piece_size: Annotated[
-        int | None, typer.Option(parser=size, metavar="N", help="A power of two, such as 1M. Default: by the size.")
+        int | None, Option(parser=size, metavar="N", help="A power of two, such as 1M. Default: by the size.")
     ] = None,
     json: Json = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the link and errors.")] = False,
+    quiet: Annotated[bool, Option("--quiet", "-q", help="Only the link and errors.")] = False,
 ) -> int:
     """Make a .torrent and print its magnet link.
 
@@ -442,7 +393,7 @@ def create(
 
 @app.command()
 def lint(
-    link: Annotated[str, typer.Argument(metavar="LINK", help="A magnet link or a bare info-hash.")],
+    link: Annotated[str, Argument(metavar="LINK", help="A magnet link or a bare info-hash.")],
     *,
     json: Json = False,
 ) -> int:
@@ -463,24 +414,22 @@ def doctor(
     *,
     listen: Annotated[
         list[Any] | None,
-        typer.Option(parser=endpoint, metavar=_HOST_PORT, help="Address to try. Default: all, on a free port."),
+        Option(parser=endpoint, metavar=_HOST_PORT, help="Address to try. Default: all, on a free port."),
     ] = None,
     bootstrap: Annotated[
         list[Any] | None,
-        typer.Option(parser=host_port, metavar=_HOST_PORT, help="DHT node to ask, instead of the public routers."),
+        Option(parser=host_port, metavar=_HOST_PORT, help="DHT node to ask, instead of the public routers."),
     ] = None,
     network: Annotated[
         str | None,
-        typer.Option(parser=network_name, metavar="NAME", help="A private DHT of that name, not the mainline DHT."),
+        Option(parser=network_name, metavar="NAME", help="A private DHT of that name, not the mainline DHT."),
     ] = None,
     deadline: Annotated[
-        float, typer.Option(parser=_seconds, metavar="SECONDS", help="For all of it.", show_default="25")
+        float, Option(parser=_seconds, metavar="SECONDS", help="For all of it.", show_default="25")
     ] = 25.0,
-    state: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="The folder to check. Default: a user folder.")
-    ] = None,
+    state: Annotated[Path | None, Option(metavar="DIR", help="The folder to check. Default: a user folder.")] = None,
     json: Json = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only what is broken.")] = False,
+    quiet: Annotated[bool, Option("--quiet", "-q", help="Only what is broken.")] = False,
 ) -> int:
     """Say what works here and what does not, and the mend.
 
@@ -504,10 +453,9 @@ def doctor(
 @app.command()
 def demo(
     *,
-    nodes: Annotated[int, typer.Option(min=2, max=200, metavar="N", help="DHT nodes to start.")] = 32,
-    size: Annotated[
-        int, typer.Option("--size", parser=size, metavar="N", help="Bytes to share.", show_default="64M")
-    ] = 64 << 20,
+    nodes: Annotated[int, Option(min=2, max=200, metavar="N", help="DHT nodes to start.")] = 32,
+    size: Annotated[int, Option("--size", parser=size, metavar="N", help="Bytes to share.", show_default="64M")] = 64
+    << 20,
     json: Json = False,
 ) -> int:
     """See it work without internet.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, contextmanager
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,17 +21,17 @@ import trio
 from kademlia_bt.console import ExitCode, emit, one_line, run_async
 from magnet.batch import Batch, exit_code
 from magnet.config import DEFAULT_PATIENCE_S, Config, default_state_dir
-from magnet.files import show_info
+from magnet.files import input_told, show_info
 from magnet.fleet import Fleet, Job
 from magnet.inputs import fetch_torrent, is_url, read_source
 from magnet.link import MagnetLink, PointerLink
 from magnet.network import network_of
 from magnet.nursery import open_plain_nursery
-from magnet.render import Reporter, failed_event, make_reporter
+from magnet.render import Reporter, make_reporter
 from magnet.ticking import ticking
-from magnet.verdict import Counts, MagnetError, Verdict
+from magnet.verdict import MagnetError
 from wire.compact import Endpoint
-from wire.errors import MisuseError, NetworkError, ProtocolError, WireError
+from wire.errors import MisuseError, ProtocolError, WireError
 from wire.metainfo import Torrent
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def get(
     settings: Settings,
 ) -> int:
     """`magnet get`."""
-    with _input(settings):
+    with input_told(settings):
         found, broken = _read_all(sources, links_from, settings, "nothing to get")
         _usable_folder(out)
     if len(found) + len(broken) == 1 and found:
@@ -96,7 +96,7 @@ def _get_one(
 
 def seed(sources: Sequence[str], data: Path, super_seed: bool, settings: Settings) -> int:
     """`magnet seed`."""
-    with _input(settings):
+    with input_told(settings):
         found, _ = _read_all(sources, None, settings, "nothing to seed")
         _data_folder(data)
     if len(found) == 1:
@@ -136,7 +136,7 @@ def run(sources: Sequence[str], out: Path, only: Sequence[str], remove: Sequence
     # Who waits for ever for a torrent need not be told after five minutes that nobody has it.
     patience_s = 0.0 if settings.config.patience_s == DEFAULT_PATIENCE_S else settings.config.patience_s
     settings = replace(settings, config=replace(settings.config, patience_s=patience_s))
-    with _input(settings):
+    with input_told(settings):
         found = _read_all(sources, None, settings, "")[0] if sources else []
         _usable_folder(out)
 
@@ -164,7 +164,7 @@ def show_list(settings: Settings) -> int:
     """`magnet run --list`."""
     from magnet.roster import read_roster
 
-    with _input(settings):
+    with input_told(settings):
         folder = settings.config.state_dir
         for entry in read_roster(folder) if folder is not None else []:
             if settings.json:
@@ -195,7 +195,7 @@ def stream(source: str, out: Path, globs: Sequence[str], at: Endpoint, settings:
             await trio.sleep_forever()
         return ExitCode.DONE
 
-    with _input(settings):
+    with input_told(settings):
         parsed = _read(source, settings)
         _usable_folder(out)
     return _run(work, settings)
@@ -203,7 +203,7 @@ def stream(source: str, out: Path, globs: Sequence[str], at: Endpoint, settings:
 
 def resolve(sources: Sequence[str], links_from: Path | None, out: Path, jobs: int, settings: Settings) -> int:
     """`magnet resolve`."""
-    with _input(settings):
+    with input_told(settings):
         named, broken = _read_all(sources, links_from, settings, "nothing to resolve")
         found = [item for _, item in named]
         _usable_folder(out)
@@ -229,7 +229,7 @@ def info(source: str, settings: Settings) -> int:
         show_info(torrent, link, json=settings.json)
         return ExitCode.DONE
 
-    with _input(settings):
+    with input_told(settings):
         parsed = _read(source, settings)
     if not isinstance(parsed, Torrent):
         return _run(work, settings)
@@ -252,7 +252,7 @@ def _run(work: Callable[[Session, Reporter, _Run], Awaitable[int]], settings: Se
 
     reporter = make_reporter(json=settings.json, quiet=settings.quiet, verbose=settings.verbose)
     run = _Run()
-    with _input(settings):
+    with input_told(settings):
         config = _with_usable_state(settings.config, reporter)
 
     async def main() -> int:
@@ -283,7 +283,7 @@ def _run(work: Callable[[Session, Reporter, _Run], Awaitable[int]], settings: Se
                     reporter.interrupted_many(run.fleet.summary, [handle.status() for handle in run.fleet.handles])
                 raise
 
-    with reporter, _input(settings):
+    with reporter, input_told(settings):
         code = run_async(main)
     return ExitCode.DONE if run.finished and code == ExitCode.INTERRUPTED else code
 
@@ -367,17 +367,6 @@ def _tell_metadata(handle: TorrentHandle, torrent: Torrent, reporter: Reporter, 
     reporter.metadata(
         torrent, handle.status().metadata_s or 0.0, source or handle.metadata_via or "peer", handle.status().size
     )
-
-
-@contextmanager
-def _input(settings: Settings) -> Iterator[None]:
-    """With `--json`, bad input is an event too, beside the line on stderr that the console writes."""
-    try:
-        yield
-    except (ProtocolError, MisuseError, NetworkError) as error:
-        if settings.json:
-            emit(failed_event(MagnetError(Verdict.BAD_INPUT, Counts(dht=settings.config.dht), None, str(error)), None))
-        raise
 
 
 async def _located(

@@ -7,25 +7,46 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kademlia_bt.console import ExitCode, complain, emit, one_line, run_async
 from magnet.inputs import read_torrent
 from magnet.link import LinkError, MagnetLink, PointerLink, examine, read_link
-from magnet.render import Reporter, format_size, make_reporter
+from magnet.render import Reporter, failed_event, format_size, make_reporter
 from magnet.status import TorrentStatus
-from magnet.verdict import Phase
-from wire.errors import DiskError, MisuseError
+from magnet.verdict import Counts, MagnetError, Phase, Verdict
+from wire.errors import DiskError, MisuseError, NetworkError, ProtocolError
 
 if TYPE_CHECKING:
+    from magnet.cli import Settings
     from wire.bitfield import Bitfield
     from wire.ids import InfoHash
     from wire.metainfo import Info, Torrent
     from wire.metainfo.create import Version
 
-__all__ = ["check", "create", "file_states", "lint", "show_info", "write_atomically"]
+__all__ = ["check", "create", "file_states", "info", "input_told", "lint", "show_info", "write_atomically"]
+
+
+@contextmanager
+def input_told(settings: Settings) -> Iterator[None]:
+    """With `--json`, bad input is an event too, beside the line on stderr that the console writes."""
+    try:
+        yield
+    except (ProtocolError, MisuseError, NetworkError) as error:
+        if settings.json:
+            emit(failed_event(MagnetError(Verdict.BAD_INPUT, Counts(dht=settings.config.dht), None, str(error)), None))
+        raise
+
+
+def info(source: str, settings: Settings) -> int:
+    """`magnet info` of a file."""
+    with input_told(settings):
+        torrent = read_torrent(Path(source))
+    show_info(torrent, None, json=settings.json)
+    return ExitCode.DONE
 
 
 _TRACKER_SCHEMES = ("http://", "https://", "udp://", "ws://", "wss://")

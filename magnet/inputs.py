@@ -18,7 +18,7 @@ from wire.metainfo.torrent import MAX_TORRENT_BYTES
 if TYPE_CHECKING:
     from wire.net import Network
 
-__all__ = ["fetch_torrent", "fetched_torrent", "is_url", "read_source", "read_torrent"]
+__all__ = ["fetch_torrent", "fetched_torrent", "is_file", "is_url", "read_source", "read_torrent"]
 
 
 def is_url(source: str) -> bool:
@@ -26,15 +26,21 @@ def is_url(source: str) -> bool:
     return source.strip().lower().startswith(("http://", "https://"))
 
 
+def is_file(source: str) -> bool:
+    """Whether it names a file, there or not."""
+    text = source.strip().lower()
+    if text.startswith("magnet:") or is_url(source):
+        return False
+    return os.sep in source or text.endswith(".torrent") or _exists(Path(source))
+
+
 def read_source(source: str) -> MagnetLink | PointerLink | Torrent:
     """Reads a link, a bare info-hash or a .torrent file. Raises ProtocolError or MisuseError."""
     text = source.strip()
     if text.lower().startswith("magnet:"):
         return read_link(text)
-    path = Path(source)
-    looks_like_path = os.sep in source or source.lower().endswith(".torrent")
-    if looks_like_path or _exists(path):
-        return read_torrent(path)
+    if is_file(source):
+        return read_torrent(Path(source))
     try:
         return MagnetLink.parse(text)
     except LinkError as error:

@@ -9,22 +9,23 @@ from collections.abc import Callable
 from typing import Annotated
 
 import pytest
-import typer
+from click.exceptions import Exit
 
 from kademlia_bt.console import endpoint, host_port, one_line, parse_size, run_app, size
+from kademlia_bt.front import App, Option
 from wire.compact import Endpoint
 from wire.errors import DiskError, MisuseError, NetworkError, ProtocolError
 
 
-def app_of(action: Callable[[], int | None] = lambda: None) -> typer.Typer:
-    app = typer.Typer(add_completion=False)
+def app_of(action: Callable[[], int | None] = lambda: None) -> App:
+    app = App()
 
     @app.command()
     def get(
         source: str,
-        limit: Annotated[int, typer.Option(parser=size)] = 0,
-        listen: Annotated[list[Endpoint] | None, typer.Option(parser=endpoint)] = None,
-        bootstrap: Annotated[list[str] | None, typer.Option(parser=host_port)] = None,
+        limit: Annotated[int, Option(parser=size)] = 0,
+        listen: Annotated[list[Endpoint] | None, Option(parser=endpoint)] = None,
+        bootstrap: Annotated[list[str] | None, Option(parser=host_port)] = None,
         count: int = 1,
     ) -> int | None:
         print(source, limit, listen, bootstrap)
@@ -90,7 +91,7 @@ def raiser(error: BaseException) -> Callable[[], int]:
     [
         (lambda: 3, 3, None),
         (lambda: None, 0, None),
-        (raiser(typer.Exit(4)), 4, None),
+        (raiser(Exit(4)), 4, None),
         (raiser(KeyboardInterrupt()), 130, None),
         (raiser(ProtocolError("broken\nlink\x1b[31m")), 2, "broken link [31m"),
         (raiser(NetworkError("port 5 in use")), 2, "port 5 in use"),
@@ -132,9 +133,10 @@ def test_sizes_and_lines() -> None:
 
 
 PROGRAM = """
-import sys, trio, typer
+import sys, trio
 from kademlia_bt.console import hide_tracebacks, run_app, run_async
-app = typer.Typer(add_completion=False)
+from kademlia_bt.front import App
+app = App()
 
 @app.command()
 def wait(code: int) -> int:

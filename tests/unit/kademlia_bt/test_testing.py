@@ -28,7 +28,7 @@ def child(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]
 
 
 def test_neither_trio_nor_pytest_is_needed() -> None:
-    heavy = "{'trio', 'pytest', 'httpx', 'typer', 'rich'} & set(sys.modules)"
+    heavy = "{'trio', 'pytest', 'httpx', 'click', 'rich'} & set(sys.modules)"
     run = child("-c", f"import sys, kademlia_bt.testing; print({heavy} or 'none')")
     assert run.stdout.strip() == "none", run.stderr
 
