@@ -72,6 +72,11 @@ def format_duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} days"
 
 
+def _may_be_shown(char: str) -> bool:
+    """Printable, the tab of our own columns, or a byte of a file's name that is no text."""
+    return char.isprintable() or char == "\t" or "\udc80" <= char <= "\udcff"
+
+
 class Reporter:
     """Shows nothing but results and errors: what `-q` gives, and the base of the others."""
 
@@ -151,8 +156,8 @@ class Reporter:
         sys.stderr.flush()
 
     def result(self, text: str) -> None:
-        """One line on stdout."""
-        line = text.replace("\n", " ") + "\n"
+        """One line on stdout, without what could steer a terminal, whoever wrote it."""
+        line = "".join(char if _may_be_shown(char) else " " for char in text) + "\n"
         try:
             sys.stdout.write(line)
         except UnicodeEncodeError:  # a name that the terminal's encoding lacks, or that is no text at all

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -144,6 +145,12 @@ def test_json_is_one_object_a_line_with_the_contract_s_keys(
         == by_name["metadata"]
     )
     assert set(by_name["progress"]) == {"event", "done", "size", "down_rate", "up_rate", "peers"}
+    assert set(by_name["started"]) == {"event", "info_hash", "name"}
+    assert set(by_name["metadata"]) == {"event", "seconds", "name", "size", "files", "source"}
+    assert set(by_name["resolved"]) == {"event", "info_hash", "name", "size", "seconds", "source", "torrent"}
+    assert set(by_name["done"]) == {"event", "seconds", "bytes", "path"}
+    assert set(by_name["seeding"]) == {"event", "address", "addresses", "magnet"}
+    assert set(by_name["failed"]) == {"event", "info_hash", "verdict", "reason", *Counts().as_dict()}
     assert by_name["done"]["bytes"] == 64 << 20
     assert by_name["failed"]["verdict"] == "no_peers"
     assert by_name["failed"]["nodes_asked"] == 7
@@ -220,6 +227,50 @@ def test_a_name_cannot_move_the_cursor_or_forge_a_line(capsys: pytest.CaptureFix
     reporter = PlainReporter(clock=Clock())
     reporter.note("a\x1b[2Jb\nmagnet: done")
     assert capsys.readouterr().err == "a [2Jb magnet: done\n"
+
+
+def test_of_several_torrents_each_event_says_which(capsys: pytest.CaptureFixture[str], torrent: Torrent) -> None:
+    clock = Clock()
+    reporter = JsonReporter(clock=clock)
+    reporter.several = True
+    other = replace(LOADING, info_hash=InfoHash(v1=bytes([1]) * 20))
+    reporter.metadata(torrent, 0.5, "dht")
+    reporter.many("0 of 2 done", [LOADING, other])
+    reporter.many("0 of 2 done", [LOADING, other])  # not yet a second later
+    reporter.done(LOADING, Path("film"))
+    reporter.seeding(["127.0.0.1:1"], MagnetLink(info_hash=HASH), LOADING)
+    reporter.interrupted_many("1 of 2 done", [other])
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [event["event"] for event in events] == ["metadata", "progress", "progress", "done", "seeding", "failed"]
+    assert [event["info_hash"][:2] for event in events[1:]] == ["00", "01", "00", "00", "01"]
+    assert events[-1]["verdict"] == "cancelled"
+
+
+@pytest.mark.parametrize("width", [20, 60, 200])
+def test_several_bars_keep_to_their_lines(width: int) -> None:
+    out = io.StringIO()
+    console = Console(file=out, width=width, height=24, force_terminal=True, color_system=None)
+    reporter = BarReporter(console)
+    reporter.many("1 of 30 done, 2 failed", [replace(LOADING, name="\x1b[2Jn\n" * 9, done=at) for at in range(30)])
+    reporter.close()
+    text = out.getvalue()
+    assert "\x1b[2J" not in text
+    drawn = re.sub(r"\x1b\[[?\d;]*[A-Za-z]", "", text).replace("\r", "")
+    lines = [line for line in drawn.split("\n") if line.strip()]
+    assert len(lines) == 9, "eight bars, and one line for all"
+    assert all(len(line) <= width for line in lines)
+
+
+@pytest.mark.parametrize("reporter", [Reporter(), PlainReporter(), JsonReporter()])
+def test_nothing_that_steers_a_terminal_reaches_it(reporter: Reporter, capsys: pytest.CaptureFixture[str]) -> None:
+    evil = "a\x1b]0;title\x07\x9b2J\u202e\r\n\x00b"
+    reporter.result(f"{evil}\t/tmp/d")
+    reporter.note(evil)
+    reporter.error(evil)
+    reporter.streaming("http://127.0.0.1:1/", evil, 5)
+    out, err = capsys.readouterr()
+    assert not set(out + err) & set("\x1b\x07\x9b\u202e\r\x00")
+    assert "\t/tmp/d\n" in out
 
 
 def test_lines_tell_what_matters_in_each_state() -> None:
