@@ -261,6 +261,7 @@ def _run(work: Callable[[Session, Reporter, _Run], Awaitable[int]], settings: Se
             reporter.detail(f"state in {config.state_dir}")
             if settings.verbose:
                 nursery.start_soon(_tell_mapping, session, reporter)
+                nursery.start_soon(_tell_departures, session, reporter)
             if config.block_list is not None:
                 reporter.detail(f"the block list names {len(config.block_list)} ranges of addresses")
                 if config.block_list.warning is not None:
@@ -286,6 +287,12 @@ def _run(work: Callable[[Session, Reporter, _Run], Awaitable[int]], settings: Se
     with reporter, input_told(settings):
         code = run_async(main)
     return ExitCode.DONE if run.finished and code == ExitCode.INTERRUPTED else code
+
+
+async def _tell_departures(session: Session, reporter: Reporter) -> None:
+    """With `-v`: which peers were dropped, and for what."""
+    async for gone in session.departures:
+        reporter.detail(f"peer {gone.endpoint} {'banned' if gone.banned else 'dropped'}: {gone.reason}")
 
 
 async def _tell_mapping(session: Session, reporter: Reporter) -> None:

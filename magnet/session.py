@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -42,6 +42,7 @@ from wire.peer.handshake import HANDSHAKE_BYTES, SelfConnectionError
 from wire.peer.messages import HandshakeReceived
 from wire.secure import accept_any
 from wire.storage.store import Store
+from wire.swarm.values import PeerDropped
 from wire.tracker.client import TrackerClient
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ __all__ = ["Session"]
 
 _GREETING_S = 10.0
 """Who connects and does not say what he wants within this is sent away."""
+_MAX_DEPARTURES = 256
+"""Departures of peers that nobody has read; further ones are not told."""
 _MAX_GREETINGS = 128
 """Connections that have not said yet what they want; each costs a task and a small buffer."""
 
@@ -76,6 +79,7 @@ class Session:
         self._network: Network = network_of(self._config, network)
         self._rng = rng or random.SystemRandom()
         self._store_factory = store_factory or partial(_disk_store, self._config.preallocate)
+        self._departing, self._departures = trio.open_memory_channel[PeerDropped](_MAX_DEPARTURES)
         self._stack = AsyncExitStack()
         self._torrents: list[TorrentHandle] = []
         self._greetings = 0
@@ -141,6 +145,11 @@ class Session:
             return f"no port mapping: {self._mapper.trouble}"
         at = "" if mapping.host is None else f" of {mapping.host}"
         return f"the gateway lets in port {mapping.port}{at} ({mapping.way})"
+
+    @property
+    def departures(self) -> trio.MemoryReceiveChannel[PeerDropped]:
+        """Whose connection ended, and why: for logs. One reader; what nobody reads is lost beyond the latest 256."""
+        return self._departures
 
     @property
     def torrents(self) -> tuple[TorrentHandle, ...]:
@@ -248,6 +257,7 @@ class Session:
             up=_bucket(config.up_limit, now),
             store_factory=self._store_factory,
             vault=Vault(config.state_dir),
+            departures=self._departing,
             shelf=Shelf(config.state_dir),
         )
 
@@ -271,8 +281,11 @@ class Session:
                 ours = [swarm_id for handle in self._torrents for swarm_id in handle.info_hash.swarm_ids]
                 said = await accept_any(stream, ours, self._config.encryption, self._rng)
                 adopted = await self._introduce(said)
-        except (NetworkError, ProtocolError):
-            pass  # he left, or spoke something else
+        except NetworkError:
+            pass  # he left
+        except ProtocolError as error:  # he spoke something else
+            with suppress(trio.WouldBlock):
+                self._departing.send_nowait(PeerDropped(stream.remote, str(error), banned=False))
         finally:
             self._greetings -= 1
             if not adopted:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import trio
+
 from kademlia_bt.node import Node
 from magnet.config import Config
 from magnet.link import MagnetLink
@@ -18,6 +20,7 @@ from wire.lsd_service import LocalDiscovery
 from wire.metainfo import Info, Torrent
 from wire.net import Network
 from wire.storage.store import Store
+from wire.swarm.values import PeerDropped
 from wire.tracker.client import TrackerClient
 
 __all__ = ["CACHE", "FILE", "Shared", "StoreFactory", "Task"]
@@ -70,4 +73,6 @@ class Shared:
     up: TokenBucket | None
     store_factory: StoreFactory
     vault: Vault
+    departures: trio.MemorySendChannel[PeerDropped]
+    """Hears whose connection ended, and why; full or closed, it hears nothing."""
     shelf: Shelf

@@ -164,7 +164,9 @@ class TorrentHandle:
             ),
             info=info,
         )
-        self.runner = SwarmRunner(self._swarm, shared.dialler, down=shared.down, up=shared.up)
+        self.runner = SwarmRunner(
+            self._swarm, shared.dialler, down=shared.down, up=shared.up, departures=shared.departures
+        )
         """The swarm, for the session to hand it the connections that it accepts."""
         self._sources = Sources(
             swarm_ids=task.link.info_hash.swarm_ids,

@@ -29,7 +29,7 @@ from wire.swarm.peer import Peer
 from wire.swarm.pieces import PieceJob
 from wire.swarm.rules import Swarm
 from wire.swarm.throttle import Throttle
-from wire.swarm.values import LayerComplete, MetadataComplete, NodeNamed, Priority, SwarmStats
+from wire.swarm.values import LayerComplete, MetadataComplete, NodeNamed, PeerDropped, Priority, SwarmStats
 
 __all__ = ["SwarmRunner"]
 
@@ -61,10 +61,19 @@ class _Link:
 
 
 class SwarmRunner:
-    """Runs one swarm. The rate limits are shared by all torrents of a session; None means no limit."""
+    """Runs one swarm. The rate limits are shared by all torrents of a session; None means no limit.
+
+    `departures` hears whose connection ended and why, as far as it has room.
+    """
 
     def __init__(
-        self, swarm: Swarm, dialler: Dialler, *, down: TokenBucket | None = None, up: TokenBucket | None = None
+        self,
+        swarm: Swarm,
+        dialler: Dialler,
+        *,
+        down: TokenBucket | None = None,
+        up: TokenBucket | None = None,
+        departures: trio.MemorySendChannel[PeerDropped] | None = None,
     ) -> None:
         self.swarm = swarm
         self.metadata_via: str | None = None
@@ -72,6 +81,7 @@ class SwarmRunner:
         self._nodes, self.nodes = trio.open_memory_channel[Endpoint](MAX_NODES_WAITING)
         """DHT nodes that peers name, for whoever wants them; what nobody takes is lost."""
         self._dialler = dialler
+        self._departures = departures
         self._down = Throttle(down)
         self._up = Throttle(up)
         self._store: Store | None = None
@@ -291,6 +301,8 @@ class SwarmRunner:
             elif isinstance(event, NodeNamed):
                 with suppress(trio.WouldBlock, trio.BrokenResourceError):
                     self._nodes.send_nowait(event.endpoint)
+            elif isinstance(event, PeerDropped):
+                self._tell_departure(event)
         if swarm.broken is not None:
             self._understood.set()
         if swarm.finished:
@@ -314,6 +326,11 @@ class SwarmRunner:
         if not swarm.congested and not self._room.is_set():
             self._room.set()
 
+    def _tell_departure(self, gone: PeerDropped) -> None:
+        if self._departures is not None:
+            with suppress(trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
+                self._departures.send_nowait(gone)
+
     # --- streams
 
     async def _dial(self, endpoint: Endpoint, punch: bool = False) -> None:
@@ -329,6 +346,8 @@ class SwarmRunner:
             else:
                 no_handshake = miss is Miss.NO_HANDSHAKE
                 swarm.dial_failed(endpoint, now, timed_out=miss is Miss.SILENT, no_handshake=no_handshake)
+                if no_handshake:
+                    self._tell_departure(PeerDropped(endpoint, str(error), banned=False))
             self._alarm.set()
             return
         self._alarm.set()
