@@ -24,6 +24,8 @@ _MAX_OPEN = 256
 """Questions that wait for an answer; a node that is silent is waited for 5 s and more."""
 _LOOKUPS = 16
 """All over the key space, when nobody is left to ask; where they bring nobody new either, everybody was met."""
+_SILENCES = 2
+"""Of these lookups, that nobody answered: then there is no network any more. If there never was, the first tells."""
 
 
 class Crawler:
@@ -69,10 +71,14 @@ class Crawler:
             self._ended = trio.Event()
 
     async def _look_around(self) -> bool:
+        silences = 0
         for part in self._rng.sample(range(_LOOKUPS), _LOOKUPS):
             target = bytes([(part << 8) // _LOOKUPS]) + self._rng.randbytes(ID_BYTES - 1)
             contacts = await self._node.find_node(target)
             self.crawl.add((contact.endpoint for contact in contacts), time.time())
             if self.crawl.waiting:
                 return True
+            silences += not contacts
+            if silences == _SILENCES or (silences and not self._node.stats().nodes_answered):
+                return False
         return False

@@ -151,6 +151,14 @@ async def test_a_scrape_and_a_sample(autojump_clock: Clock, internet: Internet) 
         assert caught.value.reason == "timed_out"
 
 
+async def test_a_crawl_without_a_network_ends_soon(autojump_clock: Clock, internet: Internet) -> None:
+    async with node_on(internet.host("81.0.0.1"), bootstrap=BOOT) as node:
+        memory = Crawl(random.Random(1))
+        with trio.fail_after(15):
+            await Crawler(node, memory, random.Random(1)).run(lambda finding: None)
+        assert memory.asked == 0
+
+
 async def test_a_crawl_meets_everybody_once_and_goes_on_where_it_was(autojump_clock: Clock, internet: Internet) -> None:
     late = node_on(internet.host("81.0.0.1"), bootstrap=BOOT, read_only=True)
     async with a_network(internet, 24) as nodes, late:
