@@ -227,7 +227,7 @@ def run(
     show: Annotated[bool, Option("--list", help="Show the list and leave.")] = False,
     settings: Settings,
 ) -> int:
-    """Download and share, and restore all of it after a stop, a crash or a reboot.
+    """Download and share a list, restored after a crash.
 
     Each SOURCE is put on a list in the state folder; whatever is on the list is downloaded, then shared, until Ctrl-C.
     Started again, with or without more sources, it goes on with all. A full disk makes it wait until there is room.

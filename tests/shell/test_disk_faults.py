@@ -257,3 +257,25 @@ def test_without_room_nothing_is_fetched(tmp_path: Path, small_disk: Path) -> No
     finally:
         shared.seeder.kill()
         shared.seeder.communicate()
+
+
+@pytest.mark.parametrize(
+    "missing", ["preadv", "preadv pread pwrite", "SEEK_DATA posix_fallocate", "O_NOFOLLOW O_CLOEXEC"]
+)
+async def test_a_system_with_fewer_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
+    """macOS has no preadv before 11, Windows none of them: slower, and the same."""
+    for name in missing.split():
+        monkeypatch.delattr(os, name)
+    monkeypatch.setattr("wire.storage.disk._BOOT_ID", tmp_path / "nowhere")
+    resume = tmp_path / "x.resume"
+    for round_ in range(2):
+        store = DiskStore(MADE.info, tmp_path / "d", resume=resume, preallocate=True)
+        have = await store.load()
+        assert have.all == (round_ == 1)
+        for index in range(MADE.info.piece_count):
+            if not have[index]:
+                assert await store.put(index, MADE.piece(index))
+        blocks = await store.read_many([(index, 1, 100) for index in range(5)])
+        assert blocks == [MADE.piece(index)[1:101] for index in range(5)]
+        await store.aclose()
+    assert (tmp_path / "d" / "top" / "file0").read_bytes() == MADE.file(0)
