@@ -14,7 +14,6 @@ import pytest
 
 import kademlia_bt
 import kademlia_bt.node
-import magnet.mapping
 from tests.interop.harness import REPOSITORY, free_port, make_tree
 from tests.interop.harness import kademlia_bt as node_command
 from tests.interop.harness import magnet as magnet_command
@@ -65,7 +64,6 @@ def test_an_example_runs(
     monkeypatch.setattr(kademlia_bt.node, "ROUTERS", ((host, int(port)),))  # instead of the public ones
     here = functools.partial(kademlia_bt.Node, listen=[Endpoint("127.0.0.1", 0)])
     monkeypatch.setattr(kademlia_bt, "Node", here)
-    monkeypatch.setattr(magnet.mapping, "own_address", lambda _: None)  # the gateway of this machine is left alone
     said = io.StringIO()
     with redirect_stdout(said):
         exec(compile(code, f"{page}, example {number}", "exec"), dict(world))
