@@ -1,37 +1,42 @@
 """How many DHT questions a second does our node answer on one core, beside libtorrent's?
 
-    python benchmarks/krpc.py [--pairs N] [--seconds S] [--in-flight N]
+    python benchmarks/krpc.py [--pairs N]          as rows: python benchmarks/run_all.py answers
 
-Both nodes live in one loopback DHT of 60 libtorrent nodes, so that their tables are full and an answer carries 8
-nodes. They take turns in one run, each pinned to one core; the load (krpc_load.c, compiled here with cc) and the
-other nodes have the other. Printed for ping, find_node and get_peers: answers a second of each turn, the median
-latency, and the ratio ours / libtorrent: the median of the pairs and their spread. Needs libtorrent's wheel,
-Linux and a C compiler.
+Both nodes live in one loopback DHT of 60 libtorrent nodes, and each of their answers names 8 of these. They take turns
+in one run, both on core 0; the load (krpc_load.c, compiled here with cc, 32 questions in flight) and the other nodes
+have core 1. `answers-mixed` announces too, with the tokens that the node gave. A turn counts answers a second, the CPU
+seconds and memory of the node, and the latency. Needs libtorrent's wheel, Linux and a C compiler.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
+import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.pairs import Row, Setting, Turn, Watched, run, table
 from tests.interop.harness import Program, free_port, kademlia_bt, libtorrent
 
-KINDS = ("ping", "find_node", "get_peers")
 OTHERS = 60
+IN_FLIGHT = 32
 WARM_S = 1.0
+TURN_S = 2.0
+FILLING_S = 15.0
+NODE_CORE, LOAD_CORE = 0, 1
 
 
 def pinned(core: int) -> list[str]:
@@ -78,13 +83,83 @@ def compile_load(folder: Path) -> Path:
     return program
 
 
-def turn(load: Path, at: str, kind: str, seconds: float, in_flight: int, core: int) -> dict[str, Any]:
+def turn(load: Path, node: Watched, at: str, kind: str, seconds: float) -> Turn:
     """One load on one node."""
     host, _, port = at.rpartition(":")
-    command = [*pinned(core), str(load), host, port, kind, str(seconds), str(in_flight)]
+    command = [*pinned(LOAD_CORE), str(load), host, port, kind, str(seconds), str(IN_FLIGHT)]
+    node.begin()
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    result: dict[str, Any] = json.loads(done.stdout)
-    return result
+    found: dict[str, Any] = json.loads(done.stdout)
+    if found["refused"] or found["lost"] * 100 > found["answers"]:
+        raise SystemExit(f"{at} refused {found['refused']} questions and left {found['lost']} of {kind} unanswered")
+    counted = node.turn(found["per_s"])
+    us = {"us CPU an answer": round((counted.cpu_s or 0.0) / found["answers"] * 1e6, 2)}
+    extra = {"median us": found["median_us"], "p99 us": found["p99_us"], **us}
+    return replace(counted, extra=extra)
+
+
+def known(at: str) -> int:
+    """How many nodes a node names, asked for places all over the key space: what its table holds."""
+    host, _, port = at.rpartition(":")
+    found: set[bytes] = set()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        asking.settimeout(2)
+        asking.connect((host, int(port)))
+        for first in range(256):
+            asking.send(b"d1:ad2:id20:%b6:target20:%be1:q9:find_node1:t1:x1:y1:qe" % (bytes(20), bytes((first,)) * 20))
+            answer = asking.recv(2048)
+            at_nodes = answer.find(b"5:nodes208:") + 11
+            if at_nodes > 11:
+                found |= {answer[at_nodes + 26 * n : at_nodes + 26 * n + 26] for n in range(8)}
+    return len(found)
+
+
+def answering(kind: str) -> Setting:
+    """The setting of a row: both nodes in one network, with tables that are as full."""
+
+    @contextmanager
+    def setting(folder: Path) -> Iterator[tuple[Callable[[], Turn], Callable[[], Turn]]]:
+        with ExitStack() as stack:
+            load = compile_load(folder)
+            port = free_port("127.51.0.1")
+            others = stack.enter_context(
+                libtorrent("dht", str(OTHERS), str(port), "--net", "51", prefix=pinned(LOAD_CORE))
+            )
+            entry = others.wait_event("ready", timeout_s=60)["bootstrap"]
+            ours_at, theirs_at = f"127.52.0.1:{port}", f"127.53.0.1:{port}"
+            limits = ("--per-ip-limit", "0", "--upload-limit", "0", "--json")
+            ours = Watched(
+                kademlia_bt("run", "--listen", ours_at, "--bootstrap", entry, *limits, prefix=pinned(NODE_CORE))
+            )
+            stack.enter_context(ours).program.wait_event("joined", timeout_s=30)
+            serve = [sys.executable, __file__, "--serve-libtorrent", theirs_at, entry]
+            theirs = Watched(Program([*pinned(NODE_CORE), *serve]))
+            stack.enter_context(theirs).program.wait_event("joined", timeout_s=60)
+            until = time.monotonic() + FILLING_S
+            while time.monotonic() < until and min(known(ours_at), known(theirs_at)) < OTHERS * 2 // 5:
+                time.sleep(1)
+            print(f"  tables: {known(ours_at)} nodes ours, {known(theirs_at)} libtorrent's", flush=True)
+            yield partial(turn, load, ours, ours_at, kind, TURN_S), partial(turn, load, theirs, theirs_at, kind, TURN_S)
+
+    return setting
+
+
+ROWS = [
+    Row(
+        f"answers-{kind}",
+        f"DHT: {words} answered a second on one core, 32 in flight",
+        "/s",
+        answering(kind),
+        ("ratio >= 1.0", "p99 us <= 1.0"),
+        digits=0,
+    )
+    for kind, words in (
+        ("ping", "`ping`"),
+        ("find_node", "`find_node`"),
+        ("get_peers", "`get_peers`, with tokens,"),
+        ("mixed", "questions of all kinds, with `announce_peer`,"),
+    )
+]
 
 
 def spread(values: Sequence[float]) -> str:
@@ -93,58 +168,17 @@ def spread(values: Sequence[float]) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pairs", type=int, default=3, help="counted turns of each (default 3)")
-    parser.add_argument("--seconds", type=float, default=3.0, help="of each turn (default 3)")
-    parser.add_argument("--in-flight", type=int, default=32, help="questions under way at once (default 32)")
-    parser.add_argument("--node-core", type=int, default=0)
-    parser.add_argument("--load-core", type=int, default=1)
+    parser.add_argument("--pairs", type=int, help="counted turns of each (default 5)")
     parser.add_argument("--serve-libtorrent", nargs=2, metavar=("LISTEN", "OTHERS"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve_libtorrent:
         return serve_libtorrent(*options.serve_libtorrent)
-    if not {options.node_core, options.load_core} <= os.sched_getaffinity(0):
-        parser.error("this process may not use those cores: see --node-core and --load-core")
-
-    with ExitStack() as stack:
-        load = compile_load(Path(stack.enter_context(tempfile.TemporaryDirectory())))
-        port = free_port("127.51.0.1")
-        others = stack.enter_context(
-            libtorrent("dht", str(OTHERS), str(port), "--net", "51", prefix=pinned(options.load_core))
-        )
-        entry = others.wait_event("ready", timeout_s=60)["bootstrap"]
-        where = {"ours": f"127.52.0.1:{port}", "libtorrent": f"127.53.0.1:{port}"}
-        ours = stack.enter_context(
-            kademlia_bt(
-                *("run", "--listen", where["ours"], "--bootstrap", entry),
-                *("--per-ip-limit", "0", "--upload-limit", "0", "--json"),
-                prefix=pinned(options.node_core),
-            )
-        )
-        ours.wait_event("joined", timeout_s=30)
-        theirs = Program(
-            [*pinned(options.node_core), sys.executable, __file__, "--serve-libtorrent", where["libtorrent"], entry]
-        )
-        stack.enter_context(theirs).wait_event("joined", timeout_s=60)
-
-        worst = float("inf")
-        for kind in KINDS:
-            ratios: list[float] = []
-            for pair in range(options.pairs + 1):
-                results = {}
-                for name in ("ours", "libtorrent"):
-                    seconds = options.seconds if pair else WARM_S
-                    results[name] = turn(load, where[name], kind, seconds, options.in_flight, options.load_core)
-                if not pair:
-                    continue  # the first turn of each warms up
-                ratios.append(results["ours"]["per_s"] / results["libtorrent"]["per_s"])
-                shown = ", ".join(
-                    f"{name} {r['per_s']:.0f}/s (median {r['median_us']} us, {r['bytes']:.0f} B, {r['lost']} lost)"
-                    for name, r in results.items()
-                )
-                print(f"{kind}: {shown}", flush=True)
-            worst = min(worst, statistics.median(ratios))
-            print(f"{kind}: ours / libtorrent = {spread(ratios)}", flush=True)
-        print(f"the lowest of the three ratios: {worst:.2f}")
+    results = []
+    for row in ROWS:
+        print(f"{row.name}: {row.question}", flush=True)
+        with tempfile.TemporaryDirectory() as folder:
+            results.append(run(row, Path(folder), options.pairs))
+    print(table(results, markdown=False))
     return 0
 
 

@@ -272,6 +272,12 @@ def info(source: Source, *, settings: Settings) -> int:
     magnet info film.torrent
     magnet info LINK --json
     """
+    from magnet.inputs import is_file
+
+    if is_file(source):
+        from magnet import files
+
+        return files.info(source, settings)
     from magnet import commands
 
     return commands.info(source, settings)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -277,3 +279,18 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 def test_no_command_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert magnet() == 2
     assert "Commands" in capsys.readouterr().out
+
+
+def test_a_file_is_shown_without_an_event_loop(shared: Path) -> None:
+    """A fraction of a second is all that a look at a file may take: trio alone has a tenth."""
+    assert magnet("create", str(shared), "-q") == 0
+    program = (
+        "import sys; from kademlia_bt.console import run_app; from magnet.cli import app\n"
+        "assert run_app(app, 'magnet', ['info', 'shared.torrent']) == 0\n"
+        "assert run_app(app, 'magnet', ['info', 'absent.torrent']) == 2\n"
+        "heavy = {'trio', 'rich', 'cryptography', 'crc32c', 'pydantic', 'h11'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (0, 1), done.stderr
+    assert "info-hash" in done.stdout
