@@ -553,8 +553,9 @@ def _label(status: TorrentStatus) -> str:
 
 
 def _json_source(via: str) -> str:
-    """Scripts know no "incoming": who connected to us, and was named by nobody, is a peer."""
-    return "peer" if via == "incoming" else via
+    """In the words that scripts know: who connected to us, and was named by nobody, is a peer; what a .torrent file
+    holds was here already, as what is in the cache."""
+    return {"incoming": "peer", "file": "cache"}.get(via, via)
 
 
 def _n(count: int, one: str) -> str:

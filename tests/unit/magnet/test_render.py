@@ -162,6 +162,14 @@ def test_a_peer_that_came_by_itself_is_a_peer_for_scripts(capsys: pytest.Capture
     assert json.loads(capsys.readouterr().out)["source"] == "peer"
 
 
+@pytest.mark.parametrize("via", ["dht", "tracker", "peer", "pex", "lsd", "cache", "url", "incoming", "file"])
+def test_sources_have_the_contract_s_names(via: str, capsys: pytest.CaptureFixture[str], torrent: Torrent) -> None:
+    JsonReporter().metadata(torrent, 0.5, via)
+    source = json.loads(capsys.readouterr().out)["source"]
+    assert source in ("dht", "tracker", "peer", "pex", "lsd", "cache", "url")
+    assert source == via or via in ("incoming", "file")
+
+
 def test_json_says_on_stderr_what_it_waits_for(capsys: pytest.CaptureFixture[str]) -> None:
     clock = Clock()
     loud, quiet = JsonReporter(clock=clock), JsonReporter(quiet=True, clock=clock)
