@@ -95,7 +95,7 @@ def test_a_crawl_that_is_killed_again_and_again_goes_on_and_asks_nobody_twice(tm
                 time.sleep(0.01)
             process.kill()
             process.wait()
-        assert 9 <= len(lines.read_bytes().splitlines()) < 12
+        assert len(lines.read_bytes().splitlines()) >= 9
         assert command(tmp_path, *words).returncode == 0
     nodes = [json.loads(line)["node"].rpartition(":")[0] for line in lines.read_text().splitlines()]
     assert sorted(nodes) == sorted(f"127.0.9.{n}" for n in range(1, 13))
