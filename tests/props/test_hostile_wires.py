@@ -1,4 +1,6 @@
-"""Bytes that nobody sane sends, into MSE and uTP: only the error of the peer's fault, bounded memory.
+"""Bytes that nobody sane sends, into handshakes, messages, extension messages, MSE and uTP.
+
+Only the error of the peer's fault may come, with bounded memory.
 
 A short run each time; `HOSTILE_INPUTS=100000 pytest tests/props/test_hostile_wires.py -s` makes the long one and
 tells the slowest input of each kind.
@@ -15,7 +17,14 @@ import pytest
 
 from wire.compact import Endpoint
 from wire.errors import ProtocolError
+from wire.peer import messages as m
+from wire.peer.connection import PeerConnection
+from wire.peer.extended import ExtendedHandshake
+from wire.peer.handshake import Handshake
+from wire.peer.holepunch import HolepunchKind, HolepunchMessage
 from wire.peer.mse import Acceptor, Dialler, Methods
+from wire.peer.pex import PexMessage, PexPeer
+from wire.peer.receive_buffer import LARGE_BYTES
 from wire.utp.connection import UtpConnection
 from wire.utp.inbound import RECEIVE_BUFFER_BYTES
 from wire.utp.mux import MAX_CONNECTIONS, MAX_HALF_OPEN, UtpMux
@@ -170,3 +179,112 @@ def test_utp_survives_anything(capsys: pytest.CaptureFixture[str]) -> None:
         with capsys.disabled():
             print(f"\nuTP: {INPUTS} packets, the slowest took {slowest.seconds * 1e3:.2f} ms")
         assert slowest.seconds < 0.005
+
+
+def spoken() -> list[bytes]:
+    """What an honest peer says after its handshake, message by message."""
+    extended = ExtendedHandshake(
+        ut_metadata=2, ut_pex=3, lt_donthave=7, ut_holepunch=9, metadata_size=40_000, reqq=500, v="fuzz 1", p=6881,
+        yourip="192.0.2.9", ipv6="2001:db8::9",
+    ).encode()  # fmt: skip
+    pex = PexMessage((PexPeer(PEER, 8), PexPeer(Endpoint("2001:db8::1", 6881), 0)), (Endpoint("10.0.0.8", 9),)).encode()
+    punch = HolepunchMessage(HolepunchKind.CONNECT, PEER).encode()
+    say = m.frame
+    return [
+        say(m.BITFIELD, b"\xf0\0"),
+        say(m.EXTENDED, b"\0" + extended),
+        say(m.EXTENDED, b"\1d8:msg_typei1e5:piecei0e10:total_sizei40000ee" + bytes(16384)),
+        say(m.EXTENDED, b"\1d8:msg_typei0e5:piecei2ee"),
+        say(m.EXTENDED, b"\2" + pex),
+        say(m.EXTENDED, b"\3\0\0\0\1"),
+        say(m.EXTENDED, b"\4" + punch),
+        say(m.UNCHOKE) + say(m.INTERESTED) + say(m.CHOKE) + say(m.NOT_INTERESTED) + bytes(4),
+        m.index_frame(m.HAVE, 3) + m.index_frame(m.SUGGEST, 4) + m.index_frame(m.ALLOWED_FAST, 5),
+        m.blocks_frames(m.REQUEST, [(0, 0, 16384), (1, 0, 5)]) + m.blocks_frames(m.CANCEL, [(0, 0, 16384)]),
+        m.blocks_frames(m.REJECT, [(2, 0, 16384)]) + say(m.PORT, b"\x1a\xe1"),
+        m.piece_header(1, 0, 16384) + bytes(16384),
+    ]
+
+
+SAID = spoken()
+EXTENDED_ONLY = SAID[1:7]
+GREETING = Handshake(HASH, b"-XX0000-abcdefghijkl", extended=True, fast=True, dht=True).encode()
+
+
+@pytest.mark.parametrize("kind", ["handshake", "messages", "extension messages"])
+def test_a_peer_connection_survives_anything(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = random.Random(kind)
+    slowest = Slowest()
+    broken = 0
+    longest = 0
+    count = INPUTS or 1500
+    ours = ExtendedHandshake(ut_metadata=1, ut_pex=2, lt_donthave=3, ut_holepunch=4)
+    for number in range(count):
+        dialled = number % 2 == 0
+        connection = PeerConnection(
+            peer_id=b"-KB0100-ourselves...", info_hash=HASH if dialled else None, extended=ours, now=0.0,
+            piece_count=rng.choice((None, 12, 12)),
+        )  # fmt: skip
+        if kind == "handshake":
+            stream = mutated(GREETING, rng) if number % 3 else rng.randbytes(rng.randrange(2000))
+        else:
+            parts = EXTENDED_ONLY if kind == "extension messages" else SAID
+            said = b"".join(rng.choices(parts, k=rng.randrange(1, 5)))
+            if kind == "extension messages" and number % 3 == 0:
+                size = rng.randrange(1, 300)
+                said = m.frame(m.EXTENDED, bytes((rng.randrange(6),)) + rng.randbytes(size))
+            stream = GREETING + (mutated(said, rng) if number % 3 else said if number % 6 else rng.randbytes(2000))
+        try:
+            while stream:
+                size = rng.randint(1, len(stream)) if number % 2 else len(stream)
+                space = connection.buffer()
+                size = min(size, len(space))
+                space[:size] = stream[:size]
+                stream = stream[size:]
+
+                def step(connection: PeerConnection = connection, size: int = size) -> None:
+                    came = connection.received(size, 0.0)
+                    if came and isinstance(came[0], m.HandshakeReceived) and not connection.open:
+                        connection.accept(connection.info_hash or b"")
+
+                slowest(step)
+                assert len(connection._buffer.data) <= 2 * LARGE_BYTES
+                connection.outgoing()
+        except ProtocolError as error:
+            longest = max(longest, len(str(error)))
+            broken += 1
+    assert longest < 300
+    assert broken > count // 10
+    if INPUTS:
+        with capsys.disabled():
+            print(f"\n{kind}: {count} streams, the slowest read took {slowest.seconds * 1e3:.2f} ms")
+        assert slowest.seconds < 0.005
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_messages_are_the_same_at_all_split_points(seed: int) -> None:
+    """A stream cut once, at each of its bytes: the events are those of the whole (hardening A6)."""
+    rng = random.Random(seed)
+    said = b"".join(part for part in rng.sample(SAID[1:], len(SAID) - 1) if len(part) < 5000)
+    stream = GREETING + said
+
+    def heard(cut: int) -> list[m.Event]:
+        connection = PeerConnection(
+            peer_id=b"-KB0100-ourselves...", info_hash=HASH, extended=ExtendedHandshake(1, 2, 3, 4), now=0.0,
+            piece_count=12,
+        )  # fmt: skip
+        events: list[m.Event] = []
+        for part in (stream[:cut], stream[cut:]):
+            at = 0
+            while at < len(part):
+                space = connection.buffer()
+                size = min(len(space), len(part) - at)
+                space[:size] = part[at : at + size]
+                at += size
+                events += connection.received(size, 0.0)
+        return events
+
+    whole = heard(0)
+    assert len(whole) > 10
+    for cut in range(1, len(stream)):
+        assert heard(cut) == whole, cut
