@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import crc32c
-
 from wire.compact import IPV4, Endpoint
 
 __all__ = ["priority"]
@@ -11,6 +9,8 @@ __all__ = ["priority"]
 
 def priority(one: Endpoint, other: Endpoint) -> int:
     """32 bits that both ends come to; more is better. Both are of one family; ports matter within one address alone."""
+    import crc32c  # with it comes all of importlib.metadata, which no start has to wait for
+
     if one.host == other.host:
         first, second = sorted((one.port, other.port))
         return crc32c.crc32c(first.to_bytes(2, "big") + second.to_bytes(2, "big"))
