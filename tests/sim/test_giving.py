@@ -1,4 +1,4 @@
-"""What a seed gives: super-seeding in swarms of 30 and of 200 (BEP 16)."""
+"""What a seed gives: about one copy in swarms of 30 and of 200, super-seeding (BEP 16) or not."""
 
 from __future__ import annotations
 
@@ -12,12 +12,20 @@ from tests.sim.test_swarm import KB, make
 UP_BYTES_S = 40e3
 
 
-def swarm(leechers: int, *, neighbours: int, size: int) -> Brain:
-    """A super seed and leechers on lines of one speed, each told of a few others, until all are done."""
+def swarm(
+    leechers: int,
+    *,
+    neighbours: int,
+    size: int,
+    seed_bytes_s: float = UP_BYTES_S,
+    others_bytes_s: float = UP_BYTES_S,
+    super_seed: bool = False,
+) -> Brain:
+    """A seed and leechers, each told of a few others, until all are done."""
     info, data = make(size, 32 * KB)
     world = World()
-    seed = world.brain(info, data, up_bytes_s=UP_BYTES_S, super_seed=True)
-    others = [world.brain(info, up_bytes_s=UP_BYTES_S, max_peers=2 * neighbours) for _ in range(leechers)]
+    seed = world.brain(info, data, up_bytes_s=seed_bytes_s, super_seed=super_seed)
+    others = [world.brain(info, up_bytes_s=others_bytes_s, max_peers=2 * neighbours) for _ in range(leechers)]
     chance = random.Random(4)
     for brain in others:
         for endpoint in [seed.endpoint, *(other.endpoint for other in chance.sample(others, neighbours))]:
@@ -35,5 +43,33 @@ def copies(seed: Brain) -> float:
 
 @pytest.mark.parametrize(("leechers", "neighbours", "size"), [(30, 6, 512 * KB), (200, 4, 128 * KB)])
 def test_a_super_seed_gives_little_more_than_one_copy(leechers: int, neighbours: int, size: int) -> None:
-    seed = swarm(leechers, neighbours=neighbours, size=size)
+    seed = swarm(leechers, neighbours=neighbours, size=size, super_seed=True)
     assert 1.0 <= copies(seed) <= 1.1
+
+
+@pytest.mark.parametrize(
+    ("leechers", "neighbours", "size", "seed_bytes_s", "most"),
+    [
+        (30, 6, 2048 * KB, 1e6, 1.5),  # as fast as each of the others
+        (30, 6, 2048 * KB, 30e6, 1.5),  # much faster: it could serve them all
+        (200, 6, 512 * KB, 1e6, 1.5),
+    ],
+)
+def test_a_seed_in_a_crowd_gives_first_what_nobody_else_can(
+    leechers: int, neighbours: int, size: int, seed_bytes_s: float, most: float
+) -> None:
+    seed = swarm(leechers, neighbours=neighbours, size=size, seed_bytes_s=seed_bytes_s, others_bytes_s=1e6)
+    assert 1.0 <= copies(seed) <= most
+
+
+def test_leechers_who_know_nobody_else_are_all_served_by_the_seed() -> None:
+    info, data = make(256 * KB, 32 * KB)
+    world = World()
+    seed = world.brain(info, data, up_bytes_s=1e6)
+    others = [world.brain(info, pex=False) for _ in range(12)]
+    for other in others:
+        other.swarm.found(seed.endpoint, "dht", world.now)
+        other.wake()
+    took = world.run(lambda: all(other.done for other in others), limit_s=60.0)
+    assert all(other.data == data for other in others)
+    assert took < 30.0, "they were made to wait for what nobody else could give"

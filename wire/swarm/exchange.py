@@ -14,6 +14,7 @@ from wire.metainfo import Info
 from wire.peer import messages as m
 from wire.peer.landing import Landing
 from wire.swarm.giving import Giving
+from wire.swarm.ledger import block_key
 from wire.swarm.meter import Meter
 from wire.swarm.peer import Peer
 from wire.swarm.picker import Picker
@@ -109,6 +110,7 @@ class Exchange:
         """A peer is ready, or the exchange begins while it is there."""
         self._peers[peer] = None
         self._by_source[peer.source] = peer
+        peer.source.answers_cancels = peer.connection.fast
         self.limit(peer)
         has = peer.connection.peer_has
         if has is not None:
@@ -251,14 +253,19 @@ class Exchange:
 
     def rejected(self, peer: Peer, index: int, begin: int, now: float) -> None:
         """The peer will not answer a request of ours (BEP 6)."""
+        taker = self._by_source.get(peer.source.recalled.get(block_key(index, begin), peer.source))
         if self._requests.reject(peer.source, index, begin):
-            self._employ_idle(now, but=peer)
+            if taker is None or taker is peer:
+                self._employ_idle(now, but=peer)
+            else:
+                self.employ(taker, now)
 
     def employ(self, peer: Peer, now: float) -> None:
         """Gives a peer work, if it takes any."""
         if peer.source in self._requests and (batch := self._requests.fill(peer.source, now)):
             peer.connection.request(batch)
             self._dirty[peer] = None
+            self._send_cancels()
 
     def _employ_idle(self, now: float, but: Peer | None = None) -> None:
         for peer in self._peers:
@@ -280,9 +287,11 @@ class Exchange:
             self._employ_idle(now)
             return liars
         self.have.set(index)
-        bit = self._picker.bit(index)
+        bit, full = self._picker.bit(index), self._picker.full
         for peer in self._peers:
-            if not peer.source.has & bit and self.giving.super_seed is None:
+            # A seed needs no piece and wants to know all the same: it gives first what is rare, and pays who passes on.
+            has = peer.source.has
+            if (not has & bit or has == full) and self.giving.super_seed is None:
                 peer.connection.have(index)
                 self._dirty[peer] = None
         if self.finished:

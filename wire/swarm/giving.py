@@ -14,12 +14,13 @@ from wire.errors import ProtocolError
 from wire.metainfo import Info
 from wire.net import Buffer
 from wire.swarm.choker import RECHOKE_S, Choker, Contender
-from wire.swarm.fast_set import allowed_fast
+from wire.swarm.fast_set import FAST_PIECES, allowed_fast
 from wire.swarm.meter import Meter
 from wire.swarm.peer import Peer
 from wire.swarm.picker import Picker
 from wire.swarm.pieces import BlockId
 from wire.swarm.spread import Spread, SuperSeed
+from wire.swarm.thrift import Thrift
 
 __all__ = ["MAX_QUEUE", "Giving"]
 
@@ -31,6 +32,10 @@ UPLOAD_BATCH_BYTES = 1 << 20
 """Read from the store in one go and sent in one go."""
 SUGGESTIONS = 3
 """Pieces suggested to a peer that is served from now on; then one for each that it took."""
+IDLE_SLOT_S = 2.0
+"""Who is unchoked and asks for nothing for so long leaves its slot to others."""
+WAIT_S = 45.0
+"""Who is made to wait (`Thrift`) gets a block each so many seconds all the same, and is not forgotten."""
 GRANT_ROUNDS = 2
 """Times that a choked peer may have all it is granted."""
 
@@ -57,10 +62,12 @@ class Giving:
         self._peers: dict[Peer, None] = {}
         self._choker = Choker(rng, slots)
         self._slots_fixed_at_none = slots == 0
+        self._slots_fixed = slots is not None
         self._rechoke_at = now + RECHOKE_S
         self._spread = Spread()
         self._picker = picker
         self._suggested = 0
+        self._thrift = Thrift(picker, info.piece_length)
         """Pieces that nobody had and that were suggested to somebody."""
         self.super_seed = SuperSeed(picker, self._show) if super_seed else None
 
@@ -94,7 +101,9 @@ class Giving:
         """A peer is gone."""
         del self._peers[peer]
         peer.queue.clear()
+        peer.waiting.clear()
         self._spread.left(peer)
+        self._thrift.let_go(peer)
         if self.super_seed is not None:
             self.super_seed.leave(peer)
             self.super_seed.advance(now)
@@ -103,6 +112,7 @@ class Giving:
     def appeared(self, peer: Peer, index: int, now: float) -> None:
         """A peer got a piece, from whomever."""
         self._spread.appeared(peer, index)
+        self._thrift.appeared(index)
         if self.super_seed is not None:
             self.super_seed.appeared(peer, index, now)
 
@@ -128,12 +138,17 @@ class Giving:
         index, begin, length = block
         if not self._info.may_be_asked(index, begin, length):
             raise ProtocolError(f"asks for bytes {begin} to {begin + length} of piece {index}")
-        if not self._may_have(peer, index, length) or len(peer.queue) >= MAX_QUEUE:
+        if not self._may_have(peer, index, length) or len(peer.queue) + len(peer.waiting) >= MAX_QUEUE:
             peer.connection.reject(index, begin, length)
             peer.refused += 1
             if peer.refused > MAX_REFUSED:
                 raise ProtocolError("asks on and on for what it was refused")
         else:
+            if not begin:
+                self._suggested |= self._picker.bit(index)
+            if self._thrift.active and not self._thrift.is_first(peer, index):
+                peer.waiting[block] = None
+                return
             peer.queue[block] = None
         self._dirty[peer] = None
 
@@ -142,15 +157,16 @@ class Giving:
             return False
         if not peer.connection.am_choking:
             return True
-        if index not in peer.granted or peer.grant < length:
-            return False
+        if index not in peer.granted or peer.grant < length or peer.source.has.bit_count() > FAST_PIECES:
+            return False  # the last: by now it has something to trade
         peer.grant -= length
         return True
 
     def cancel(self, peer: Peer, block: BlockId) -> None:
         """The peer takes a request back; with BEP 6 it wants an answer all the same."""
-        if block in peer.queue:
-            del peer.queue[block]
+        if block in peer.queue or block in peer.waiting:
+            peer.queue.pop(block, None)
+            peer.waiting.pop(block, None)
             peer.connection.reject(*block)
             self._dirty[peer] = None
 
@@ -192,16 +208,51 @@ class Giving:
     def withdraw(self, index: int) -> None:
         """A piece of ours is there no more: requests are refused, and who understands it is told (BEP 54)."""
         for peer in self._peers:
-            gone = [block for block in peer.queue if block[0] == index]
+            gone = [block for block in (*peer.queue, *peer.waiting) if block[0] == index]
             for block in gone:
-                del peer.queue[block]
+                peer.queue.pop(block, None)
+                peer.waiting.pop(block, None)
             self.refuse(peer, gone)
             peer.connection.dont_have(index)
+
+    def _serve_waiting(self, now: float) -> None:
+        """Once a second, as a seed: of what others have too, as much as `Thrift` allows, to all in turn."""
+        thrift = self._thrift
+        self._look_for_crowd(now)
+        room = thrift.tick(self.up.rate, now)
+        queue = [peer for peer in self._peers if peer.waiting]
+        for peer in queue:
+            for block in list(peer.waiting) if thrift.active else ():
+                if thrift.is_first(peer, block[0]):
+                    self._serve(peer, block, now)
+            if peer.waiting and now - peer.served_at >= WAIT_S:
+                room -= self._serve(peer, next(iter(peer.waiting)), now)
+        while room > 0.0 and (queue := [peer for peer in queue if peer.waiting]):
+            for peer in queue:
+                room -= self._serve(peer, next(iter(peer.waiting)), now)
+
+    def _look_for_crowd(self, now: float) -> None:
+        full = self._picker.full
+        leechers = sum(peer.connection.peer_interested and peer.source.has != full for peer in self._peers)
+        if self._thrift.count(leechers, now):
+            for peer in self._peers:  # what was taken on before there was one
+                for block in [block for block in peer.queue if not self._thrift.is_first(peer, block[0])]:
+                    del peer.queue[block]
+                    peer.waiting[block] = None
+
+    def _serve(self, peer: Peer, block: BlockId, now: float) -> int:
+        del peer.waiting[block]
+        peer.queue[block] = None
+        peer.served_at = now
+        self._dirty[peer] = None
+        return block[2]
 
     # --- whom to serve
 
     def interested(self, peer: Peer, now: float) -> None:
         """The peer wants pieces of ours: served at once where a slot is free."""
+        if self._have.all and self.super_seed is None and not self._thrift.active:
+            self._look_for_crowd(now)
         self._fill_slots(now)
 
     def not_interested(self, peer: Peer, now: float) -> None:
@@ -210,10 +261,16 @@ class Giving:
         self._fill_slots(now)
 
     def _fill_slots(self, now: float) -> None:
-        served = sum(peer.unchoked_at is not None for peer in self._peers)
+        served = sum(self._holds_slot(peer, now) for peer in self._peers)
         waiting = (p for p in self._peers if p.unchoked_at is None and p.connection.peer_interested)
         for peer in list(itertools.islice(waiting, self._choker.free(served))):
             self._unchoke(peer, now)
+
+    def _holds_slot(self, peer: Peer, now: float) -> bool:
+        """Whether a slot is taken: where their number is ours to find, who asks for nothing gives way to others."""
+        if peer.unchoked_at is None:
+            return False
+        return self._slots_fixed or bool(peer.queue) or peer.up.latest > 0.0 or now - peer.unchoked_at < IDLE_SLOT_S
 
     def _unchoke(self, peer: Peer, now: float) -> None:
         if peer.unchoked_at is None:
@@ -243,9 +300,11 @@ class Giving:
         peer.unchoked_at = None
         peer.choked_at = now
         peer.connection.choke()
-        for block in peer.queue:
+        for block in (*peer.queue, *peer.waiting):
             peer.connection.reject(*block)
         peer.queue.clear()
+        peer.waiting.clear()
+        self._thrift.let_go(peer)
         self._dirty[peer] = None
 
     def _rechoke(self, now: float, *, seeding: bool) -> None:
@@ -281,6 +340,10 @@ class Giving:
             peer.up.measure(now)
         if self.super_seed is not None:
             self.super_seed.advance(now)
+        if self._have.all and self.super_seed is None:
+            self._serve_waiting(now)
         if now >= self._rechoke_at:
             self._rechoke_at = now + RECHOKE_S
             self._rechoke(now, seeding=seeding)
+        elif not self._slots_fixed:
+            self._fill_slots(now)

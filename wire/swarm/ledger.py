@@ -28,6 +28,8 @@ MAX_POOL_BYTES = 32 << 20
 SNUB_S = 20.0
 """No block for so long while some are due: the peer is asked for one at a time and others get the rest."""
 REQUEST_TIMEOUT_S = 60.0
+RECALL_S = 5.0
+"""Who neither sends nor rejects what was cancelled for so long does neither (BEP 6)."""
 MAX_LATE = 4096
 """Blocks taken back that may still come, remembered for each source."""
 MAX_UNASKED = 256
@@ -89,6 +91,7 @@ class Ledger:
         """Takes back all that was asked of it, and the pieces that are its own. Returns what should be cancelled."""
         taken = list(source.asked)
         source.asked.clear()
+        source.recalled.clear()
         cancelled = []
         for key in taken:
             index, begin = key >> 32, key & 0xFFFFFFFF
@@ -112,6 +115,7 @@ class Ledger:
     def reject(self, source: Source, index: int, begin: int) -> bool:
         """The source will not give this block (BEP 6); False where it was not asked for it."""
         key = block_key(index, begin)
+        source.recalled.pop(key, None)
         if source.asked.pop(key, None) is None:
             return source.late.pop(key, 0) is None
         piece = self._open.get(index)
@@ -136,6 +140,7 @@ class Ledger:
         for key in [key for key in source.asked if key >> 32 == index]:
             piece = self._open.get(index)
             del source.asked[key]
+            source.recalled.pop(key, None)
             source.late[key] = None
             if piece is not None:
                 number = (key & 0xFFFFFFFF) // BLOCK_BYTES
@@ -173,6 +178,8 @@ class Ledger:
 
     def overdue(self, source: Source, now: float) -> list[BlockId] | None:
         """Takes back what a source owes for too long; returns what to cancel, None where it is in time."""
+        if source.recalled and now - source.recalled_at > RECALL_S:
+            self._give_up_recalled(source)
         if not source.asked:
             return None
         oldest = next(iter(source.asked.values()))
@@ -186,6 +193,18 @@ class Ledger:
         source.depth = 1
         source.timeouts += 1
         return self.release(source)
+
+    def _give_up_recalled(self, source: Source) -> None:
+        """It answers no cancels: what was cancelled is for others, and welcome if it comes."""
+        for key in source.recalled:
+            if source.asked.pop(key, None) is None:
+                continue
+            source.late[key] = None
+            if (piece := self._open.get(key >> 32)) is not None:
+                self._give_back(piece, (key & 0xFFFFFFFF) // BLOCK_BYTES, source)
+        source.recalled.clear()
+        source.answers_cancels = False
+        self._forget_late(source)
 
     # --- what comes
 
@@ -201,6 +220,8 @@ class Ledger:
             if source.unasked > MAX_UNASKED:
                 raise ProtocolError("sends blocks that were not asked for")
             return
+        if source.recalled:
+            source.recalled.pop(key, None)
         self._heard(source, 1, now)
         piece = self._open.get(index)
         if piece is None or piece.given[begin >> 14] is not None or (piece.alone and piece.owner is not source):
@@ -262,6 +283,8 @@ class Ledger:
             if not piece.left:
                 self._whole(piece)
         if taken:
+            for key in [key for key in source.recalled if key not in asked]:
+                del source.recalled[key]
             self._heard(source, taken, now)
             source.meter.total += taken * BLOCK_BYTES
 
@@ -296,6 +319,7 @@ class Ledger:
         key = block_key(block[0], block[1])
         for other in piece.doubled.pop(number, ()):
             if other is not source and other.asked.pop(key, None) is not None:
+                other.recalled.pop(key, None)
                 other.late[key] = None
                 self._cancels.append((other, block))
 

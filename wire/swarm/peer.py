@@ -37,11 +37,13 @@ class Peer:
         "ready",
         "refused",
         "rejected_metadata",
+        "served_at",
         "source",
         "spread",
         "unchoked_at",
         "up",
         "useful",
+        "waiting",
         "without_metadata",
     )
 
@@ -77,6 +79,10 @@ class Peer:
         self.source = Source(endpoint, now)
         self.queue: dict[BlockId, None] = {}
         """Blocks it asked for, in order, that nobody read yet."""
+        self.waiting: dict[BlockId, None] = {}
+        """Blocks it asked for that are put off, in order (`Thrift`)."""
+        self.served_at = now
+        """When one of them was taken up last."""
         self.refused = 0
         """Requests that were not taken since it was unchoked."""
         self.up = Meter(now)

@@ -21,6 +21,12 @@ MAX_URGENT_EXTRA = 8
 """Pieces that somebody waits for may be opened beyond the bound of all buffers."""
 RESCUES = 4
 """Pieces looked at once a second, of those that somebody waits for."""
+RELIEF_WAIT_S = 0.5
+"""A queue that takes so long is too long while somebody else is idle; half of that is left to it."""
+RELIEF_EVERY_S = 0.25
+"""An idle source looks for others' work so often: it looks through queues."""
+RELIEF_LOOKS = 4
+"""Queues looked through, the longest first."""
 STEAL_BELOW = 4
 """Who has so many blocks outstanding has work of his own still."""
 STEAL_ETA_S = 0.5
@@ -45,7 +51,7 @@ class Requests(Ledger):
                 break
             room -= self._ask(source, piece, room, batch, now)
         if not batch and len(asked) < STEAL_BELOW:
-            batch = self._steal(source, room, now)
+            batch = self._relieve(source, room, now) or self._steal(source, room, now)
         return batch
 
     def _ask(self, source: Source, piece: OpenPiece, most: int, batch: list[BlockId], now: float) -> int:
@@ -100,9 +106,7 @@ class Requests(Ledger):
 
     def _next_piece(self, source: Source) -> OpenPiece | None:
         picker = self._picker
-        askable = source.askable
-        if not source.proven and len(unjudged := self._unjudged(source)) >= MAX_UNPROVEN:
-            askable &= self._set_of(unjudged)
+        askable = self._believed(source)
         if self.deadlines.pieces & askable & (picker.missing | self._loose):
             piece = self._urgent_piece(askable)
             if piece is not None:
@@ -125,6 +129,13 @@ class Requests(Ledger):
         if loose:
             return self._open[picker.first(loose)]
         return None
+
+    def _believed(self, source: Source) -> int:
+        """The pieces that a source may be asked for now: few at a time until something from it was right."""
+        askable = source.askable
+        if not source.proven and len(unjudged := self._unjudged(source)) >= MAX_UNPROVEN:
+            askable &= self._set_of(unjudged)
+        return askable
 
     def _opened(self, index: int) -> OpenPiece:
         piece = self._open[index] = OpenPiece(index, self._piece_size(index), alone=index in self._blame)
@@ -181,6 +192,7 @@ class Requests(Ledger):
             for key in [key for key in asked if not picker.bit(key >> 32) & near]:
                 piece = self._open.get(key >> 32)
                 del source.asked[key]
+                source.recalled.pop(key, None)
                 source.late[key] = None
                 if piece is not None:
                     number = (key & 0xFFFFFFFF) // BLOCK_BYTES
@@ -240,6 +252,53 @@ class Requests(Ledger):
         self._recycle(piece)
         picker.reopen(piece.index)
         return True
+
+    def _relieve(self, source: Source, room: int, now: float) -> list[BlockId]:
+        """Takes the far end of a long queue back for a source that has nothing to do, so that it is not asked twice.
+
+        Who answers a cancel (BEP 6) is waited for, so that no block comes twice; what others owe is asked for at once.
+        """
+        if source.asked or source.snubbed or now - source.relieved_at < RELIEF_EVERY_S:
+            return []
+        picker = self._picker
+        able = self._believed(source) & picker.open
+        if not able:
+            return []
+        source.relieved_at = now
+        queues = [(other.wait_s(now), other) for other in self._sources if other.may_be_relieved(now)]
+        queues = [queue for queue in queues if queue[0] > RELIEF_WAIT_S]
+        queues.sort(key=lambda queue: -queue[0])
+        for wait_s, other in queues[:RELIEF_LOOKS]:
+            keys: list[int] = []
+            surplus = len(other.asked) * (1.0 - RELIEF_WAIT_S / 2 / wait_s) - len(other.recalled)
+            most = min(room, int(surplus), (len(other.asked) + 1) // 2)
+            for key in reversed(other.asked):
+                if len(keys) >= most:
+                    break
+                piece = self._open.get(key >> 32)
+                if piece is None or piece.alone or key in other.recalled or not picker.bit(piece.index) & able:
+                    continue
+                if (key & 0xFFFFFFFF) // BLOCK_BYTES not in piece.doubled:
+                    keys.append(key)
+            if keys:
+                return self._recall(other, keys[::-1], source, now)
+        return []
+
+    def _recall(self, of: Source, keys: list[int], to: Source, now: float) -> list[BlockId]:
+        batch = []
+        of.recalled_at = now
+        for key in keys:
+            block = self._open[key >> 32].block((key & 0xFFFFFFFF) // BLOCK_BYTES)
+            self._cancels.append((of, block))
+            if of.answers_cancels:
+                of.recalled[key] = to
+            else:
+                del of.asked[key]
+                of.late[key] = None
+                to.asked[key] = now
+                batch.append(block)
+        self._forget_late(of)
+        return batch
 
     def _steal(self, source: Source, room: int, now: float) -> list[BlockId]:
         """The end game: asks again for what others were asked for, from the far end of the slowest one's queue."""

@@ -20,6 +20,10 @@ MAX_DEPTH = 2000
 """Requests outstanding with one peer, whatever it says of itself."""
 DEFAULT_REQQ = 250
 """What peers that name no `reqq` (BEP 10) are known to keep."""
+RELIEF_AGE_S = 0.5
+"""A queue whose oldest block was asked for later than that is not taken from."""
+UNKNOWN_S = 2.0
+"""A peer that gave nothing yet is slow after so long."""
 QUEUE_S = 2.0
 """Seconds of data to have asked for: more than any round trip, little enough to be taken back in the end game."""
 
@@ -29,6 +33,7 @@ class Source:
 
     __slots__ = (
         "allowed",
+        "answers_cancels",
         "asked",
         "choked",
         "depth",
@@ -41,6 +46,9 @@ class Source:
         "meter",
         "own",
         "proven",
+        "recalled",
+        "recalled_at",
+        "relieved_at",
         "snubbed",
         "suggested",
         "timeouts",
@@ -62,6 +70,11 @@ class Source:
         """The last piece with data from here was right."""
         self.asked: dict[int, float] = {}
         """Outstanding blocks and when they were asked for, oldest first."""
+        self.answers_cancels = False
+        """What is cancelled it sends or rejects: one of the two (BEP 6)."""
+        self.recalled: dict[int, Source] = {}
+        """Those of `asked` that were cancelled and not answered yet, and for whose sake."""
+        self.recalled_at = now
         self.late: dict[int, None] = {}
         self.own: list[OpenPiece] = []
         self.depth = FIRST_DEPTH
@@ -72,6 +85,8 @@ class Source:
         self.last_block_at = now
         self.meter = Meter(now)
         """Bytes of piece data from here."""
+        self.relieved_at = float("-inf")
+        """When it looked last for work of others."""
         self.unasked = 0
         self.timeouts = 0
         """Times in a row that it let its time pass."""
@@ -80,6 +95,19 @@ class Source:
     def askable(self) -> int:
         """The pieces that it gives now."""
         return self.has & self.allowed if self.choked else self.has
+
+    def wait_s(self, now: float) -> float:
+        """How long what it is asked for now will take, by its rate; 0 where nothing is known yet."""
+        rate = max(self.meter.rate, self.meter.latest)
+        if rate > 0.0:
+            return len(self.asked) * BLOCK_BYTES / rate
+        oldest = next(iter(self.asked.values()), now)
+        return float("inf") if now - max(oldest, self.last_block_at) > UNKNOWN_S else 0.0
+
+    def may_be_relieved(self, now: float) -> bool:
+        """It was asked for much, and not just now: what a queue just filled will take is not known yet."""
+        asked = self.asked
+        return len(asked) > 1 and self.endpoint is not None and now - next(iter(asked.values())) > RELIEF_AGE_S
 
     def measure(self, now: float) -> None:
         """Once a second: sets how many requests to keep outstanding, by what the peer delivers."""

@@ -1,0 +1,82 @@
+"""What a seed gives at once and what later, where many ask it: first what nobody else can give. No I/O, no requests.
+
+A seed that answers a crowd in the order of its requests hands out most pieces several times, while the lines of those
+who have them stand idle. So a piece goes to the first who asks for it, and the others who want it wait: they get it
+from that one, and take their request back. Of what others have too the seed gives half as much as a member of the swarm
+gives on average: that is measured by the haves, and where they do not feed each other, nobody waits.
+"""
+
+from __future__ import annotations
+
+from wire.swarm.meter import Meter
+from wire.swarm.peer import Peer
+from wire.swarm.picker import Picker
+
+__all__ = ["Thrift"]
+
+CROWD = 8
+"""So many leechers can be a swarm; of fewer the seed is most."""
+START_S = 4.0
+"""Before that nothing is measured: of what others get, nothing is given."""
+SHARE = 0.5
+"""Of what a member gives on average, for a seed to give of pieces that others have."""
+FEEDS = 0.5
+"""Of all that the peers gain, so much at least must be from each other, or nobody waits."""
+
+
+class Thrift:
+    """One seed's measure. `active`: those wait who ask for what others have or get."""
+
+    def __init__(self, picker: Picker, piece_length: int) -> None:
+        self.active = False
+        self._picker = picker
+        self._piece_length = piece_length
+        self._first: dict[int, Peer] = {}
+        self._gained: Meter | None = None
+        self._leechers = 0
+        self._since = 0.0
+        self._at = 0.0
+
+    def is_first(self, peer: Peer, index: int) -> bool:
+        """Whether it asks for what nobody has, and was the first to do so. It has that piece for itself from now on."""
+        first = self._first.get(index)
+        if first is None and not self._picker.availability(index):
+            first = self._first[index] = peer
+        return first is peer
+
+    def appeared(self, index: int) -> None:
+        """A peer says that it has got a piece."""
+        self._first.pop(index, None)
+        if self._gained is not None:
+            self._gained.total += self._piece_length
+
+    def let_go(self, peer: Peer) -> None:
+        """It is gone or choked: what it was the first to ask for is for the next who asks."""
+        for index in [index for index, first in self._first.items() if first is peer]:
+            del self._first[index]
+
+    def count(self, leechers: int, now: float) -> bool:
+        """So many want pieces of us now. True where by that they have become a crowd."""
+        self._leechers = leechers
+        if leechers < CROWD:
+            self.active = False
+            self._gained = None
+            self._first.clear()
+        elif self._gained is None:
+            self._gained = Meter(now)
+            self._since = self._at = now
+            self.active = True
+            return True
+        return False
+
+    def tick(self, gives: float, now: float) -> float:
+        """Once a second; `gives` is our rate. Returns how many bytes may be given now of what others have."""
+        if self._gained is None:
+            return float("inf")
+        self._gained.measure(now)
+        span, self._at = now - self._at, now
+        if now - self._since < START_S:
+            return 0.0
+        among = self._gained.rate - gives
+        self.active = among >= FEEDS * self._gained.rate
+        return SHARE * among / self._leechers * span if self.active else float("inf")
