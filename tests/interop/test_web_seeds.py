@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -25,7 +25,7 @@ from tests.interop.harness import (
     torrent_of,
 )
 from tests.interop.test_trackers import _answering
-from wire.metainfo.create import create
+from wire.metainfo.create import Version, create
 
 pytestmark = pytest.mark.interop
 
@@ -74,15 +74,16 @@ def python_server(root: Path) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}/"
 
 
-def shared(tmp_path: Path, files: dict[str, int], *urls: str, name: str = "things") -> tuple[Path, Path, str]:
-    """A tree (or one file), its .torrent with these web seeds, and its bare link."""
+def shared(
+    tmp_path: Path, files: dict[str, int], *urls: str, name: str = "things", version: Version = "1"
+) -> tuple[Path, Path]:
+    """A tree (or one file), and its .torrent with these web seeds."""
     make_tree(tmp_path / "www" / name if list(files) != [name] else tmp_path / "www", files)
     root = tmp_path / "www" / name
-    made = create(root, piece_length=PIECE, web_seeds=urls)
+    made = create(root, piece_length=PIECE, web_seeds=urls, version=version)
     torrent = tmp_path / "t.torrent"
     torrent.write_bytes(made.to_bytes())
-    assert made.info_hash_v1 is not None
-    return root, torrent, made.info_hash_v1.hex()
+    return root, torrent
 
 
 @pytest.mark.parametrize("way", ["", "moved/"])
@@ -91,7 +92,7 @@ def test_nginx_alone_gives_all_of_it(tmp_path: Path, files: dict[str, int], way:
     name = "one file.bin" if len(files) == 1 else "things"
     (tmp_path / "www").mkdir()
     with nginx(tmp_path / "www") as (url, log):
-        root, torrent, _ = shared(tmp_path, files, url + way, name=name)
+        root, torrent = shared(tmp_path, files, url + way, name=name)
         with magnet("get", torrent, "-o", tmp_path / "got", *QUIET, state=tmp_path / "s") as get:
             get.finish(0)
         lines = log.read_text().splitlines()
@@ -99,6 +100,19 @@ def test_nginx_alone_gives_all_of_it(tmp_path: Path, files: dict[str, int], way:
     asked = [line.split() for line in lines]
     assert {status for status, *_ in asked} <= {"200", "206", "302"}
     assert len({connection for _, connection, *_ in asked}) <= 4, "connections are kept"
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+@pytest.mark.parametrize("version", ["2", "hybrid"])
+def test_torrents_of_the_other_versions(tmp_path: Path, version: Version, ranges: bool) -> None:
+    (tmp_path / "www").mkdir()
+    with ExitStack() as stack:
+        root_of = tmp_path / "www"
+        url = stack.enter_context(nginx(root_of))[0] if ranges else stack.enter_context(python_server(root_of))
+        root, torrent = shared(tmp_path, AWKWARD, url, version=version)
+        with magnet("get", torrent, "-o", tmp_path / "got", *QUIET, state=tmp_path / "s") as get:
+            get.finish(0)
+    assert_same_tree(root, tmp_path / "got" / "things")
 
 
 def test_a_link_with_ws_and_one_peer_for_the_metadata(tmp_path: Path) -> None:
@@ -121,7 +135,7 @@ def test_a_server_without_ranges_is_read_from_the_start(tmp_path: Path, files: d
     name = "one.bin" if len(files) == 1 else "things"
     (tmp_path / "www").mkdir()
     with python_server(tmp_path / "www") as url:
-        root, torrent, _ = shared(tmp_path, files, url, name=name)
+        root, torrent = shared(tmp_path, files, url, name=name)
         with magnet("get", torrent, "-o", tmp_path / "got", *QUIET, state=tmp_path / "s") as get:
             get.finish(0)
     assert_same_tree(root, tmp_path / "got" / name)
@@ -130,7 +144,7 @@ def test_a_server_without_ranges_is_read_from_the_start(tmp_path: Path, files: d
 def test_a_server_that_has_other_bytes_is_given_up_and_said(tmp_path: Path) -> None:
     (tmp_path / "www").mkdir()
     with nginx(tmp_path / "www") as (url, _):
-        root, torrent, _ = shared(tmp_path, {"one.bin": 500_000}, url, name="one.bin")
+        root, torrent = shared(tmp_path, {"one.bin": 500_000}, url, name="one.bin")
         root.write_bytes(bytes(500_000))
         options = (*QUIET[:-1], "4")
         with magnet("get", torrent, "-o", tmp_path / "got", *options, state=tmp_path / "s") as get:

@@ -20,9 +20,9 @@ from tests.sim.net import Host, Internet
 from wire import tls
 from wire.compact import IPV4, IPV6, Endpoint
 from wire.errors import NetworkError
-from wire.http import HttpError, Reply, fetch, is_near_literal, request
+from wire.http import HttpClient, HttpError, Reply, fetch, is_near_literal, request
 from wire.http_url import redirected
-from wire.net import TrioNetwork
+from wire.net import Stream, TrioNetwork
 
 MIB = 1 << 20
 FAR = "http://tracker.example"
@@ -331,3 +331,106 @@ async def test_a_network_that_is_down(autojump_clock: object) -> None:
         place.client.plug()
         place.far.answers["/"] = status("204 No Content")
         assert (await place.get(f"{FAR}/")).status == 204
+
+
+class Keeper(Web):
+    """Answers several requests on a connection; after `last` of them it hangs up."""
+
+    def __init__(self, last: int = 100) -> None:
+        super().__init__()
+        self.last = last
+        self.connections = 0
+
+    async def _serve_one(self, stream: Stream) -> None:
+        self.connections += 1
+        buffer, said_so_far = memoryview(bytearray(4096)), b""
+        try:
+            for _ in range(self.last):
+                while b"\r\n\r\n" not in said_so_far:
+                    if not (count := await stream.receive_into(buffer)):
+                        return
+                    said_so_far += buffer[:count]
+                head, _, said_so_far = said_so_far.partition(b"\r\n\r\n")
+                target = head.split(b" ")[1].decode()
+                self.asked.append(target)
+                await self.answers[target](stream, target)
+        except NetworkError:
+            pass  # he left
+        finally:
+            stream.close()
+
+
+@asynccontextmanager
+async def a_keeper(last: int = 100) -> AsyncIterator[tuple[Keeper, HttpClient]]:
+    internet = Internet(random.Random(1))
+    keeper = Keeper(last)
+    keeper.answers |= {"/x": ok(b"hello"), "/y": ok(b"z" * 50_000), "/moved": redirect("/x")}
+    server = internet.host("80.2.2.2")
+    async with open_plain_nursery() as nursery:
+        nursery.start_soon(keeper.serve, await server.listen(Endpoint("80.2.2.2", 80)))
+        client = HttpClient(internet.host("80.1.1.1"))
+        yield keeper, client
+        client.close()
+
+
+async def read(client: HttpClient, path: str = "/x", *, near: bool = False) -> bytes:
+    async with client.get(f"http://80.2.2.2{path}", near=near) as response:
+        return await response.read(MIB)
+
+
+async def test_a_connection_is_used_again_also_after_a_redirect(autojump_clock: object) -> None:
+    async with a_keeper() as (keeper, client):
+        for path in ("/x", "/y", "/moved", "/x"):
+            assert len(await read(client, path)) == (50_000 if path == "/y" else 5)
+        assert (keeper.connections, keeper.asked) == (1, ["/x", "/y", "/moved", "/x", "/x"])
+
+
+async def test_a_server_may_hang_up_between_two_requests(autojump_clock: object) -> None:
+    async with a_keeper(last=1) as (keeper, client):
+        for _ in range(4):
+            assert await read(client) == b"hello"
+            await trio.sleep(1)
+        assert keeper.connections == 4
+
+
+async def test_a_body_that_was_not_read_is_not_taken_for_the_next_answer(autojump_clock: object) -> None:
+    async with a_keeper() as (keeper, client):
+        async with client.get("http://80.2.2.2/y", near=False) as response:
+            assert response.status == 200
+        assert await read(client) == b"hello"
+        assert keeper.connections == 2
+
+
+async def test_all_of_the_data_without_the_end_of_it_is_enough_to_go_on(autojump_clock: object) -> None:
+    async with a_keeper() as (keeper, client):
+        async with client.get("http://80.2.2.2/x", near=False) as response:
+            assert await anext(response.body) == b"hello"
+        assert await read(client) == b"hello"
+        assert keeper.connections == 1
+
+
+async def test_words_that_nobody_asked_for_are_not_taken_for_an_answer(autojump_clock: object) -> None:
+    async with a_keeper() as (keeper, client):
+        keeper.answers["/z"] = said(
+            b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\naHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"
+        )
+        assert await read(client, "/z") == b"a"
+        assert await read(client) == b"hello"
+        assert keeper.connections == 2
+
+
+async def test_a_kept_connection_nearby_is_not_for_who_may_not_go_there(autojump_clock: object) -> None:
+    internet = Internet(random.Random(1))
+    keeper = Keeper()
+    keeper.answers["/x"] = ok(b"hello")
+    lan = internet.host("10.0.0.9")
+    async with open_plain_nursery() as nursery:
+        nursery.start_soon(keeper.serve, await lan.listen(Endpoint("10.0.0.9", 80)))
+        client = HttpClient(internet.host("80.1.1.1"))
+        async with client.get("http://10.0.0.9/x", near=True) as response:
+            assert await response.read(MIB) == b"hello"
+        with pytest.raises(HttpError, match="an address of this network"):
+            async with client.get("http://10.0.0.9/x", near=False):
+                pass
+        assert keeper.asked == ["/x"]
+        client.close()
