@@ -15,6 +15,7 @@ from tests.shell.test_web_seeds import Mirror
 from tests.shell.web import HttpTracker
 from wire.blocklist import BlockList
 from wire.compact import Endpoint
+from wire.filtered import FilteredNetwork
 from wire.metainfo import Torrent
 
 FILES = {"a.bin": 100_000}
@@ -73,6 +74,27 @@ async def test_a_router_a_tracker_and_a_web_seed_of_it_are_never_asked(autojump_
         handle = await held(world, "9.9.9.9", seeded)
         assert handle.status().counts.nodes_answered
         assert tracker.asked
+
+
+async def test_datagrams_neither_go_there_nor_come_from_there(autojump_clock: object) -> None:
+    async with a_world(dht_nodes=0) as world:
+        one, bad, good = (world.host() for _ in range(3))
+        network = FilteredNetwork(one, BlockList([bad.addresses[0]]))
+        sockets = [await host.udp(Endpoint(host.addresses[0], 9)) for host in (bad, good)]
+        ours = await network.udp(Endpoint(one.addresses[0], 9))
+        assert ours.send(b"to bad", sockets[0].endpoint), "dropped, and not held for a fault of the system"
+        assert ours.send_many([(b"x", sockets[0].endpoint), (b"to good", sockets[1].endpoint)]) == []
+        for socket in sockets:
+            socket.send(b"hello", ours.endpoint)
+        assert [data for data, _ in await ours.receive()] == [b"hello"]
+        with trio.move_on_after(1) as waited:
+            await sockets[0].receive()
+        assert waited.cancelled_caught
+        assert (await sockets[1].receive())[0][0] == b"to good"
+        with trio.move_on_after(1) as waited:
+            await ours.receive()
+        assert waited.cancelled_caught
+        assert network.refused == 3
 
 
 def test_a_file_that_is_no_list_is_exit_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -210,6 +210,26 @@ async def test_a_device_that_points_elsewhere_is_not_followed(autojump_clock: ob
             one.news = trio.Event()
 
 
+async def test_who_is_not_the_gateway_is_not_heard(autojump_clock: object) -> None:
+    internet = Internet(random.Random(1), delay_s=0.002)
+    host, stranger = internet.host("192.168.1.2"), internet.host("192.168.1.66")
+    internet.host(GATEWAY)
+    one = PortMapper(host, PORT, random.Random(2), own="192.168.1.2", gateway=GATEWAY, search_at=Endpoint(GATEWAY, 1))
+    async with open_plain_nursery() as nursery:
+        nursery.start_soon(one.run)
+        socket = await stranger.udp(Endpoint("192.168.1.66", pcp.PORT))
+        for _ in range(100):
+            await trio.sleep(0.05)
+            for port in range(49152, 49160):
+                for action in (0x81, 0x82):
+                    head = struct.pack(">BBHI", 0, action, 0, 1)
+                    socket.send(head + struct.pack(">HHI", PORT, PORT, 3600), Endpoint("192.168.1.2", port))
+        with trio.fail_after(60):
+            await one.news.wait()
+        assert one.mapping is None
+        nursery.cancel_scope.cancel()
+
+
 def test_where_nothing_is_mapped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("magnet.mapping.default_gateway", lambda: GATEWAY)
     monkeypatch.setattr("magnet.mapping.own_address", lambda towards: "192.168.1.2")

@@ -175,6 +175,7 @@ async def test_when_it_dies_everything_stops_with_one_line_and_goes_on_when_it_i
             assert status.trouble == session.trouble
             assert str(session.trouble).startswith("the proxy 80.7.7.7:1080 ")
             assert "\n" not in str(session.trouble)
+            assert (status.counts.refused, status.counts.timed_out) == (0, 0), "the peer has no part in it"
             before = status.downloaded
             await trio.sleep(30)
             assert handle.status().downloaded == before

@@ -197,6 +197,23 @@ def test_a_wrong_piece_is_the_end_of_its_url_and_what_it_gave_is_not_believed() 
     assert not honest.given_up
 
 
+def test_of_a_piece_that_is_not_whole_a_liars_part_is_fetched_anew() -> None:
+    exchange, trade, data = exchange_of(3)
+    liar, honest = trade.add(["http://w/", "http://x/"], 0.0)
+    blocks = sorted(block for s in trade.ask(liar, 0.0) for block in s.blocks)
+    first = [block for block in blocks if block[0] == blocks[0][0]]
+    part = next(block for block in blocks if block[0] != first[0][0])
+    for index, begin, length in (part, *first):
+        trade.received(liar, [(index, begin, memoryview(bytes(length)))], 0.0)
+    (job,) = exchange.jobs()
+    exchange.piece_stored(job.index, False, 0.0)
+    assert liar.given_up
+    for at in range(50):
+        give(exchange, honest, data, trade.ask(honest, float(at)), float(at))
+    assert exchange.finished
+    assert exchange.hash_failures == 1
+
+
 def test_a_server_that_is_away_rests_and_its_blocks_are_free_for_others() -> None:
     _, trade, _ = exchange_of(2)
     one, two = trade.add(["http://w/", "http://x/"], 0.0)
