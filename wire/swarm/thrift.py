@@ -20,6 +20,8 @@ START_S = 4.0
 """Before that nothing is measured: of what others get, nothing is given."""
 SHARE = 0.5
 """Of what a member gives on average, for a seed to give of pieces that others have."""
+PATIENCE_S = 5.0
+"""Who got a piece and passed it on to nobody for so long keeps it for itself: it is for the next who asks, too."""
 FEEDS = 0.5
 """Of all that the peers gain, so much at least must be from each other, or nobody waits."""
 
@@ -32,15 +34,25 @@ class Thrift:
         self._picker = picker
         self._piece_length = piece_length
         self._first: dict[int, Peer] = {}
+        self._kept: dict[int, float] = {}
+        """Pieces that only one peer got so far, and when."""
         self._gained: Meter | None = None
         self._leechers = 0
         self._since = 0.0
         self._at = 0.0
 
     def is_first(self, peer: Peer, index: int) -> bool:
-        """Whether it asks for what nobody has, and was the first to do so. It has that piece for itself from now on."""
+        """Whether it asks for what nobody has or passes on, and was the first to do so. It is its own then."""
         first = self._first.get(index)
-        if first is None and not self._picker.availability(index):
+        if first is None:
+            kept_since = self._kept.get(index)
+            if kept_since is None:
+                if self._picker.availability(index):
+                    return False
+            elif self._at - kept_since < PATIENCE_S:
+                return False
+            else:
+                self._kept[index] = self._at
             first = self._first[index] = peer
         return first is peer
 
@@ -49,6 +61,8 @@ class Thrift:
         self._first.pop(index, None)
         if self._gained is not None:
             self._gained.total += self._piece_length
+            if self._kept.pop(index, None) is None and self._picker.availability(index) <= 1:
+                self._kept[index] = self._at
 
     def let_go(self, peer: Peer) -> None:
         """It is gone or choked: what it was the first to ask for is for the next who asks."""
@@ -62,6 +76,7 @@ class Thrift:
             self.active = False
             self._gained = None
             self._first.clear()
+            self._kept.clear()
         elif self._gained is None:
             self._gained = Meter(now)
             self._since = self._at = now

@@ -9,7 +9,7 @@ from wire.peer.connection import PeerConnection
 from wire.peer.extended import ExtendedHandshake
 from wire.swarm.peer import Peer
 from wire.swarm.picker import Picker
-from wire.swarm.thrift import CROWD, SHARE, START_S, Thrift
+from wire.swarm.thrift import CROWD, PATIENCE_S, SHARE, START_S, Thrift
 
 PIECE = 1 << 18
 
@@ -73,3 +73,20 @@ def test_who_do_not_feed_each_other_do_not_wait() -> None:
     thrift, *_ = make()
     assert gained(thrift, 4, 4.0 * PIECE) == float("inf")
     assert not thrift.active
+
+
+def test_a_piece_that_its_first_taker_keeps_to_itself_is_for_the_next() -> None:
+    thrift, picker, (mean, other, third) = make()
+    thrift.count(10, 0.0)
+    assert thrift.is_first(mean, 5)
+    picker.joined(picker.bit(5))
+    thrift.appeared(5)
+    thrift.tick(0.0, PATIENCE_S - 1.0)
+    assert not thrift.is_first(other, 5)
+    thrift.tick(0.0, PATIENCE_S)
+    assert thrift.is_first(other, 5)
+    assert not thrift.is_first(third, 5)
+    picker.joined(picker.bit(5))
+    thrift.appeared(5)  # now it has spread
+    thrift.tick(0.0, 10 * PATIENCE_S)
+    assert not thrift.is_first(third, 5)
