@@ -208,6 +208,17 @@ def test_a_seed_is_asked_for_everything_and_told_what_came(dialled: bool) -> Non
     assert guest.gone, "two seeds have nothing to give each other"
 
 
+def test_a_seed_hears_of_each_piece_though_it_has_them_all() -> None:
+    table = Table()
+    guest = table.guest()
+    guest.offer()
+    guest.serve()
+    job, *_ = table.swarm.piece_jobs()
+    table.swarm.piece_stored(job.index, True, table.now)
+    guest.pump()
+    assert m.Have(job.index) in guest.heard, "it gives first what nobody else has: how would it know"
+
+
 def test_who_dials_us_first_was_found_by_whoever_named_where_he_listens() -> None:
     table = Table(None)
     table.swarm.found(Endpoint("80.0.0.1", 6881), "dht", table.now)
