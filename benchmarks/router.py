@@ -22,7 +22,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.krpc import OTHERS, WARM_S, compile_load, pinned, spread
-from kademlia_bt.router_state import RouterState, save
+from kademlia_bt.router.state import RouterState, save
 from tests.interop.harness import Program, free_port, kademlia_bt, libtorrent
 from wire.compact import IPV4, Endpoint
 
@@ -30,7 +30,7 @@ IN_FLIGHT = 32
 
 MEMORY = """
 import random, sys
-from kademlia_bt.router import Router, RouterConfig
+from kademlia_bt.router.core import Router, RouterConfig
 from wire.compact import IPV4
 
 def rss():

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kademlia_bt.lookups import GetPeers
+from kademlia_bt.dht.lookups import GetPeers
 from kademlia_bt.testing import Churn, SimNode, Sybils, World
 from wire.bencode import decode
 from wire.compact import Endpoint

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from kademlia_bt.answers import ItemRefusedError, PeerSearch, Pong, QueryError, SampleAnswer
-    from kademlia_bt.contact import Contact
-    from kademlia_bt.events import DhtStats
-    from kademlia_bt.gather import Copies, SwarmSize
-    from kademlia_bt.items import ImmutableItem, MutableItem
+    from kademlia_bt.dht.contact import Contact
+    from kademlia_bt.dht.events import DhtStats
+    from kademlia_bt.items.gather import Copies, SwarmSize
+    from kademlia_bt.items.signing import KeyPair
+    from kademlia_bt.items.values import ImmutableItem, MutableItem
     from kademlia_bt.node import Node
-    from kademlia_bt.signing import KeyPair
 
 __all__ = [
     "Contact",
@@ -33,19 +33,19 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Contact": "kademlia_bt.contact",
-    "Copies": "kademlia_bt.gather",
-    "DhtStats": "kademlia_bt.events",
-    "ImmutableItem": "kademlia_bt.items",
+    "Contact": "kademlia_bt.dht.contact",
+    "Copies": "kademlia_bt.items.gather",
+    "DhtStats": "kademlia_bt.dht.events",
+    "ImmutableItem": "kademlia_bt.items.values",
     "ItemRefusedError": "kademlia_bt.answers",
-    "KeyPair": "kademlia_bt.signing",
-    "MutableItem": "kademlia_bt.items",
+    "KeyPair": "kademlia_bt.items.signing",
+    "MutableItem": "kademlia_bt.items.values",
     "Node": "kademlia_bt.node",
     "PeerSearch": "kademlia_bt.answers",
     "Pong": "kademlia_bt.answers",
     "QueryError": "kademlia_bt.answers",
     "SampleAnswer": "kademlia_bt.answers",
-    "SwarmSize": "kademlia_bt.gather",
+    "SwarmSize": "kademlia_bt.items.gather",
 }
 
 

@@ -12,10 +12,10 @@ from types import TracebackType
 
 import trio
 
-from kademlia_bt.confidence import Confidence
-from kademlia_bt.contact import Contact
-from kademlia_bt.events import Failure, LookupDone
-from kademlia_bt.lookup import Lookup
+from kademlia_bt.dht.confidence import Confidence
+from kademlia_bt.dht.contact import Contact
+from kademlia_bt.dht.events import Failure, LookupDone
+from kademlia_bt.dht.lookup import Lookup
 from wire.compact import Endpoint
 from wire.errors import WorldError
 

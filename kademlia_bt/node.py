@@ -1,4 +1,4 @@
-"""A DHT node over real sockets: the trio face of `kademlia_bt.core` (BEP 5, 32, 42, 43).
+"""A DHT node over real sockets: the trio face of `kademlia_bt.dht.core` (BEP 5, 32, 42, 43).
 
 It binds the sockets, pumps them, finds the first nodes, saves the table, and turns the core's events
 into answers that a caller awaits. What a node knows and decides stands in the core; names and
@@ -21,12 +21,11 @@ from types import TracebackType
 import trio
 
 from kademlia_bt.answers import PeerSearch, Pong, QueryError
-from kademlia_bt.asking import Asking
 from kademlia_bt.bootstrap import ROUTERS, Attempt, keep_resolving, literals
-from kademlia_bt.confidence import Confidence
-from kademlia_bt.contact import Contact
-from kademlia_bt.core import Dht, DhtConfig
-from kademlia_bt.events import (
+from kademlia_bt.dht.confidence import Confidence
+from kademlia_bt.dht.contact import Contact
+from kademlia_bt.dht.core import Dht, DhtConfig
+from kademlia_bt.dht.events import (
     Answered,
     DhtStats,
     Health,
@@ -37,11 +36,12 @@ from kademlia_bt.events import (
     PeersFound,
     Unanswered,
 )
-from kademlia_bt.lookup import Lookup
-from kademlia_bt.lookups import FindNode, GetPeers, LookupKind
-from kademlia_bt.picture import TableView, table_view
-from kademlia_bt.private import network_tag
-from kademlia_bt.questions import AskNodes, Ping, Question, QuestionKind
+from kademlia_bt.dht.lookup import Lookup
+from kademlia_bt.dht.lookups import FindNode, GetPeers, LookupKind
+from kademlia_bt.dht.picture import TableView, table_view
+from kademlia_bt.dht.private import network_tag
+from kademlia_bt.dht.questions import AskNodes, Ping, Question, QuestionKind
+from kademlia_bt.items.asking import Asking
 from kademlia_bt.state import SavedNode, StateFile
 from wire.compact import IPV4, IPV6, Endpoint, Family, reach
 from wire.errors import DiskError, MisuseError, NetworkError, ProtocolError
@@ -396,7 +396,7 @@ class Node(Asking):
 
     @property
     def health(self) -> Health:
-        """How well it is connected: `broken`, `poor`, `firewalled` or `good` (see `kademlia_bt.events.Health`)."""
+        """How well it is connected: `broken`, `poor`, `firewalled` or `good` (see `kademlia_bt.dht.events.Health`)."""
         return self._dht.health
 
     async def wait_health(self, *wanted: Health) -> Health:

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-from kademlia_bt.contact import Contact, unpack_contacts
+from kademlia_bt.dht.contact import Contact, unpack_contacts
 from wire import bencode
 from wire.compact import IPV4, IPV6
 from wire.errors import DiskError, ProtocolError

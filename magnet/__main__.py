@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from kademlia_bt.console import ExitCode, complain, hide_tracebacks, run_app
+from kademlia_bt.commands.console import ExitCode, complain, hide_tracebacks, run_app
 
 __all__ = ["main"]
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from kademlia_bt.console import ExitCode
+from kademlia_bt.commands.console import ExitCode
 from magnet.files import write_atomically
 from magnet.link import MagnetLink
 from magnet.render import Reporter

@@ -12,8 +12,8 @@ from typing import Annotated, Any
 
 import click
 
-from kademlia_bt.console import endpoint, host_port, network_name, proxy_url, size, status_address
-from kademlia_bt.front import App, Argument, Option
+from kademlia_bt.commands.console import endpoint, host_port, network_name, proxy_url, size, status_address
+from kademlia_bt.commands.front import App, Argument, Option
 from magnet.config import DEFAULT_PATIENCE_S, Config, default_state_dir
 from wire.blocklist import BlockList
 from wire.compact import Endpoint

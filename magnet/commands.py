@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from kademlia_bt.console import ExitCode, emit, one_line, run_async
+from kademlia_bt.commands.console import ExitCode, emit, one_line, run_async
 from magnet.batch import Batch, exit_code
 from magnet.config import DEFAULT_PATIENCE_S, Config, default_state_dir
 from magnet.files import input_told, show_info

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from kademlia_bt.private import network_tag
+from kademlia_bt.dht.private import network_tag
 from wire.blocklist import BlockList
 from wire.compact import Endpoint
 from wire.errors import MisuseError
@@ -41,7 +41,7 @@ class Config:
     bootstrap: tuple[tuple[str, int], ...] | None = None
     """DHT nodes to join through, as (host or name, port); None: the built-in routers."""
     network: str | None = None
-    """The name of a private DHT (`kademlia_bt.private`); None: the mainline DHT."""
+    """The name of a private DHT (`kademlia_bt.dht.private`); None: the mainline DHT."""
     peers: tuple[tuple[str, int], ...] = ()
     """Peers to dial for every torrent, as (host or name, port)."""
     trackers: tuple[str, ...] = ()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from kademlia_bt.console import ExitCode, complain, emit, run_async
+from kademlia_bt.commands.console import ExitCode, complain, emit, run_async
 from kademlia_bt.node import Node
 from magnet.batch import exit_code
 from magnet.config import Config

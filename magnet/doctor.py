@@ -19,9 +19,9 @@ import trio
 
 from kademlia_bt.answers import QueryError
 from kademlia_bt.bootstrap import ROUTERS
-from kademlia_bt.console import ExitCode, emit, run_async
+from kademlia_bt.commands.console import ExitCode, emit, run_async
+from kademlia_bt.dht.votes import network_of
 from kademlia_bt.node import Node
-from kademlia_bt.votes import network_of
 from magnet.config import Config
 from magnet.mapping import find_gateways
 from magnet.nursery import open_plain_nursery

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kademlia_bt.console import ExitCode, complain, emit, one_line, run_async
+from kademlia_bt.commands.console import ExitCode, complain, emit, one_line, run_async
 from magnet.inputs import read_torrent
 from magnet.link import LinkError, MagnetLink, PointerLink, examine, read_link
 from magnet.render import Reporter, failed_event, format_size, make_reporter

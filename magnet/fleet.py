@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from kademlia_bt.console import ExitCode
+from kademlia_bt.commands.console import ExitCode
 from magnet.batch import exit_code
 from magnet.render import Reporter
 from magnet.ticking import ticking

@@ -6,7 +6,7 @@ import math
 
 import trio
 
-from kademlia_bt.items import ItemError, torrent_of
+from kademlia_bt.items.values import ItemError, torrent_of
 from kademlia_bt.node import Node
 from magnet.link import MagnetLink, PointerLink
 from magnet.verdict import Counts, ResolveError, Verdict

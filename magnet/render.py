@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kademlia_bt.console import emit, one_line
+from kademlia_bt.commands.console import emit, one_line
 from magnet.link import MagnetLink
 from magnet.status import TorrentStatus, waiting_line
 from magnet.verdict import MagnetError, Phase, Verdict

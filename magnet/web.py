@@ -1,7 +1,7 @@
 """Files of a torrent over HTTP with ranges, while they are downloaded, and a page that plays them (RFC 9110).
 
-A Starlette application, served by `kademlia_bt.serving`. Read-only. Names come from strangers: on the page they are
-escaped, in headers and addresses they are percent-encoded, and no type is given to a file that a browser would
+A Starlette application, served by `kademlia_bt.status.serving`. Read-only. Names come from strangers: on the page they
+are escaped, in headers and addresses they are percent-encoded, and no type is given to a file that a browser would
 run in our name. A file is found by its number; the name in the address is for people and players.
 """
 
@@ -22,8 +22,8 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from kademlia_bt.console import one_line
-from kademlia_bt.serving import Border, serve
+from kademlia_bt.commands.console import one_line
+from kademlia_bt.status.serving import Border, serve
 from magnet.nursery import open_plain_nursery
 from magnet.streaming import StreamedFile, Streams
 from magnet.verdict import MagnetError

@@ -10,9 +10,9 @@ import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from kademlia_bt.contact import Contact
-from kademlia_bt.node_id import number
-from kademlia_bt.table import K
+from kademlia_bt.dht.contact import Contact
+from kademlia_bt.dht.node_id import number
+from kademlia_bt.dht.table import K
 from kademlia_bt.testing.world import SimNode, World
 from wire.bencode import Encodable, Value, decode, encode
 from wire.compact import Endpoint

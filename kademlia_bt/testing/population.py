@@ -10,11 +10,11 @@ import random
 from bisect import bisect_left
 from heapq import nsmallest
 
-from kademlia_bt.contact import Contact
-from kademlia_bt.core import Dht
-from kademlia_bt.face import Face
-from kademlia_bt.node_id import ID_BITS, number, random_id, random_id_sharing
-from kademlia_bt.table import GOOD_S, K, bucket_capacity
+from kademlia_bt.dht.contact import Contact
+from kademlia_bt.dht.core import Dht
+from kademlia_bt.dht.face import Face
+from kademlia_bt.dht.node_id import ID_BITS, number, random_id, random_id_sharing
+from kademlia_bt.dht.table import GOOD_S, K, bucket_capacity
 
 __all__ = ["IdSpace"]
 

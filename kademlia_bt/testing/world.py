@@ -13,14 +13,14 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from kademlia_bt.contact import Contact
-from kademlia_bt.core import Dht, DhtConfig
-from kademlia_bt.events import DhtEvent, LookupDone, PeersFound
-from kademlia_bt.face import Face
-from kademlia_bt.lookup import Lookup
-from kademlia_bt.lookups import FindNode, GetPeers, LookupKind
-from kademlia_bt.node_id import make_node_id, number
-from kademlia_bt.table import K
+from kademlia_bt.dht.contact import Contact
+from kademlia_bt.dht.core import Dht, DhtConfig
+from kademlia_bt.dht.events import DhtEvent, LookupDone, PeersFound
+from kademlia_bt.dht.face import Face
+from kademlia_bt.dht.lookup import Lookup
+from kademlia_bt.dht.lookups import FindNode, GetPeers, LookupKind
+from kademlia_bt.dht.node_id import make_node_id, number
+from kademlia_bt.dht.table import K
 from kademlia_bt.testing.population import IdSpace
 from wire.compact import IPV4, IPV6, Endpoint, Family, reach
 from wire.errors import MisuseError

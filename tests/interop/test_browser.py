@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import trio
 
-from kademlia_bt.status import serve_status
-from kademlia_bt.traffic import MessageStats
-from kademlia_bt.views import StatusView
+from kademlia_bt.dht.traffic import MessageStats
+from kademlia_bt.status.app import serve_status
+from kademlia_bt.status.views import StatusView
 from wire.compact import Endpoint
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

@@ -8,11 +8,11 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kademlia_bt.core import Dht, DhtConfig
-from kademlia_bt.gather import ItemGather, Ready, ScrapeGather
-from kademlia_bt.items import ImmutableItem, MutableItem
-from kademlia_bt.krpc import Answer, parse
-from kademlia_bt.signing import KeyPair
+from kademlia_bt.dht.core import Dht, DhtConfig
+from kademlia_bt.dht.krpc import Answer, parse
+from kademlia_bt.items.gather import ItemGather, Ready, ScrapeGather
+from kademlia_bt.items.signing import KeyPair
+from kademlia_bt.items.values import ImmutableItem, MutableItem
 from wire.bencode import encode
 from wire.compact import IPV4, Endpoint
 from wire.errors import ProtocolError

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from kademlia_bt.krpc import Query, parse
-from kademlia_bt.usual import usual_query
+from kademlia_bt.dht.krpc import Query, parse
+from kademlia_bt.dht.usual import usual_query
 
 ID = b"abcdefghij0123456789"
 TARGET = b"mnopqrstuvwxyz123456"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from kademlia_bt.console import run_app
+from kademlia_bt.commands.console import run_app
 from magnet.cli import app
 from magnet.torrent import TorrentHandle
 from tests.shell.kit import ROUTER, World, a_world, link_of, make_torrent

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kademlia_bt.console import run_app
+from kademlia_bt.commands.console import run_app
 from magnet.cli import app
 
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from kademlia_bt.cli import app
-from kademlia_bt.console import run_app
+from kademlia_bt.commands.cli import app
+from kademlia_bt.commands.console import run_app
 
 ROOT = Path(__file__).parents[2]
 INFO_HASH = "ab" * 20

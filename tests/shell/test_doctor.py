@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from kademlia_bt.console import run_app
+from kademlia_bt.commands.console import run_app
 from magnet.cli import app
 from magnet.config import Config
 from magnet.doctor import Finding, Sight, examine, judge_nat

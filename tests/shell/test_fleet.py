@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from kademlia_bt.console import ExitCode
+from kademlia_bt.commands.console import ExitCode
 from magnet.fleet import DISK_PAUSE_S, Fleet, Job
 from magnet.render import JsonReporter
 from tests.shell.kit import a_world, link_of, make_torrent

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from kademlia_bt.cli import app
-from kademlia_bt.console import run_app
+from kademlia_bt.commands.cli import app
+from kademlia_bt.commands.console import run_app
 from tests.shell.test_dht_commands import command, environment, events, running
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")

@@ -16,10 +16,10 @@ import trio
 from trio.testing import MockClock
 
 from kademlia_bt import Node
-from kademlia_bt.node_id import make_node_id
-from kademlia_bt.router_node import RouterNode
-from kademlia_bt.router_pool import RouterPool, can_share_a_port
-from kademlia_bt.router_state import RouterState, files_for, load, save
+from kademlia_bt.dht.node_id import make_node_id
+from kademlia_bt.router.node import RouterNode
+from kademlia_bt.router.pool import RouterPool, can_share_a_port
+from kademlia_bt.router.state import RouterState, files_for, load, save
 from tests.interop.harness import Program, kademlia_bt
 from tests.sim.net import Internet
 from wire.compact import IPV4, IPV6, Endpoint

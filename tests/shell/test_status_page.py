@@ -16,7 +16,7 @@ import pytest
 import trio
 import trio.testing
 
-from kademlia_bt.commands import _telling_unreachable
+from kademlia_bt.commands.node import _telling_unreachable
 from tests.shell.test_dht_commands import INFO_HASH, Running, command, environment, events, running
 from tests.shell.test_node import node_on
 from tests.sim.net import Internet
@@ -147,7 +147,7 @@ def test_a_taken_port_and_bad_values_are_one_line(tmp_path: Path) -> None:
 
 
 def test_the_web_server_is_loaded_only_when_it_is_wanted(tmp_path: Path) -> None:
-    code = "import sys, kademlia_bt.commands, kademlia_bt.cli; print([m for m in sys.modules if m in %r])"
+    code = "import sys, kademlia_bt.commands.node, kademlia_bt.commands.cli; print([m for m in sys.modules if m in %r])"
     done = subprocess.run(
         [sys.executable, "-c", code % (["starlette", "hypercorn", "prometheus_client", "h2"],)],
         capture_output=True, text=True, timeout=30, env=environment(tmp_path), check=True,

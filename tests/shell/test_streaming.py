@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import pytest
 import trio
 
-from kademlia_bt.console import run_app
+from kademlia_bt.commands.console import run_app
 from magnet import DownloadError
 from magnet.cli import app
 from tests.shell.kit import a_world, link_of, make_torrent

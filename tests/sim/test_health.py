@@ -6,9 +6,9 @@ import random
 
 import pytest
 
-from kademlia_bt.events import Health, HealthChanged
-from kademlia_bt.lookups import FindNode, GetPeers
-from kademlia_bt.peer_store import PEER_LIFE_S
+from kademlia_bt.dht.events import Health, HealthChanged
+from kademlia_bt.dht.lookups import FindNode, GetPeers
+from kademlia_bt.dht.peer_store import PEER_LIFE_S
 from tests.sim.world import SimNode, World
 
 

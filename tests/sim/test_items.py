@@ -6,12 +6,12 @@ import random
 
 import pytest
 
-from kademlia_bt.events import Answered, LookupDone
-from kademlia_bt.gather import Ready, Signed
-from kademlia_bt.items import ImmutableItem, MutableItem, torrent_of, torrent_value
-from kademlia_bt.lookups import GetItem, GetPeers, PutItem, Scrape
-from kademlia_bt.questions import AskSamples
-from kademlia_bt.signing import KeyPair
+from kademlia_bt.dht.events import Answered, LookupDone
+from kademlia_bt.dht.lookups import GetItem, GetPeers, PutItem, Scrape
+from kademlia_bt.dht.questions import AskSamples
+from kademlia_bt.items.gather import Ready, Signed
+from kademlia_bt.items.signing import KeyPair
+from kademlia_bt.items.values import ImmutableItem, MutableItem, torrent_of, torrent_value
 from tests.sim.test_world import crowd, true_closest
 from tests.sim.world import SimNode, World
 from wire.compact import IPV4, IPV6, Endpoint

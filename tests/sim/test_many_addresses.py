@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from kademlia_bt.core import DhtConfig
-from kademlia_bt.lookups import GetPeers
-from kademlia_bt.node_id import number, shared_bits
-from kademlia_bt.private import network_tag
+from kademlia_bt.dht.core import DhtConfig
+from kademlia_bt.dht.lookups import GetPeers
+from kademlia_bt.dht.node_id import number, shared_bits
+from kademlia_bt.dht.private import network_tag
 from tests.sim.world import SimNode, World
 from wire.compact import IPV4, IPV6, Endpoint
 

@@ -12,7 +12,7 @@ import random
 
 import pytest
 
-from kademlia_bt.lookups import GetPeers
+from kademlia_bt.dht.lookups import GetPeers
 from tests.sim.world import Churn, Poisoner, Search, SimNode, Sybils, World
 from wire.compact import Endpoint, reach
 

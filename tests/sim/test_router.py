@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from kademlia_bt.lookups import FindNode, GetPeers
-from kademlia_bt.node_id import number
-from kademlia_bt.ring_keeper import PING_WAIT_S, RECHECK_S, RETRY_S
-from kademlia_bt.router import Router, RouterConfig, RouterFace
+from kademlia_bt.dht.lookups import FindNode, GetPeers
+from kademlia_bt.dht.node_id import number
+from kademlia_bt.router.core import Router, RouterConfig, RouterFace
+from kademlia_bt.router.ring_keeper import PING_WAIT_S, RECHECK_S, RETRY_S
 from tests.sim.world import SimNode, World, printed_under
 from wire.bencode import encode
 from wire.compact import IPV4, IPV6, Endpoint, Family

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import random
 
-from kademlia_bt.events import Joined
-from kademlia_bt.lookups import FindNode
-from kademlia_bt.table import K
+from kademlia_bt.dht.events import Joined
+from kademlia_bt.dht.lookups import FindNode
+from kademlia_bt.dht.table import K
 from tests.sim.world import SimNode, World
 from wire.compact import Endpoint
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import hashlib
 import random
 
-from kademlia_bt.lookups import FindNode, GetPeers
-from kademlia_bt.node_id import number
+from kademlia_bt.dht.lookups import FindNode, GetPeers
+from kademlia_bt.dht.node_id import number
 from tests.sim.world import SimNode, World, printed_under
 from wire.compact import IPV4, IPV6, Endpoint
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kademlia_bt.contact import Contact
+from kademlia_bt.dht.contact import Contact
 from kademlia_bt.state import SavedNode, StateFile
 from wire import bencode
 from wire.compact import Endpoint

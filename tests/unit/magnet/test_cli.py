@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kademlia_bt.console import run_app
+from kademlia_bt.commands.console import run_app
 from magnet.cli import app
 from magnet.link import MagnetLink
 from wire.metainfo import Torrent
@@ -285,7 +285,7 @@ def test_a_file_is_shown_without_an_event_loop(shared: Path) -> None:
     """A fraction of a second is all that a look at a file may take: trio alone has a tenth."""
     assert magnet("create", str(shared), "-q") == 0
     program = (
-        "import sys; from kademlia_bt.console import run_app; from magnet.cli import app\n"
+        "import sys; from kademlia_bt.commands.console import run_app; from magnet.cli import app\n"
         "assert run_app(app, 'magnet', ['info', 'shared.torrent']) == 0\n"
         "assert run_app(app, 'magnet', ['info', 'absent.torrent']) == 2\n"
         "heavy = {'trio', 'rich', 'cryptography', 'crc32c', 'pydantic', 'h11'} & set(sys.modules)\n"

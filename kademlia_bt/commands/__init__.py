@@ -1,0 +1,1 @@
+"""The commands of `kademlia-bt`, and the console that `magnet` shares."""

@@ -1,0 +1,55 @@
+"""Which addresses a face has to do with: the law for local ones, and for what others name (BEP 5).
+
+A node on the open internet neither answers nor asks loopback and private addresses, unless it is told to; and a
+local address is believed only from a sender that is local itself: nobody outside can aim us at a machine inside.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable
+from functools import lru_cache, partial
+
+from kademlia_bt.dht.contact import Contact
+from wire.compact import IPV6, Endpoint, Family, reach
+
+__all__ = ["Border"]
+
+_MAX_HOSTS = 4_096
+"""Remembered at a time: sources can be forged."""
+
+
+class Border:
+    """The law for one face."""
+
+    __slots__ = ("allow_local", "family", "packed")
+
+    def __init__(self, family: Family, allow_local: bool) -> None:
+        self.family = family
+        self.allow_local = allow_local
+        self.packed = lru_cache(maxsize=_MAX_HOSTS)(partial(_packed, family, allow_local))
+        """The packed address of a host that is talked to, None for others: remembered, as each datagram asks for it."""
+
+    def talks_to(self, endpoint: Endpoint) -> bool:
+        """Whether datagrams go to, and are taken from, an endpoint."""
+        return endpoint.port != 0 and self.packed(endpoint.host) is not None
+
+    def believes(self, endpoint: Endpoint, sender: Endpoint) -> bool:
+        """Whether an endpoint, of any family, that `sender` names may be used."""
+        place = reach(endpoint.host)
+        if endpoint.port == 0 or place in ("unspecified", "invalid"):
+            return False
+        return place == "global" or (self.allow_local and reach(sender.host) != "global")
+
+    def believed(self, contacts: Iterable[Contact], sender: Endpoint) -> list[Contact]:
+        """Of the nodes that `sender` names, those that may be used."""
+        return [contact for contact in contacts if self.believes(contact.endpoint, sender)]
+
+
+def _packed(family: Family, allow_local: bool, host: str) -> bytes | None:
+    if (":" in host) != (family is IPV6):
+        return None
+    place = reach(host)
+    if place == "global" or (allow_local and place in ("loopback", "private")):
+        return socket.inet_pton(family.af, host)
+    return None

@@ -1,0 +1,1 @@
+"""The bootstrap router: a node that knows many and hands them out."""

@@ -1,0 +1,265 @@
+"""One socket of a bootstrap router: judges datagrams, answers queries with nodes whose turn it is. No I/O.
+
+A `wire.udp.Tenant`. It answers `ping`, and whatever asks for nodes (BEP 5; also BEP 44 `get`, BEP 51 and methods that
+it does not know but that have a target) with nodes alone: it holds no peers, so it gives no tokens, and whoever stores
+or announces here gets no answer. An answer is at most three times as long as the question, unless the asker has
+answered a ping.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from socket import inet_pton
+from typing import TYPE_CHECKING, Final
+
+from kademlia_bt.dht.guard import Guard
+from kademlia_bt.dht.krpc import WANT_IPV4, WANT_IPV6, Answer, Query, encode_answer, encode_query, parse
+from kademlia_bt.dht.node_id import fits, random_id
+from kademlia_bt.dht.places import is_global, is_local
+from kademlia_bt.dht.private import Envelope
+from kademlia_bt.dht.votes import AddressVotes
+from kademlia_bt.router.ring_keeper import RingKeeper
+from wire.bencode import Encodable
+from wire.compact import IPV6, Endpoint, Family
+from wire.errors import ProtocolError
+
+if TYPE_CHECKING:
+    from kademlia_bt.router.core import Router
+
+__all__ = ["AMPLIFICATION", "MAX_ANSWER_BYTES", "MOST_NODES", "REPEAT_NODES", "RouterFace"]
+
+MOST_NODES: Final = 16
+REPEAT_NODES: Final = 4
+"""For who asked in the last ten minutes: it has been helped already."""
+AMPLIFICATION: Final = 3
+"""An answer to an unproven address is at most so many times as long as the question, lest forged questions turn us
+against a third party."""
+MAX_ANSWER_BYTES: Final = 1_024
+"""What BEP 32 allows to be sent."""
+
+_KRPC_FIRST_BYTE = ord("d")
+_MIN_BYTES = 20
+_MAX_BYTES = 2_048
+"""Questions have some 100 bytes, and answers to ours at most 1,500."""
+_COUNTED = (b"ping", b"find_node", b"get_peers", b"get", b"sample_infohashes")
+_UNANSWERED = (b"announce_peer", b"put")
+"""They need a token, which nobody has of us."""
+_NODES_KEY_BYTES = len(b"6:nodes6608:")
+_UDP_OVERHEAD_BYTES = 28
+_BEAT_S = 0.2
+_SWEEP_S = 60.0
+
+
+class RouterFace:
+    """One socket's part of a router. Made by `Router.add_face`."""
+
+    def __init__(
+        self,
+        router: Router,
+        keeper: RingKeeper,
+        node_id: bytes,
+        now: float,
+        *,
+        allow_local: bool,
+        bound: Endpoint | None,
+        per_ip_limit: float,
+    ) -> None:
+        self.family: Family = keeper.family
+        self._af = self.family.af
+        self.bound = bound
+        self.keeper = keeper
+        self.votes = AddressVotes()
+        self.queries: Counter[str] = Counter()
+        self.dropped: Counter[str] = Counter()
+        self.answers = self.repeats = self.read_only = self.handed_out = self.pings = 0
+        self.received_bytes = self.sent_bytes = 0
+        self._router = router
+        self._version = router.config.version
+        self.allow_local = allow_local
+        self._envelope = Envelope(router.config.network_tag)
+        self._guard = Guard(per_ip_limit)
+        self._default = WANT_IPV6 if self.family is IPV6 else WANT_IPV4
+        self._outbox: list[tuple[bytes | bytearray | memoryview, Endpoint]] = []
+        self._names = {method: method.decode() for method in _COUNTED}
+        self._beat_at = now
+        self._sweep_at = now + _SWEEP_S
+        self.node_id = node_id
+
+    @property
+    def node_id(self) -> bytes:
+        """The id that answers and pings carry."""
+        return self._node_id
+
+    @node_id.setter
+    def node_id(self, node_id: bytes) -> None:
+        self._node_id = node_id
+        self._id_item = b"2:id20:" + node_id
+        # What an answer has beside nodes and transaction id, whose length may take two digits more.
+        tag_bytes = self._envelope.overhead_bytes
+        self._empty_bytes = (
+            len(encode_answer(b"", self._id_item, bytes(self.family.endpoint_bytes), self._version)) + 2 + tag_bytes
+        )
+
+    # What the pump calls
+
+    @property
+    def has_outgoing(self) -> bool:
+        """Whether `outgoing` has something to give."""
+        return bool(self._outbox)
+
+    def claims(self, first_byte: int) -> bool:
+        """KRPC datagrams begin with `d`."""
+        return first_byte == _KRPC_FIRST_BYTE
+
+    def outgoing(self) -> list[tuple[bytes | bytearray | memoryview, Endpoint]]:
+        """What is to be sent, drained."""
+        outbox = self._outbox
+        if outbox:
+            self._outbox = []
+        return outbox
+
+    def next_timer(self) -> float:
+        """When `tick` is wanted next."""
+        return self._beat_at
+
+    def tick(self, now: float) -> None:
+        """Sends the pings that are due."""
+        if now < self._beat_at:
+            return
+        self._beat_at = now + _BEAT_S
+        self._router.beat(self, now)
+        if now >= self._sweep_at:
+            self._sweep_at = now + _SWEEP_S
+            self._guard.sweep(now)
+
+    def receive(self, data: bytes, address: Endpoint, now: float) -> None:
+        """Takes a datagram; never raises for what is in it."""
+        size = len(data)
+        self.received_bytes += size
+        self.keeper.heard_at = now
+        host, port = address
+        ip = inet_pton(self._af, host)
+        if not port or not (is_global(ip) or (self.allow_local and is_local(ip))):
+            self.dropped["martian"] += 1
+            return
+        message_data = self._envelope.open(data)
+        if message_data is None:
+            self.dropped["foreign"] += 1
+            return
+        try:
+            if not _MIN_BYTES <= size <= _MAX_BYTES:
+                raise ProtocolError("of no length that a message has")
+            message = parse(message_data)
+        except ProtocolError:
+            self.dropped["malformed"] += 1
+            return
+        compact = ip + port.to_bytes(2, "big")
+        if type(message) is Query:
+            if self._guard.allows(address, now):
+                self._query(message, compact, size, address, now)
+            else:
+                self.dropped["per_ip"] += 1
+        elif self._router.echoes.check(message.tid, compact, now):
+            if type(message) is Answer:
+                self._answered(message, compact, address, now)
+        else:
+            self.dropped["unknown"] += 1
+
+    # What core.py calls
+
+    def ping(self, address: bytes, now: float) -> None:
+        """Asks a compact address whether a node is there."""
+        self._ask(address, b"ping", {}, now)
+        self.pings += 1
+
+    def ask_for_nodes(self, address: bytes, rng: random.Random, now: float) -> None:
+        """Asks another router for nodes of both families."""
+        self._ask(address, b"find_node", {b"target": random_id(rng)}, now, want=WANT_IPV4 | WANT_IPV6)
+
+    def _ask(
+        self, address: bytes, method: bytes, arguments: dict[bytes, Encodable], now: float, *, want: int = 0
+    ) -> None:
+        query = encode_query(
+            self._router.echoes.make(address, now),
+            method,
+            self._node_id,
+            arguments,
+            version=self._version,
+            read_only=True,  # a router is in nobody's table, and in no other router's ring (BEP 43)
+            want=want,
+        )
+        sealed = self._envelope.seal(query)
+        self.sent_bytes += len(sealed)
+        self._outbox.append((sealed, Endpoint.from_compact(address)))
+
+    def _answered(self, answer: Answer, compact: bytes, address: Endpoint, now: float) -> None:
+        seen = answer.own_address
+        if seen is not None and seen.family is self.family and self.votes.vote(seen, address):
+            self._fit(seen)
+        if compact in self._router.others:
+            self._router.named(answer, address, now)
+        elif answer.id != self._node_id:
+            self.keeper.answered(answer.id, compact, now)
+
+    def _fit(self, seen: Endpoint) -> None:
+        """Enough nodes agree on where they see us: an id that does not fit is made anew (BEP 42)."""
+        if not fits(self._node_id, seen.ip):
+            self.node_id = self._router.id_for(seen.ip)
+
+    def _query(self, query: Query, compact: bytes, size: int, address: Endpoint, now: float) -> None:
+        method = query.method
+        if method in _UNANSWERED:
+            self.dropped["unknown"] += 1
+            return
+        self.queries[self._names.get(method, "other")] += 1
+        keeper = self.keeper
+        again = keeper.asked_lately(compact, now)
+        proven = not again and keeper.ring.is_proven(compact)
+        items = self._id_item
+        nodes = b""
+        if query.target is not None:
+            room = MAX_ANSWER_BYTES if proven else min(MAX_ANSWER_BYTES, AMPLIFICATION * size)
+            room -= self._empty_bytes + len(query.tid)
+            want = query.want or self._default
+            if want == self._default:
+                nodes, item = self._nodes(keeper, room, again)
+                items += item
+            else:
+                items += self._nodes_of(want, room, again)
+        answer = self._envelope.seal(encode_answer(query.tid, items, compact, self._version))
+        if not self._router.may_send(len(answer) + _UDP_OVERHEAD_BYTES, now):
+            self.dropped["upload"] += 1
+            return
+        self.answers += 1
+        self.repeats += again
+        self.sent_bytes += len(answer)
+        self._outbox.append((answer, address))
+        if query.read_only:
+            self.read_only += 1
+        elif (
+            not proven
+            and query.sender != self._node_id
+            and compact not in self._router.others
+            and compact not in keeper.ring
+            and keeper.take_up(compact, now, again=again)
+        ):
+            self.ping(compact, now)
+        if nodes and now >= keeper.sample_at:
+            self.ping(keeper.sample(nodes, now), now)
+
+    def _nodes(self, keeper: RingKeeper, room: int, again: bool) -> tuple[bytes, bytes]:
+        """Nodes of ours whose turn it is, and the item of the answer, with these and some that are lent."""
+        width = keeper.node_bytes
+        count = min(REPEAT_NODES if again else MOST_NODES, (room - _NODES_KEY_BYTES) // width)
+        own = nodes = keeper.ring.hand_out(count) if count > 0 else b""
+        if keeper.lent and len(own) < count * width:
+            nodes = keeper.with_lent(own, count)
+        size = len(nodes)
+        self.handed_out += size // width
+        return own, b"%b%d:%b" % (keeper.nodes_key, size, nodes)
+
+    def _nodes_of(self, want: int, room: int, again: bool) -> bytes:
+        """The items for an asker that says what it wants (BEP 32): both families share the room."""
+        keepers = [keeper for bit, keeper in self._router.keepers if want & bit]
+        return b"".join(self._nodes(keeper, room // len(keepers), again)[1] for keeper in keepers)

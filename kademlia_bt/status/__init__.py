@@ -1,0 +1,1 @@
+"""How a node or a router is seen from outside: page, metrics and health over HTTP."""
