@@ -403,6 +403,10 @@ def _joined(sock: socket.socket, group: Endpoint, at: str) -> list[bytes]:
     return joined
 
 
+_SCATTERS = hasattr(socket.socket, "recvmsg_into")
+"""Windows has none."""
+
+
 class _TrioStream:
     def __init__(self, sock: socket.socket, remote: Endpoint) -> None:
         with contextlib.suppress(OSError):  # some systems refuse it where the other end is gone already
@@ -424,7 +428,7 @@ class _TrioStream:
 
     @property
     def scatters(self) -> bool:
-        return hasattr(self._socket, "recvmsg_into")  # Windows has none
+        return _SCATTERS
 
     async def readable(self) -> None:
         try:

@@ -33,13 +33,14 @@ _INFO_HASH_AT = HANDSHAKE_BYTES - 2 * ID_BYTES
 class SecureStream:
     """A stream past its opening: with the first words of the peer that were read already, and the ciphers, if any."""
 
-    __slots__ = ("_inbound", "_outbound", "_received", "_stream")
+    __slots__ = ("_inbound", "_outbound", "_received", "_scatter", "_stream")
 
     def __init__(
         self, stream: Stream, received: bytes = b"", inbound: Cipher | None = None, outbound: Cipher | None = None
     ) -> None:
         """`received` is decrypted already; without ciphers the rest passes as it is."""
         self._stream = stream
+        self._scatter = stream if isinstance(stream, ScatterStream) else None
         self._received = received
         self._inbound = inbound
         self._outbound = outbound
@@ -75,17 +76,17 @@ class SecureStream:
     @property
     def scatters(self) -> bool:
         """Whether `readable` and `receive_scattered` may be used now, as in `wire.net.ScatterStream`."""
-        return not self._received and isinstance(self._stream, ScatterStream) and self._stream.scatters
+        return not self._received and self._scatter is not None and self._scatter.scatters
 
     async def readable(self) -> None:
         """Waits until there may be bytes. Raises NetworkError."""
-        assert isinstance(self._stream, ScatterStream)
-        await self._stream.readable()
+        assert self._scatter is not None
+        await self._scatter.readable()
 
     def receive_scattered(self, buffers: Sequence[memoryview]) -> int | None:
         """Fills the buffers in order; 0 at the end, None where nothing is there. Raises NetworkError."""
-        assert isinstance(self._stream, ScatterStream)
-        count = self._stream.receive_scattered(buffers)
+        assert self._scatter is not None
+        count = self._scatter.receive_scattered(buffers)
         if count and self._inbound is not None:
             left = count
             for buffer in buffers:

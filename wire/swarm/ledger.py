@@ -166,15 +166,15 @@ class Ledger:
         self._mark(piece)
 
     def _mark(self, piece: OpenPiece) -> None:
-        bit = self._picker.bit(piece.index)
-        if piece.free and not (piece.alone and piece.owner is not None):
-            self._loose |= bit
-        else:
-            self._loose &= ~bit
-        if piece.free and piece.owner is None:
-            self._orphans |= bit
-        else:
-            self._orphans &= ~bit
+        """Keeps the sets of loose and orphaned pieces true. They are long numbers: changed only where it is needed."""
+        loose = bool(piece.free) and not (piece.alone and piece.owner is not None)
+        orphan = bool(piece.free) and piece.owner is None
+        if loose != piece.loose:
+            piece.loose = loose
+            self._loose ^= self._picker.bit(piece.index)
+        if orphan != piece.orphan:
+            piece.orphan = orphan
+            self._orphans ^= self._picker.bit(piece.index)
 
     def overdue(self, source: Source, now: float) -> list[BlockId] | None:
         """Takes back what a source owes for too long; returns what to cancel, None where it is in time."""
@@ -336,9 +336,8 @@ class Ledger:
 
     def _close(self, piece: OpenPiece) -> None:
         del self._open[piece.index]
-        bit = self._picker.bit(piece.index)
-        self._loose &= ~bit
-        self._orphans &= ~bit
+        piece.free.clear()
+        self._mark(piece)
 
     def _whole(self, piece: OpenPiece) -> None:
         self._close(piece)

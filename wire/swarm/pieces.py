@@ -27,7 +27,20 @@ class PieceJob:
 class OpenPiece:
     """A piece on its way: its buffer, and the state of each of its blocks."""
 
-    __slots__ = ("alone", "buffer", "doubled", "free", "given", "index", "left", "owner", "size", "view")
+    __slots__ = (
+        "alone",
+        "buffer",
+        "doubled",
+        "free",
+        "given",
+        "index",
+        "left",
+        "loose",
+        "orphan",
+        "owner",
+        "size",
+        "view",
+    )
 
     def __init__(self, index: int, size: int, *, alone: bool) -> None:
         self.index = index
@@ -35,6 +48,10 @@ class OpenPiece:
         self.alone = alone
         """Only its owner may give blocks."""
         self.owner: Source | None = None
+        self.loose = False
+        """Anybody may take of its free blocks; kept by the ledger, as the next."""
+        self.orphan = False
+        """It has free blocks and is nobody's own."""
         self.buffer: bytearray | None = None
         self.view: memoryview | None = None
         self.doubled: dict[int, list[Source]] = {}

@@ -37,6 +37,7 @@ STORES_AT_ONCE = 2
 """Batches of pieces hashed and written at once: one computes while the other waits for the disk."""
 STORE_BATCH_BYTES = 4 << 20
 """Handed to the store in one go, where so much waits: small pieces are not worth a thread's hop each."""
+STORE_MORE_BYTES = 1 << 20
 MIN_LANDING = 2
 """Blocks in one read, from which on the next are received straight to where they belong."""
 MIN_PAUSE_S = 0.002
@@ -308,7 +309,7 @@ class SwarmRunner:
         if swarm.finished:
             self._done.set()
         self._waiting_jobs.extend(swarm.piece_jobs())
-        if self._waiting_jobs and self._stores < STORES_AT_ONCE and self._nursery is not None:
+        if self._waiting_jobs and self._may_store() and self._nursery is not None:
             self._stores += 1
             self._nursery.start_soon(self._put_waiting)
         for peer in swarm.outboxes():
@@ -479,6 +480,13 @@ class SwarmRunner:
                 self.settle()
         finally:
             self._stores -= 1
+
+    def _may_store(self) -> bool:
+        """The first at once; another where so much waits that it is worth a thread's hop of its own."""
+        waiting = self._waiting_jobs
+        return not self._stores or (
+            self._stores < STORES_AT_ONCE and len(waiting) * len(waiting[0].data) >= STORE_MORE_BYTES
+        )
 
     def _next_batch(self) -> list[PieceJob]:
         batch: list[PieceJob] = []
