@@ -216,11 +216,11 @@ async def test_whoever_has_everything_only_announces(autojump_clock):
         handle = await session.add(link_of(ONE))
         await handle.finished()
         await trio.sleep(5)
-        searches = handle._sources.dht_counts.searches
+        searches = handle._work._sources.dht_counts.searches
         await trio.sleep(700)
-        assert handle._sources.dht_counts.searches == searches
+        assert handle._work._sources.dht_counts.searches == searches
         await trio.sleep(600)
-        assert handle._sources.dht_counts.searches == searches + 1
+        assert handle._work._sources.dht_counts.searches == searches + 1
 
 
 async def test_it_can_be_removed_and_added_again(autojump_clock):
@@ -264,9 +264,9 @@ async def test_a_link_that_turns_out_private_leaves_the_dht(autojump_clock):
         session = await world.session()
         handle = await session.add(link_of(secret, seeder))
         await handle.finished()
-        searches = handle._sources.dht_counts.searches
+        searches = handle._work._sources.dht_counts.searches
         await trio.sleep(500)
-        assert handle._sources.dht_counts.searches == searches <= 2
+        assert handle._work._sources.dht_counts.searches == searches <= 2
 
 
 async def test_many_links_are_resolved_so_many_at_a_time(autojump_clock):

@@ -285,7 +285,7 @@ async def test_who_names_ten_thousand_peers_is_believed_a_few(autojump_clock: ob
         found = handle.status().counts.found
         assert 0 < found["pex"] <= 200
         assert 0 < found["tracker"] <= 1000
-        assert len(handle._swarm.candidates) <= 3200
+        assert len(handle.runner.swarm.candidates) <= 3200
 
 
 async def test_a_victim_that_is_named_a_thousand_times_is_dialled_thrice(autojump_clock: object) -> None:

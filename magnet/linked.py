@@ -1,0 +1,74 @@
+"""The .torrent of which a link says where it lies (BEP 9): fetched over HTTP, while peers are asked for the metadata.
+
+What comes is believed only where its info dictionary has the hash of the link.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import trio
+
+from magnet.inputs import fetched_torrent
+from magnet.link import MagnetLink
+from magnet.sources import URL, Sources
+from wire.errors import MisuseError, ProtocolError
+from wire.http_url import is_http_url, is_near_literal
+from wire.metainfo import Info, Torrent
+from wire.net import Network
+from wire.swarm.run import SwarmRunner
+
+__all__ = ["MAX_SOURCES", "SOURCE_PAUSES_S", "LinkedTorrent"]
+
+MAX_SOURCES = 5
+"""URLs of a link that are tried at once for a .torrent."""
+SOURCE_PAUSES_S = (5.0, 30.0, 120.0)
+"""After each failure to fetch one; then it is given up."""
+
+
+class LinkedTorrent:
+    """The race for the .torrent of a link; `local`: whether addresses of this machine may be asked by name."""
+
+    def __init__(
+        self, link: MagnetLink, runner: SwarmRunner, sources: Sources, network: Network, *, local: bool
+    ) -> None:
+        self._link = link
+        self._runner = runner
+        self._sources = sources
+        self._network = network
+        self._local = local
+        self._fetched: Torrent | None = None
+        """What a URL of the link gave."""
+
+    async def run(self) -> None:
+        """Gets a .torrent from where the link says that there is one (BEP 9): it races with the peers' metadata."""
+        urls = [url for url in self._link.sources if is_http_url(url)][:MAX_SOURCES]
+        async with trio.open_nursery() as nursery:
+            for url in urls:
+                nursery.start_soon(self._fetch_from, url)
+
+    def torrent_of(self, info: Info) -> Torrent:
+        """The torrent of this info dictionary, with what the link and a fetched .torrent say beside it."""
+        fetched = self._fetched
+        if fetched is None or fetched.info.raw != info.raw:
+            return Torrent.of(info, trackers=[[url] for url in self._link.trackers], web_seeds=self._link.web_seeds)
+        self._sources.add_trackers(fetched.trackers)
+        linked = [(url,) for url in self._link.trackers if all(url not in tier for tier in fetched.trackers)]
+        web_seeds = dict.fromkeys((*fetched.web_seeds, *self._link.web_seeds))
+        return replace(fetched, trackers=(*fetched.trackers, *linked), web_seeds=tuple(web_seeds))
+
+    async def _fetch_from(self, url: str) -> None:
+        near = self._local or (is_near_literal(url) and "?" not in url)
+        for pause_s in SOURCE_PAUSES_S:
+            try:
+                torrent = await fetched_torrent(self._network, url, near=near)
+                Info.from_bytes(torrent.info.raw, self._link.info_hash)
+            except ProtocolError:
+                return  # it is another torrent, or none at all
+            except MisuseError:
+                await trio.sleep(pause_s)
+                continue
+            if self._runner.swarm.info is None:
+                self._fetched = torrent
+                self._runner.provide(torrent.info, URL)
+            return
