@@ -18,6 +18,7 @@ from magnet.streaming import Streams
 from magnet.task import Shared, Task
 from magnet.verdict import DownloadError, Phase, ResolveError
 from magnet.work import Work
+from wire.errors import MisuseError
 from wire.ids import InfoHash
 from wire.metainfo import Torrent
 from wire.storage.store import Store
@@ -193,6 +194,21 @@ class TorrentHandle:
         assert self._work.wanted is not None
         await trio.lowlevel.checkpoint()
         return Streams(self._work.store.info, self._work.wanted, _Pieces(self, self._work.store, self._work.gone))
+
+    @property
+    def limits(self) -> tuple[int, int]:
+        """This torrent's own limits, down and up, in bytes a second; 0: none."""
+        return self.runner.limits
+
+    def set_limits(self, *, down_limit: int | None = None, up_limit: int | None = None) -> None:
+        """Limits this torrent in bytes a second, from now on; 0: no limit, None: as before.
+
+        The session's limits (`Config.down_limit`, `up_limit`) hold besides. Raises MisuseError for a negative number.
+        """
+        for name, value in (("down_limit", down_limit), ("up_limit", up_limit)):
+            if value is not None and value < 0:
+                raise MisuseError(f"{name} is {value}; it is 0 (no limit) or more bytes a second")
+        self.runner.set_limits(down_bytes_s=down_limit, up_bytes_s=up_limit)
 
     def failure(self) -> ResolveError | DownloadError:
         """Why it ended, for who waited; it has ended."""

@@ -259,11 +259,20 @@ class SwarmRunner:
         assert self.swarm.info is not None
         await run_web_seeds(self, self.swarm.info, urls, network, self._down, local=local)
 
-    def set_limits(self, *, down_bytes_s: int = 0, up_bytes_s: int = 0) -> None:
-        """Limits this torrent, besides the session's limits; 0: not."""
+    @property
+    def limits(self) -> tuple[int, int]:
+        """This torrent's own limits, down and up, in bytes a second; 0: none."""
+        return self._down.limit_bytes_s, self._up.limit_bytes_s
+
+    def set_limits(self, *, down_bytes_s: int | None = None, up_bytes_s: int | None = None) -> None:
+        """Limits this torrent, besides the session's limits; 0: not; None: as before. Any time, also before `run`."""
         now = trio.current_time()
-        self._down.limit(down_bytes_s, now)
-        self._up.limit(up_bytes_s, now)
+        if down_bytes_s is not None:
+            self._down.limit(down_bytes_s, now)
+        if up_bytes_s is not None:
+            self._up.limit(up_bytes_s, now)
+            for link in self._links.values():
+                link.bell.set()
 
     def _wish(self) -> None:
         if not self.swarm.finished and self._done.is_set():
@@ -423,7 +432,11 @@ class SwarmRunner:
             link.bell = trio.Event()
             buffers = connection.outgoing()
             if not buffers and peer.queue:
-                await self._read_for(peer)
+                room = self._up.room(trio.current_time())
+                if not room:
+                    await self._up.wait(link.bell)  # of blocks alone: haves and the like go at once
+                    continue
+                await self._read_for(peer, room)
                 buffers = connection.outgoing()
             if not buffers:
                 await link.bell.wait()
@@ -434,11 +447,10 @@ class SwarmRunner:
                 swarm.lost(peer, str(error), trio.current_time())
                 self.settle()
 
-    async def _read_for(self, peer: Peer) -> None:
+    async def _read_for(self, peer: Peer, most_bytes: int) -> None:
         """Reads the next blocks that a peer asked for into its outbox."""
         assert self._store is not None
-        limit = await self._up.allowance()
-        batch = self.swarm.uploads(peer, limit)
+        batch = self.swarm.uploads(peer, most_bytes)
         if not batch:
             return
         try:
