@@ -14,7 +14,7 @@ import trio
 from kademlia_bt.commands.console import ExitCode
 from magnet.files import write_atomically
 from magnet.link import MagnetLink
-from magnet.render import Reporter
+from magnet.reporter import Reporter
 from magnet.ticking import ticking
 from magnet.verdict import Counts, MagnetError, ResolveError, Verdict
 from wire.errors import WireError

@@ -27,7 +27,8 @@ from magnet.inputs import fetch_torrent, is_url, read_source
 from magnet.link import MagnetLink, PointerLink
 from magnet.network import network_of
 from magnet.nursery import open_plain_nursery
-from magnet.render import Reporter, make_reporter
+from magnet.render import make_reporter
+from magnet.reporter import Reporter
 from magnet.ticking import ticking
 from magnet.verdict import MagnetError
 from wire.compact import Endpoint

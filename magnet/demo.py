@@ -22,9 +22,11 @@ from magnet.batch import exit_code
 from magnet.config import Config
 from magnet.link import MagnetLink
 from magnet.nursery import open_plain_nursery
-from magnet.render import Reporter, format_size, make_reporter
+from magnet.render import make_reporter
+from magnet.reporter import Reporter
 from magnet.session import Session
 from magnet.status import TorrentStatus
+from magnet.texts import format_size
 from magnet.ticking import ticking
 from magnet.verdict import MagnetError
 from wire.compact import Endpoint

@@ -25,7 +25,7 @@ from kademlia_bt.node import Node
 from magnet.config import Config
 from magnet.mapping import find_gateways
 from magnet.nursery import open_plain_nursery
-from magnet.render import Reporter
+from magnet.reporter import Reporter
 from wire.compact import IPV4, IPV6, Endpoint, Family, reach
 from wire.errors import NetworkError, WireError
 from wire.net import Network, TrioNetwork

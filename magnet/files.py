@@ -14,9 +14,12 @@ from typing import TYPE_CHECKING
 
 from kademlia_bt.commands.console import ExitCode, complain, emit, one_line, run_async
 from magnet.inputs import read_torrent
+from magnet.json_events import failed_event
 from magnet.link import LinkError, MagnetLink, PointerLink, examine, read_link
-from magnet.render import Reporter, failed_event, format_size, make_reporter
+from magnet.render import make_reporter
+from magnet.reporter import Reporter
 from magnet.status import TorrentStatus
+from magnet.texts import format_size
 from magnet.verdict import Counts, MagnetError, Phase, Verdict
 from wire.errors import DiskError, MisuseError, NetworkError, ProtocolError
 

@@ -14,7 +14,7 @@ import trio
 
 from kademlia_bt.commands.console import ExitCode
 from magnet.batch import exit_code
-from magnet.render import Reporter
+from magnet.reporter import Reporter
 from magnet.ticking import ticking
 from magnet.verdict import Counts, MagnetError, Verdict
 from wire.errors import DiskError, MisuseError, WireError

@@ -17,7 +17,7 @@ import trio
 
 from kademlia_bt.commands.console import ExitCode
 from magnet.fleet import DISK_PAUSE_S, Fleet, Job
-from magnet.render import JsonReporter
+from magnet.json_events import JsonReporter
 from tests.shell.kit import a_world, link_of, make_torrent
 from tests.shell.test_dht_commands import environment
 from tests.shell.test_streaming import child, until

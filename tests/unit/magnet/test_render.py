@@ -11,20 +11,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console, Group
 
+from magnet.bar import BarReporter
+from magnet.json_events import JsonReporter
 from magnet.link import MagnetLink
-from magnet.render import (
-    BarReporter,
-    JsonReporter,
-    PlainReporter,
-    Reporter,
-    done_line,
-    format_duration,
-    format_size,
-    format_time,
-    make_reporter,
-    progress_line,
-)
+from magnet.render import make_reporter
+from magnet.reporter import PlainReporter, Reporter
 from magnet.status import TorrentStatus
+from magnet.texts import done_line, format_duration, format_size, format_time, progress_line
 from magnet.verdict import Counts, Phase, ResolveError, Verdict
 from wire.ids import InfoHash
 from wire.metainfo import Torrent
