@@ -46,7 +46,8 @@ from kademlia_bt.state import SavedNode, StateFile
 from wire.compact import IPV4, IPV6, Endpoint, Family, reach
 from wire.errors import DiskError, MisuseError, NetworkError, ProtocolError
 from wire.ids import ID_BYTES
-from wire.net import Datagrams, Network, TrioNetwork
+from wire.net import Datagrams, Network
+from wire.trio_net import TrioNetwork
 from wire.udp import UdpPump
 
 __all__ = ["Node", "PeerSearch", "Pong", "QueryError"]

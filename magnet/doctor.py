@@ -28,7 +28,8 @@ from magnet.nursery import open_plain_nursery
 from magnet.reporter import Reporter
 from wire.compact import IPV4, IPV6, Endpoint, Family, reach
 from wire.errors import NetworkError, WireError
-from wire.net import Network, TrioNetwork
+from wire.net import Network
+from wire.trio_net import TrioNetwork
 
 __all__ = ["DEFAULT_DEADLINE_S", "Finding", "Sight", "doctor", "examine", "judge_nat"]
 

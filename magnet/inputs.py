@@ -73,7 +73,7 @@ def fetch_torrent(url: str, network: Network | None = None) -> Torrent:
     import trio
 
     async def get() -> Torrent:
-        from wire.net import TrioNetwork
+        from wire.trio_net import TrioNetwork
 
         return await fetched_torrent(network or TrioNetwork(), url.strip(), near=True)
 

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 from magnet.config import Config
 from wire.compact import IPV4, Endpoint, reach
-from wire.net import Network, TrioNetwork
+from wire.net import Network
+from wire.trio_net import TrioNetwork
 
 if TYPE_CHECKING:
     from wire.portmap.mapper import PortMapper

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from wire.net import Network, TrioNetwork
+from wire.net import Network
+from wire.trio_net import TrioNetwork
 
 if TYPE_CHECKING:
     from magnet.config import Config

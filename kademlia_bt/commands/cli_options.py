@@ -124,8 +124,8 @@ def options_of(
 
     outer: Network | None = None
     if proxy is not None:
-        from wire.net import TrioNetwork
         from wire.proxied import ProxiedNetwork
+        from wire.trio_net import TrioNetwork
 
         outer = ProxiedNetwork(TrioNetwork(), proxy)
 

@@ -32,7 +32,7 @@ from kademlia_bt.items.values import Item, MutableItem, torrent_value
 from kademlia_bt.node import Node
 from wire import bencode
 from wire.errors import DiskError, MisuseError, ProtocolError
-from wire.net import TrioNetwork
+from wire.trio_net import TrioNetwork
 
 if TYPE_CHECKING:
     from kademlia_bt.items.bloom import Estimate

@@ -25,7 +25,8 @@ from kademlia_bt.node import Node
 from kademlia_bt.status.views import StatusView, node_view
 from wire.compact import Endpoint, reach
 from wire.errors import MisuseError
-from wire.net import Network, TrioNetwork
+from wire.net import Network
+from wire.trio_net import TrioNetwork
 
 __all__ = ["Options", "announce", "find_node", "get_peers", "log_to_stderr", "ping", "run", "status_page"]
 

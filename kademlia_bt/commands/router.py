@@ -17,7 +17,7 @@ from kademlia_bt.router.state import files_for
 from kademlia_bt.status.views import router_view
 from wire.compact import IPV4, IPV6, Endpoint, reach
 from wire.errors import NetworkError
-from wire.net import TrioNetwork
+from wire.trio_net import TrioNetwork
 
 __all__ = ["DEFAULT_PORT", "RouterOptions", "bootstrap"]
 

@@ -22,7 +22,8 @@ from kademlia_bt.router.core import Router, RouterConfig, RouterStats
 from kademlia_bt.router.state import RouterState, load, save
 from wire.compact import Endpoint, Family, reach
 from wire.errors import DiskError, MisuseError, NetworkError, ProtocolError
-from wire.net import Network, TrioNetwork
+from wire.net import Network
+from wire.trio_net import TrioNetwork
 from wire.udp import UdpPump
 
 __all__ = ["RouterNode"]

@@ -22,7 +22,8 @@ import trio
 from kademlia_bt.router.core import RouterConfig
 from kademlia_bt.router.node import RouterNode
 from wire.compact import IPV4, IPV6, Endpoint, Family
-from wire.net import Datagrams, TrioNetwork
+from wire.net import Datagrams
+from wire.trio_net import TrioNetwork
 
 __all__ = ["Orders", "json_lines", "main", "to_wire"]
 

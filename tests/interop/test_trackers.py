@@ -32,9 +32,9 @@ from tests.interop.namespaces import Machine, two_machines
 from wire.compact import Endpoint
 from wire.errors import NetworkError
 from wire.ids import make_peer_id
-from wire.net import TrioNetwork
 from wire.tracker.client import TrackerClient
 from wire.tracker.values import Announce, AnnounceEvent
+from wire.trio_net import TrioNetwork
 from wire.udp import UdpPump
 
 pytestmark = pytest.mark.interop

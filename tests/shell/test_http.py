@@ -22,7 +22,8 @@ from wire.compact import IPV4, IPV6, Endpoint
 from wire.errors import NetworkError
 from wire.http import HttpClient, HttpError, Reply, fetch, is_near_literal, request
 from wire.http_url import redirected
-from wire.net import Stream, TrioNetwork
+from wire.net import Stream
+from wire.trio_net import TrioNetwork
 
 MIB = 1 << 20
 FAR = "http://tracker.example"

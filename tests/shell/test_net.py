@@ -11,7 +11,8 @@ import trio
 
 from wire.compact import IPV4, IPV6, Endpoint, Family
 from wire.errors import NetworkError
-from wire.net import ScatterStream, TrioNetwork
+from wire.net import ScatterStream
+from wire.trio_net import TrioNetwork
 
 LOOPBACK = {IPV4: "127.0.0.1", IPV6: "::1"}
 

@@ -18,10 +18,11 @@ from tests.shell.web import Web, ok, said
 from tests.sim.net import Host, Internet
 from tests.unit.wire.portmap.test_upnp import description
 from wire.compact import Endpoint
-from wire.net import Stream, TrioNetwork
+from wire.net import Stream
 from wire.portmap import mapper, pcp, upnp
 from wire.portmap.mapper import PortMapper
 from wire.socks import Proxy
+from wire.trio_net import TrioNetwork
 
 GATEWAY = "192.168.1.1"
 PORT = 6881
