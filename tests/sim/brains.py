@@ -44,17 +44,21 @@ class World:
     def at(self, when: float, action: Callable[[], None]) -> None:
         heapq.heappush(self._heap, (when, next(self._order), action))
 
+    def _next_host(self) -> str:
+        high, low = divmod(len(self.brains), 256)
+        return f"80.{high}.{low}.1"
+
     def brain(
         self, info: Info, data: bytes | None = None, *, up_bytes_s: float | None = None, **settings: object
     ) -> Brain:
         """A peer of its own address. With `data` it is a seed; `up_bytes_s` is its line, shared by all it sends."""
-        brain = Brain(self, f"80.0.{len(self.brains)}.1", info, data, knows=True, **settings)
+        brain = Brain(self, self._next_host(), info, data, knows=True, **settings)
         brain.up_bytes_s = up_bytes_s
         return brain
 
     def magnet(self, info: Info, **settings: object) -> Brain:
         """A peer that knows the info-hash alone."""
-        return Brain(self, f"80.0.{len(self.brains)}.1", info, None, knows=False, **settings)
+        return Brain(self, self._next_host(), info, None, knows=False, **settings)
 
     def introduce(self, *brains: Brain) -> None:
         """Tells each of all the others."""
