@@ -32,6 +32,8 @@ UPLOAD_BATCH_BYTES = 1 << 20
 """Read from the store in one go and sent in one go."""
 SUGGESTIONS = 3
 """Pieces suggested to a peer that is served from now on; then one for each that it took."""
+LOOK_S = 0.05
+"""While it is in doubt whether a crowd feeds itself, it is looked at so often."""
 IDLE_SLOT_S = 2.0
 """Who is unchoked and asks for nothing for so long leaves its slot to others."""
 WAIT_S = 45.0
@@ -67,8 +69,10 @@ class Giving:
         self._spread = Spread()
         self._picker = picker
         self._suggested = 0
-        self._thrift = Thrift(picker, info.piece_length)
         """Pieces that nobody had and that were suggested to somebody."""
+        self._thrift = Thrift(picker, info.piece_length)
+        self.look_at: float | None = None
+        """When `look` is wanted."""
         self.super_seed = SuperSeed(picker, self._show) if super_seed else None
 
     @property
@@ -111,8 +115,8 @@ class Giving:
 
     def appeared(self, peer: Peer, index: int, now: float) -> None:
         """A peer got a piece, from whomever."""
-        self._spread.appeared(peer, index)
-        self._thrift.appeared(index)
+        passed_on = self._spread.appeared(peer, index)
+        self._thrift.appeared(index, now, passed_on=passed_on)
         if self.super_seed is not None:
             self.super_seed.appeared(peer, index, now)
 
@@ -231,10 +235,19 @@ class Giving:
             for peer in queue:
                 room -= self._serve(peer, next(iter(peer.waiting)), now)
 
+    def look(self, now: float) -> None:
+        """At `look_at`: whether those who wait do so for nothing."""
+        self.look_at = now + LOOK_S if self._thrift.doubtful else None
+        idle = not any(peer.queue or peer.connection.outgoing_bytes for peer in self._peers)
+        if self._thrift.look(idle, now):
+            self.look_at = None
+            self._serve_waiting(now)
+
     def _look_for_crowd(self, now: float) -> None:
         full = self._picker.full
         leechers = sum(peer.connection.peer_interested and peer.source.has != full for peer in self._peers)
         if self._thrift.count(leechers, now):
+            self.look_at = now + LOOK_S
             for peer in self._peers:  # what was taken on before there was one
                 for block in [block for block in peer.queue if not self._thrift.is_first(peer, block[0])]:
                     del peer.queue[block]

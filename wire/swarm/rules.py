@@ -70,10 +70,15 @@ class Swarm(Wishes):
         timers = [self._tick_at]
         if self._may_dial() and (dial_at := self.candidates.next_timer(now)) is not None:
             timers.append(dial_at)
-        for fetch_at in (self._metadata.next_timer(), self._trees.next_timer()):
-            if fetch_at is not None:
-                timers.append(fetch_at)
+        for at in (self._metadata.next_timer(), self._trees.next_timer(), self.look_at):
+            if at is not None:
+                timers.append(at)
         return min(timers)
+
+    @property
+    def look_at(self) -> float | None:
+        """A timer that what peers say may set, and bring nearer than `next_timer` was."""
+        return None if self._exchange is None else self._exchange.giving.look_at
 
     def stats(self) -> SwarmStats:
         """A snapshot of its counts and rates."""
@@ -320,6 +325,8 @@ class Swarm(Wishes):
         """Does what time brings."""
         self._metadata.ask(now)
         self._trees.ask(now)
+        if self._exchange is not None and (look_at := self.look_at) is not None and now >= look_at:
+            self._exchange.giving.look(now)
         if now < self._tick_at:
             return
         self._tick_at = now + (TICK_S if self._peers or self._uses_web_seeds else IDLE_TICK_S)

@@ -89,6 +89,7 @@ class SwarmRunner:
         self._nursery: trio.Nursery | None = None
         self._links: dict[Peer, _Link] = {}
         self._alarm = trio.Event()
+        self._wakes_at = 0.0
         self._room = trio.Event()
         self._waiting_jobs: deque[PieceJob] = deque()
         self._stores = 0
@@ -295,7 +296,8 @@ class SwarmRunner:
             while (endpoint := swarm.next_dial(now)) is not None:
                 nursery.start_soon(self._dial, endpoint)
             self.settle()
-            with trio.move_on_at(max(swarm.next_timer(now), now + MIN_PAUSE_S)):
+            self._wakes_at = max(swarm.next_timer(now), now + MIN_PAUSE_S)
+            with trio.move_on_at(self._wakes_at):
                 await self._alarm.wait()
 
     def settle(self) -> None:
@@ -333,6 +335,8 @@ class SwarmRunner:
                 self._nursery.start_soon(self._dial, endpoint, True)
         if dropped:
             self._alarm.set()  # there is room for another
+        if (look_at := swarm.look_at) is not None and look_at < self._wakes_at:
+            self._alarm.set()
         if not swarm.congested and not self._room.is_set():
             self._room.set()
 

@@ -42,15 +42,16 @@ class Spread:
         if len(self._takers) > MAX_PIECES_KEPT:
             del self._takers[next(iter(self._takers))]
 
-    def appeared(self, peer: Peer, index: int) -> None:
-        """The peer says that it has got a piece."""
+    def appeared(self, peer: Peer, index: int) -> bool:
+        """The peer says that it has got a piece. Returns whether one whom we gave it must have passed it on."""
         takers = self._takers.get(index)
         if takers is None or peer in takers:
-            return
+            return False
         credit = 1.0 / len(takers)
         for taker in takers:
             if not taker.gone:
                 taker.spread += credit
+        return len(takers) < MAX_TAKERS
 
     def left(self, peer: Peer) -> None:
         """The peer is gone."""

@@ -4,6 +4,9 @@ A seed that answers a crowd in the order of its requests hands out most pieces s
 who have them stand idle. So a piece goes to the first who asks for it, and the others who want it wait: they get it
 from that one, and take their request back. Of what others have too the seed gives half as much as a member of the swarm
 gives on average: that is measured by the haves, and where they do not feed each other, nobody waits.
+
+Whether they do is asked early, too: where the seed has given each piece once, stands idle, and nothing of it has turned
+up elsewhere, though there was time for it, the leechers know nobody but the seed.
 """
 
 from __future__ import annotations
@@ -20,6 +23,10 @@ START_S = 4.0
 """Before that nothing is measured: of what others get, nothing is given."""
 SHARE = 0.5
 """Of what a member gives on average, for a seed to give of pieces that others have."""
+GRACE_S = 0.1
+GRACE_FIRSTS = 3.0
+"""So long, or so many times as long as the first piece took to reach anybody, an idle seed waits for a piece to turn up
+with whom it did not give it: who has it needs about as long to pass it on."""
 PATIENCE_S = 5.0
 """Who got a piece and passed it on to nobody for so long keeps it for itself: it is for the next who asks, too."""
 FEEDS = 0.5
@@ -40,6 +47,10 @@ class Thrift:
         self._leechers = 0
         self._since = 0.0
         self._at = 0.0
+        self._first_took: float | None = None
+        self._idle_since: float | None = None
+        self._fed = False
+        """Once a piece has turned up with somebody whom we did not give it: they know each other."""
 
     def is_first(self, peer: Peer, index: int) -> bool:
         """Whether it asks for what nobody has or passes on, and was the first to do so. It is its own then."""
@@ -56,10 +67,13 @@ class Thrift:
             first = self._first[index] = peer
         return first is peer
 
-    def appeared(self, index: int) -> None:
-        """A peer says that it has got a piece."""
+    def appeared(self, index: int, now: float, *, passed_on: bool = False) -> None:
+        """A peer says that it has got a piece; `passed_on`: not from us."""
         self._first.pop(index, None)
         if self._gained is not None:
+            self._fed = self._fed or passed_on
+            if self._first_took is None:
+                self._first_took = now - self._since
             self._gained.total += self._piece_length
             if self._kept.pop(index, None) is None and self._picker.availability(index) <= 1:
                 self._kept[index] = self._at
@@ -80,9 +94,27 @@ class Thrift:
         elif self._gained is None:
             self._gained = Meter(now)
             self._since = self._at = now
+            self._first_took = self._idle_since = None
             self.active = True
             return True
         return False
+
+    @property
+    def doubtful(self) -> bool:
+        """Some wait, and nothing shows yet that they get from others what they wait for: `look` is wanted, often."""
+        return self.active and not self._fed and self._at - self._since < START_S
+
+    def look(self, idle: bool, now: float) -> bool:
+        """Whether nobody is to wait any more. `idle`: all that may be given now is given, and is on its way."""
+        if not self.doubtful or not idle or self._first_took is None:
+            self._idle_since = None
+            return False
+        if self._idle_since is None:
+            self._idle_since = now
+        if now - self._idle_since < max(GRACE_S, GRACE_FIRSTS * self._first_took):
+            return False
+        self.active = False
+        return True
 
     def tick(self, gives: float, now: float) -> float:
         """Once a second; `gives` is our rate. Returns how many bytes may be given now of what others have."""
@@ -91,7 +123,7 @@ class Thrift:
         self._gained.measure(now)
         span, self._at = now - self._at, now
         if now - self._since < START_S:
-            return 0.0
+            return 0.0 if self.active else float("inf")
         among = self._gained.rate - gives
         self.active = among >= FEEDS * self._gained.rate
         return SHARE * among / self._leechers * span if self.active else float("inf")

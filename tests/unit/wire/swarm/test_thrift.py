@@ -34,7 +34,7 @@ def test_a_piece_is_for_the_first_who_asks_until_it_is_gone_and_then_for_those_w
     thrift.let_go(one)
     assert thrift.is_first(other, 5)
     picker.joined(picker.bit(5))
-    thrift.appeared(5)
+    thrift.appeared(5, 1.0)
     assert not thrift.is_first(other, 5)
     assert not thrift.is_first(one, 5)
 
@@ -57,7 +57,7 @@ def gained(thrift: Thrift, pieces_s: int, gives: float) -> float:
     allowed = 0.0
     for second in range(1, int(START_S) + 30):
         for _ in range(pieces_s):
-            thrift.appeared(7)
+            thrift.appeared(7, float(second), passed_on=True)
         allowed = thrift.tick(gives, float(second))
     return allowed
 
@@ -80,13 +80,39 @@ def test_a_piece_that_its_first_taker_keeps_to_itself_is_for_the_next() -> None:
     thrift.count(10, 0.0)
     assert thrift.is_first(mean, 5)
     picker.joined(picker.bit(5))
-    thrift.appeared(5)
+    thrift.appeared(5, 0.5)
     thrift.tick(0.0, PATIENCE_S - 1.0)
     assert not thrift.is_first(other, 5)
     thrift.tick(0.0, PATIENCE_S)
     assert thrift.is_first(other, 5)
     assert not thrift.is_first(third, 5)
     picker.joined(picker.bit(5))
-    thrift.appeared(5)  # now it has spread
+    thrift.appeared(5, PATIENCE_S, passed_on=True)  # now it has spread
     thrift.tick(0.0, 10 * PATIENCE_S)
     assert not thrift.is_first(third, 5)
+
+
+def test_an_idle_seed_whose_pieces_turn_up_nowhere_else_lets_nobody_wait() -> None:
+    thrift, *_ = make()
+    thrift.count(10, 0.0)
+    assert not thrift.look(True, 0.1), "nobody has had the time to get anything"
+    thrift.appeared(5, 0.2)
+    assert not thrift.look(True, 0.3)
+    assert not thrift.look(False, 0.85), "there was something to give"
+    assert not thrift.look(True, 0.9)
+    assert not thrift.look(True, 0.9 + 2.9 * 0.2)
+    assert thrift.active
+    assert thrift.look(True, 0.9 + 3.1 * 0.2)
+    assert not thrift.active
+    assert thrift.tick(1e6, 2.0) == float("inf")
+
+
+def test_a_piece_that_was_passed_on_ends_the_doubt() -> None:
+    thrift, *_ = make()
+    thrift.count(10, 0.0)
+    thrift.appeared(5, 0.1)
+    assert thrift.doubtful
+    thrift.appeared(5, 0.2, passed_on=True)
+    assert not thrift.doubtful
+    assert not any(thrift.look(True, 0.3 + 0.1 * step) for step in range(30))
+    assert thrift.tick(1e6, 2.0) == 0.0
