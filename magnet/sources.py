@@ -206,7 +206,8 @@ class Sources:
                 nursery.start_soon(self._name_again, host, port)
             for announcer in self._announcers:
                 nursery.start_soon(self._ask_trackers, announcer)
-            nursery.start_soon(self._ask_strangers)
+            if self._node is not None or self._neighbours is not None:
+                nursery.start_soon(self._ask_strangers)
             await trio.sleep_forever()
 
     async def _ask_trackers(self, announcer: Announcer) -> None:
