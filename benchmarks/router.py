@@ -1,7 +1,7 @@
 """How many find_node questions a second does the bootstrap router answer on one core, beside libtorrent's DHT node,
 and how much memory do a million nodes take?
 
-    python benchmarks/router.py [--pairs N] [--seconds S] [--nodes N]
+    python benchmarks/router.py [--pairs N] [--nodes N]          as a row: python benchmarks/run_all.py router
 
 The router's ring holds 60 libtorrent nodes of loopback; libtorrent's node is one of the same network. Both take turns
 in one run, each pinned to one core, and are asked from a new address each time, as a router is. Libtorrent has no
@@ -16,17 +16,23 @@ import json
 import subprocess
 import sys
 import tempfile
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.krpc import OTHERS, WARM_S, compile_load, pinned, spread
+from benchmarks.krpc import LOAD_CORE, NODE_CORE, OTHERS, compile_load, pinned
+from benchmarks.pairs import Row, Turn, Watched, run, table
 from kademlia_bt.router.state import RouterState, save
 from tests.interop.harness import Program, free_port, kademlia_bt, libtorrent
 from wire.compact import IPV4, Endpoint
 
 IN_FLIGHT = 32
+TURN_S = 3.0
 
 MEMORY = """
 import random, sys
@@ -50,57 +56,58 @@ print(len(keeper.ring), keeper.waiting, round(before), round(rss()))
 """
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pairs", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=3.0)
-    parser.add_argument("--nodes", type=int, default=1_000_000)
-    parser.add_argument("--node-core", type=int, default=0)
-    parser.add_argument("--load-core", type=int, default=1)
-    options = parser.parse_args()
+def turn(load: Path, node: Watched, at: str) -> Turn:
+    """One load on one node, each question from an address that did not ask before."""
+    host, _, port = at.rpartition(":")
+    command = [str(load), host, port, "find_node", str(TURN_S), str(IN_FLIGHT), "strangers"]
+    node.begin()
+    done = subprocess.run([*pinned(LOAD_CORE), *command], capture_output=True, text=True, check=True)
+    found: dict[str, Any] = json.loads(done.stdout)
+    extra = {"median us": found["median_us"], "p99 us": found["p99_us"], "bytes an answer": found["bytes"]}
+    return replace(node.turn(found["per_s"]), extra=extra)
+
+
+@contextmanager
+def setting(folder: Path) -> Iterator[tuple[Callable[[], Turn], Callable[[], Turn]]]:
+    """The network, our router and libtorrent's node."""
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         load = compile_load(folder)
         port = free_port("127.51.0.1")
-        others = stack.enter_context(
-            libtorrent("dht", str(OTHERS), str(port), "--net", "51", prefix=pinned(options.load_core))
-        )
+        others = stack.enter_context(libtorrent("dht", str(OTHERS), str(port), "--net", "51", prefix=pinned(LOAD_CORE)))
         entry = others.wait_event("ready", timeout_s=60)["bootstrap"]
         ring = b"".join(bytes(20) + Endpoint(f"127.51.{n}.1", port).compact() for n in range(OTHERS))
         save(folder / "router-0.state", RouterState(nodes={IPV4: ring}))
-        where = {"router": f"127.52.0.1:{port}", "libtorrent": f"127.53.0.1:{port}"}
-        ours = stack.enter_context(
-            kademlia_bt(
-                *("bootstrap", "--listen", where["router"], "--state", str(folder), "--json"),
-                *("--per-ip-limit", "0", "--upload-limit", "0"),
-                prefix=pinned(options.node_core),
-            )
-        )
-        ours.wait_event("joined", timeout_s=30)
-        serve = [str(Path(__file__).with_name("krpc.py")), "--serve-libtorrent", where["libtorrent"], entry]
-        theirs = Program([*pinned(options.node_core), sys.executable, *serve])
-        stack.enter_context(theirs).wait_event("joined", timeout_s=60)
-        ratios = []
-        for pair in range(options.pairs + 1):
-            results = {}
-            for name in ("router", "libtorrent"):
-                host, _, at = where[name].rpartition(":")
-                seconds = str(options.seconds if pair else WARM_S)
-                command = [str(load), host, at, "find_node", seconds, str(IN_FLIGHT), "strangers"]
-                done = subprocess.run(
-                    [*pinned(options.load_core), *command], capture_output=True, text=True, check=True
-                )
-                results[name] = json.loads(done.stdout)
-            if not pair:
-                continue
-            ratios.append(results["router"]["per_s"] / results["libtorrent"]["per_s"])
-            shown = ", ".join(
-                f"{name} {r['per_s']:.0f}/s (median {r['median_us']} us, p99 {r['p99_us']} us, {r['bytes']:.0f} B, "
-                f"{r['lost']} lost)"
-                for name, r in results.items()
-            )
-            print(f"find_node: {shown}", flush=True)
-        print(f"find_node: router / libtorrent = {spread(ratios)}", flush=True)
+        ours_at, theirs_at = f"127.52.0.1:{port}", f"127.53.0.1:{port}"
+        limits = ("--per-ip-limit", "0", "--upload-limit", "0", "--json")
+        router = ("bootstrap", "--listen", ours_at, "--state", str(folder), *limits)
+        ours = Watched(kademlia_bt(*router, prefix=pinned(NODE_CORE)))
+        stack.enter_context(ours).program.wait_event("joined", timeout_s=30)
+        serve = [str(Path(__file__).with_name("krpc.py")), "--serve-libtorrent", theirs_at, entry]
+        theirs = Watched(Program([*pinned(NODE_CORE), sys.executable, *serve]))
+        stack.enter_context(theirs).program.wait_event("joined", timeout_s=60)
+        yield partial(turn, load, ours, ours_at), partial(turn, load, theirs, theirs_at)
+
+
+ROWS = [
+    Row(
+        "router",
+        "bootstrap router: `find_node` answered a second on one core, each from an address that is new",
+        "/s",
+        setting,
+        ("ratio >= 1.0",),
+        other="libtorrent's DHT node",
+        digits=0,
+    )
+]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pairs", type=int, help="counted turns of each (default 5)")
+    parser.add_argument("--nodes", type=int, default=1_000_000)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        print(table([run(ROWS[0], Path(folder), options.pairs)], markdown=False))
     done = subprocess.run(
         [sys.executable, "-c", MEMORY, str(options.nodes)],
         capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1],
