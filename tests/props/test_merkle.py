@@ -132,3 +132,29 @@ def test_a_hybrid_that_contradicts_itself(pieces: int, layers: bool) -> None:
     if layers:
         with pytest.raises(MetainfoError, match="contradicts itself"):
             is_right(info, 0, other[:BLOCK_BYTES])
+
+
+def test_a_hybrids_padding_is_judged_too() -> None:
+    """It is no part of the tree: a peer that sends other bytes there lies, and the torrent is not to blame."""
+    content, pad = b"a" * 20_000, 2 * BLOCK_BYTES - 20_000
+    piece = content + bytes(pad)
+    root = root_of(leaves_of(content), 1)
+    items = {
+        "file tree": {"a": {"": {"length": len(content), "pieces root": root}}, "b": {"": {"length": 0}}},
+        "files": [
+            {"length": len(content), "path": ["a"]},
+            {"attr": "p", "length": pad, "path": [".pad", str(pad)]},
+            {"length": 0, "path": ["b"]},
+        ],
+        "meta version": 2,
+        "name": b"x",
+        "piece length": 2 * BLOCK_BYTES,
+        "pieces": hashlib.sha1(piece).digest(),
+    }
+    info = Info.from_bytes(encode(items))
+    assert is_right(info, 0, piece)
+    assert not is_right(info, 0, piece[:-1] + b"!")
+    digest = PieceDigest(info, 0)
+    for at in range(0, len(piece), 1000):
+        digest.update(piece[at : at + 1000])
+    assert judge(info, 0, digest.hashes())

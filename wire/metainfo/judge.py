@@ -22,18 +22,21 @@ class PieceHashes(NamedTuple):
     sha1: bytes | None
     root: bytes | None
     """Of the merkle tree over its blocks."""
+    padded: bool = True
+    """What follows the file's last byte is zeros, as it must be (BEP 47); the tree does not see it."""
 
 
 class PieceDigest:
     """The hashes of one piece of a torrent, fed with its bytes in order."""
 
-    __slots__ = ("_leaves", "_left", "_sha1", "_tail", "_tree")
+    __slots__ = ("_leaves", "_left", "_padded", "_sha1", "_tail", "_tree")
 
     def __init__(self, info: Info, index: int) -> None:
         self._tree: TreePiece | None = info.tree_piece(index)
         self._sha1 = None if info.info_hash.v1 is None else hashlib.sha1(usedforsecurity=False)
         self._leaves: list[bytes] = []
         self._tail = b""  # of a block that is not whole yet
+        self._padded = True
         self._left = 0 if self._tree is None else self._tree.size
         """Bytes that the tree is still to see; a hybrid's padding comes after them."""
 
@@ -41,6 +44,9 @@ class PieceDigest:
         """The next bytes."""
         if self._sha1 is not None:
             self._sha1.update(data)
+        if self._tree is not None and len(data) > self._left:
+            rest = bytes(memoryview(data)[self._left :])
+            self._padded = self._padded and rest.count(0) == len(rest)
         if self._left:
             view = memoryview(data)[: self._left]
             self._left -= len(view)
@@ -56,6 +62,7 @@ class PieceDigest:
         return PieceHashes(
             None if self._sha1 is None else self._sha1.digest(),
             None if tree is None or self._left else root_of(self._leaves, tree.height),
+            self._padded,
         )
 
 
@@ -74,7 +81,7 @@ def judge(info: Info, index: int, found: PieceHashes) -> bool:
         if right1:
             info.layers.compute(tree.root, tree.number, found.root)
         return bool(right1)
-    right2 = found.root == tree.hash
+    right2 = found.root == tree.hash and found.padded
     if right1 is not None and right1 != right2:
         raise MetainfoError(
             f"the hybrid torrent contradicts itself: piece {index} is right by its version "

@@ -17,7 +17,7 @@ from typing import NamedTuple, Protocol
 import trio
 
 from wire.bitfield import Bitfield
-from wire.errors import MetainfoError
+from wire.errors import MetainfoError, WireError
 from wire.metainfo import Info
 from wire.metainfo.judge import PieceDigest, PieceHashes, judge
 from wire.storage.store import Progress
@@ -159,6 +159,8 @@ async def check_pieces(
         piece_length: Bytes in a piece.
         is_right: Called in a thread with a piece and a buffer of 1 MiB to read it with.
         progress: Called in trio's thread, now and then, with bytes done and in all.
+
+    Raises what `is_right` raises on purpose, the first of it.
     """
     step = max(1, _STRETCH_BYTES // piece_length)
     stretches = iter([pieces[at : at + step] for at in range(0, len(pieces), step)])
@@ -178,9 +180,12 @@ async def check_pieces(
             if progress is not None:
                 progress(done * piece_length, len(pieces) * piece_length)
 
-    async with trio.open_nursery() as nursery:
-        for _ in range(min(workers, -(-len(pieces) // step))):
-            nursery.start_soon(work)
+    try:
+        async with trio.open_nursery() as nursery:
+            for _ in range(min(workers, -(-len(pieces) // step))):
+                nursery.start_soon(work)
+    except* WireError as group:
+        raise group.exceptions[0] from None
     return have
 
 

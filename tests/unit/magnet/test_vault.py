@@ -9,6 +9,7 @@ import pytest
 from magnet.vault import Vault
 from tests.shell.kit import make_torrent
 from wire.ids import InfoHash
+from wire.metainfo import create
 
 TORRENT, _ = make_torrent("kept", {"a": 40_000})
 OTHER, _ = make_torrent("other", {"b": 40_000})
@@ -58,3 +59,16 @@ async def test_each_folder_of_a_download_has_its_own_resume_data(tmp_path):
     assert first != second
     assert first == await vault.resume_path(info_hash, tmp_path / "two" / ".." / "one")
     assert first.parent.is_dir()
+
+
+async def test_a_hybrid_is_found_by_either_hash_with_its_piece_layers(tmp_path):
+    (tmp_path / "f").write_bytes(b"x" * 50_000)
+    torrent = create(tmp_path / "f", version="hybrid", piece_length=16384)
+    vault = Vault(tmp_path / "state")
+    await vault.save(torrent)
+    info_hash = torrent.info.info_hash
+    for one in (info_hash, InfoHash(v1=info_hash.v1), InfoHash(v2=info_hash.v2)):
+        found = await vault.load(one)
+        assert found is not None
+        assert found.piece_layers == torrent.piece_layers
+        assert found.info.layers.complete
