@@ -11,11 +11,12 @@ import ipaddress
 import os
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 from hypothesis import HealthCheck, settings
 
 from wire.compact import Endpoint
@@ -72,6 +73,21 @@ def _own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setattr(TrioNetwork, "multicast", _no_group)
         patch.setattr("magnet.mapping.own_address", lambda towards: None)  # else the gateway would be asked for a port
         yield home
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_under_a_virtual_clock(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the clock jumps when all tasks wait, it would jump while a thread works: hours pass in a slow write."""
+    if "autojump_clock" in request.fixturenames:
+        monkeypatch.setattr(trio.to_thread, "run_sync", _at_once)
+
+
+async def _at_once(work: Callable[..., Any], *args: Any, **_: Any) -> Any:
+    await trio.lowlevel.checkpoint_if_cancelled()
+    try:
+        return work(*args)
+    finally:
+        await trio.lowlevel.cancel_shielded_checkpoint()
 
 
 async def _no_group(network: TrioNetwork, group: Endpoint, at: str) -> Datagrams:
