@@ -135,10 +135,11 @@ class Roster:
                 raise MisuseError("a link that points at a changing torrent cannot be listed: list what it points at")
             source = found
         handle = await self._session.add(source, directory=directory, only=only, seed=seed)
+        link = str(handle.link)  # now: the one made of the metadata names no peers
         if isinstance(source, Torrent):
             await self._vault.save(source)  # the list holds links alone
         place = str(await trio.Path(directory).absolute())  # the next process may start elsewhere
-        self._listed[Listed(str(handle.link), place, tuple(only), seed)] = handle
+        self._listed[Listed(link, place, tuple(only), seed)] = handle
         await self._save()
         return handle
 
