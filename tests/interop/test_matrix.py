@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.interop.clients import CLIENTS, Setup
+from tests.interop.clients import CLIENTS, Running, Setup
 from tests.interop.harness import REPOSITORY, Program, assert_same_tree, free_port, magnet, make_tree, need_client
 from tests.interop.namespaces import two_machines
 from tests.interop.test_web_seeds import nginx
@@ -84,7 +84,7 @@ class Scene:
     def _options(self, listen: int) -> list[str]:
         return ["--no-dht", "--no-lsd", "--listen", self.at(self.ours, listen), "--json", "--timeout", "40"]
 
-    def _start(self, seed: bool, source: Path | str | None, ours: dict[str, bool]) -> tuple[object, int]:
+    def _start(self, seed: bool, source: Path | str | None, ours: dict[str, bool]) -> tuple[Running, int]:
         setup = Setup(
             source=source or self.torrent,
             data=self.root.parent if seed else self.folder / "theirs",
@@ -100,7 +100,7 @@ class Scene:
     def we_get(self, source: Path | str | None = None, *more: str, **how: bool) -> None:
         """The client seeds; we are told where it listens."""
         running, port = self._start(True, None, how)
-        running.wait_complete()  # type: ignore[attr-defined]
+        running.wait_complete()
         got = self.folder / "ours"
         options = [*self._options(self._port(self.ours)), "--peer", self.at(self.theirs, port), *more]
         with magnet(
@@ -121,7 +121,7 @@ class Scene:
         """We seed, and dial the client, unless it is to find us."""
         running, port = self._start(False, source, how)
         seed = self.seed(*(("--peer", self.at(self.theirs, port)) if dial else ()), *more)
-        running.wait_complete()  # type: ignore[attr-defined]
+        running.wait_complete()
         assert "Traceback" not in "\n".join(seed.err), seed.story()
         assert_same_tree(self.root, self.folder / "theirs" / "things", but_empty=True, but_pads=True)
 
@@ -215,7 +215,7 @@ def _by_tracker(client: str, folder: Path, scheme: str, *, link: bool = False) -
         made = Scene(client, folder, stack, *at, *prefixes, trackers=[url])
         seed = made.seed()
         running, _ = made._start(False, made.link if link else made.torrent, {})
-        running.wait_complete()  # type: ignore[attr-defined]
+        running.wait_complete()
         assert "Traceback" not in "\n".join(seed.err), seed.story()
         assert_same_tree(made.root, folder / "theirs" / "things", but_empty=True)
 
@@ -225,7 +225,7 @@ def from_a_web_seed(client: str, folder: Path) -> None:
     with scene(client, folder) as place, nginx(place.root.parent, place.their_prefix) as (url, _):
         made = replace(place, folder=folder / "web", web_seeds=[url])
         running, _ = made._start(False, None, {})
-        running.wait_complete()  # type: ignore[attr-defined]
+        running.wait_complete()
         assert_same_tree(made.root, made.folder / "theirs" / "things", but_empty=True)
 
 
