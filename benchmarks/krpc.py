@@ -2,23 +2,24 @@
 
     python benchmarks/krpc.py [--pairs N]          as rows: python benchmarks/run_all.py answers
 
-Both nodes live in one loopback DHT of 60 libtorrent nodes, and each of their answers names 8 of these. They take turns
-in one run, both on core 0; the load (krpc_load.c, compiled here with cc, 32 questions in flight) and the other nodes
-have core 1. `answers-mixed` announces too, with the tokens that the node gave. A turn counts answers a second, the CPU
-seconds and memory of the node, and the latency. Needs libtorrent's wheel, Linux and a C compiler.
+Each node knows a whole crowd (crowd.py): its table is as full as in a network of ten million, which is shown, and each
+of its answers names 8 nodes. They take turns in one run, both on core 0; the load (krpc_load.c, compiled here with cc,
+32 questions in flight) and the crowds have core 1. `answers-mixed` announces too, with the tokens that the node gave;
+that both refuse another token is seen before. A turn counts answers a second, the CPU seconds and
+memory of the node, and the latency. Needs libtorrent's wheel, Linux and a C compiler.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import random
 import shutil
 import socket
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -28,15 +29,18 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.crowd import CAPACITY, DEPTH, SIZE, address
 from benchmarks.pairs import Row, Setting, Turn, Watched, run, table
-from tests.interop.harness import Program, free_port, kademlia_bt, libtorrent
+from kademlia_bt.dht.node_id import random_id_sharing
+from tests.interop.harness import Program, free_port, kademlia_bt
+from tests.interop.libtorrent_child import commands, say, session
+from wire.bencode import decode, encode
 
-OTHERS = 60
 IN_FLIGHT = 32
-WARM_S = 1.0
 TURN_S = 2.0
-FILLING_S = 15.0
 NODE_CORE, LOAD_CORE = 0, 1
+OUR_NET, THEIR_NET = "51", "54"
+"""Where the crowds of both nodes begin: each takes two /16."""
 
 
 def pinned(core: int) -> list[str]:
@@ -44,32 +48,16 @@ def pinned(core: int) -> list[str]:
     return ["taskset", "--cpu-list", str(core)]
 
 
-def serve_libtorrent(listen: str, others: str) -> int:
-    """A libtorrent node that knows all others of the network at once: the child process that is measured."""
-    import libtorrent as lt
-
-    from tests.interop.libtorrent_child import commands, say, session
-
+def serve_libtorrent(listen: str, net: str, port: str) -> int:
+    """A libtorrent node, the child process that is measured; a line `meet` tells it of the whole crowd at once."""
     lines = commands()
-    host, _, port = others.rpartition(":")
-    node = session(listen, others, is_dht_node=True)
-    for index in range(OTHERS):
-        node.add_dht_node((host.replace(".0.1", f".{index}.1"), int(port)))
-    while True:
-        node.post_dht_stats()
-        time.sleep(0.5)
-        for alert in node.pop_alerts():
-            if isinstance(alert, lt.dht_stats_alert):
-                known = sum(bucket["num_nodes"] for bucket in alert.routing_table)
-                if known >= OTHERS // 3:
-                    say("joined", nodes=known)
-                    return wait_for_end(lines)
-
-
-def wait_for_end(lines: Any) -> int:
-    """Stays until stdin closes, which ends the process."""
-    while True:
-        lines.get()
+    node = session(listen, f"127.{net}.0.1:{port}", is_dht_node=True)
+    say("joined")
+    while lines.get() == "meet":
+        for index in range(SIZE):
+            node.add_dht_node(address(net, index, port))
+        say("met")
+    return 0
 
 
 def compile_load(folder: Path) -> Path:
@@ -98,47 +86,89 @@ def turn(load: Path, node: Watched, at: str, kind: str, seconds: float) -> Turn:
     return replace(counted, extra=extra)
 
 
-def known(at: str) -> int:
-    """How many nodes a node names, asked for places all over the key space: what its table holds."""
+@contextmanager
+def asking(at: str) -> Iterator[Callable[[bytes, dict[bytes, Any]], Any]]:
+    """Asks a node one thing at a time, from an address of loopback: gives what it answers, whole."""
     host, _, port = at.rpartition(":")
-    found: set[bytes] = set()
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
-        asking.settimeout(2)
-        asking.connect((host, int(port)))
-        for first in range(256):
-            asking.send(b"d1:ad2:id20:%b6:target20:%be1:q9:find_node1:t1:x1:y1:qe" % (bytes(20), bytes((first,)) * 20))
-            answer = asking.recv(2048)
-            at_nodes = answer.find(b"5:nodes208:") + 11
-            if at_nodes > 11:
-                found |= {answer[at_nodes + 26 * n : at_nodes + 26 * n + 26] for n in range(8)}
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as wire:
+        wire.settimeout(2)
+        wire.connect((host, int(port)))
+
+        def ask(method: bytes, arguments: dict[bytes, Any]) -> Any:
+            question = {b"t": b"ask", b"y": b"q", b"q": method, b"a": {b"id": bytes(20), **arguments}}
+            wire.send(encode(question))
+            while True:
+                answer: Any = decode(wire.recv(2048))
+                if answer[b"t"] == b"ask":
+                    return answer
+
+        yield ask
+
+
+def known(at: str) -> int:
+    """How many nodes a node names, asked for places all over the key space, more of them near itself."""
+    chance, found = random.Random(1), set[bytes]()
+    with asking(at) as ask:
+        own = ask(b"ping", {})[b"r"][b"id"]
+        near = [random_id_sharing(own, bits, chance) for bits in range(4, DEPTH + 2) for _ in range(8)]
+        for target in [bytes((first,)) + chance.randbytes(19) for first in range(256) for _ in range(4)] + near:
+            nodes = ask(b"find_node", {b"target": target})[b"r"][b"nodes"]
+            found |= {nodes[at : at + 26] for at in range(0, len(nodes), 26)}
     return len(found)
 
 
+def checks_tokens(at: str) -> bool:
+    """Whether a node takes the token that it gave, and refuses one that it did not give."""
+    torrent = b"checks of its tokens"
+    with asking(at) as ask:
+        token = ask(b"get_peers", {b"info_hash": torrent})[b"r"][b"token"]
+        announce = {b"info_hash": torrent, b"port": 6881}
+        right = ask(b"announce_peer", {**announce, b"token": token})
+        wrong = ask(b"announce_peer", {**announce, b"token": bytes(byte ^ 1 for byte in token)})
+    return bool(right[b"y"] == b"r" and wrong[b"y"] == b"e")
+
+
+@contextmanager
+def full_nodes(ours: Sequence[str], ours_at: str, theirs_at: str, port: str) -> Iterator[tuple[Watched, Watched]]:
+    """Our node, started by those words, and libtorrent's, each on core 0 and with a crowd of its own."""
+    crowd = [*pinned(LOAD_CORE), sys.executable, str(Path(__file__).with_name("crowd.py"))]
+    with ExitStack() as stack:
+        crowds = [
+            stack.enter_context(Program([*crowd, net, port, at]))
+            for net, at in ((OUR_NET, ours_at), (THEIR_NET, theirs_at))
+        ]
+        for one in crowds:
+            one.wait_event("ready")
+        first = Watched(kademlia_bt(*ours, prefix=pinned(NODE_CORE)))
+        stack.enter_context(first).program.wait_event("joined")
+        serve = [sys.executable, __file__, "--serve-libtorrent", theirs_at, THEIR_NET, port]
+        second = Watched(Program([*pinned(NODE_CORE), *serve]))
+        stack.enter_context(second).program.wait_event("joined")
+        crowds[1].wait_event("made")
+        second.program.ask("meet", "met")
+        for one in crowds:
+            one.wait_event("settled", timeout_s=60)
+        yield first, second
+
+
 def answering(kind: str) -> Setting:
-    """The setting of a row: both nodes in one network, with tables that are as full."""
+    """The setting of a row: both nodes with full tables."""
 
     @contextmanager
     def setting(folder: Path) -> Iterator[tuple[Callable[[], Turn], Callable[[], Turn]]]:
-        with ExitStack() as stack:
-            load = compile_load(folder)
-            port = free_port("127.51.0.1")
-            others = stack.enter_context(
-                libtorrent("dht", str(OTHERS), str(port), "--net", "51", prefix=pinned(LOAD_CORE))
-            )
-            entry = others.wait_event("ready", timeout_s=60)["bootstrap"]
-            ours_at, theirs_at = f"127.52.0.1:{port}", f"127.53.0.1:{port}"
-            limits = ("--per-ip-limit", "0", "--upload-limit", "0", "--json")
-            ours = Watched(
-                kademlia_bt("run", "--listen", ours_at, "--bootstrap", entry, *limits, prefix=pinned(NODE_CORE))
-            )
-            stack.enter_context(ours).program.wait_event("joined", timeout_s=30)
-            serve = [sys.executable, __file__, "--serve-libtorrent", theirs_at, entry]
-            theirs = Watched(Program([*pinned(NODE_CORE), *serve]))
-            stack.enter_context(theirs).program.wait_event("joined", timeout_s=60)
-            until = time.monotonic() + FILLING_S
-            while time.monotonic() < until and min(known(ours_at), known(theirs_at)) < OTHERS * 2 // 5:
-                time.sleep(1)
-            print(f"  tables: {known(ours_at)} nodes ours, {known(theirs_at)} libtorrent's", flush=True)
+        load = compile_load(folder)
+        port = str(free_port(f"127.{OUR_NET}.0.1"))
+        ours_at, theirs_at = f"127.57.0.1:{port}", f"127.58.0.1:{port}"
+        entry = f"127.{OUR_NET}.0.1:{port}"
+        limits = ("--per-ip-limit", "0", "--upload-limit", "0", "--json")
+        words = ("run", "--listen", ours_at, "--bootstrap", entry, *limits)
+        with full_nodes(words, ours_at, theirs_at, port) as (ours, theirs):
+            held = [known(ours_at), known(theirs_at)]
+            print(f"  tables: {held[0]} nodes ours, {held[1]} libtorrent's; full are {CAPACITY}", flush=True)
+            if min(held) < CAPACITY * 9 // 10:
+                raise SystemExit("a table is not full: the machine was too busy while it was filled")
+            if not (checks_tokens(ours_at) and checks_tokens(theirs_at)):
+                raise SystemExit("a token was taken that was not given, or refused though it was")
             yield partial(turn, load, ours, ours_at, kind, TURN_S), partial(turn, load, theirs, theirs_at, kind, TURN_S)
 
     return setting
@@ -169,7 +199,7 @@ def spread(values: Sequence[float]) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pairs", type=int, help="counted turns of each (default 5)")
-    parser.add_argument("--serve-libtorrent", nargs=2, metavar=("LISTEN", "OTHERS"), help=argparse.SUPPRESS)
+    parser.add_argument("--serve-libtorrent", nargs=3, metavar=("LISTEN", "NET", "PORT"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve_libtorrent:
         return serve_libtorrent(*options.serve_libtorrent)

@@ -3,7 +3,7 @@ and how much memory do a million nodes take?
 
     python benchmarks/router.py [--pairs N] [--nodes N]          as a row: python benchmarks/run_all.py router
 
-The router's ring holds 60 libtorrent nodes of loopback; libtorrent's node is one of the same network. Both take turns
+The router's ring holds a crowd of loopback (crowd.py), libtorrent's node another that fills its table. Both take turns
 in one run, each pinned to one core, and are asked from a new address each time, as a router is. Libtorrent has no
 router: its node is what one would run instead. Then a ring with all its tables is filled in a process of its own, and
 its memory is printed. Needs libtorrent's wheel, Linux and a C compiler.
@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -25,10 +25,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.krpc import LOAD_CORE, NODE_CORE, OTHERS, compile_load, pinned
+from benchmarks.crowd import SIZE, address
+from benchmarks.krpc import LOAD_CORE, OUR_NET, compile_load, full_nodes, pinned
 from benchmarks.pairs import Row, Turn, Watched, run, table
 from kademlia_bt.router.state import RouterState, save
-from tests.interop.harness import Program, free_port, kademlia_bt, libtorrent
+from tests.interop.harness import free_port
 from wire.compact import IPV4, Endpoint
 
 IN_FLIGHT = 32
@@ -69,22 +70,15 @@ def turn(load: Path, node: Watched, at: str) -> Turn:
 
 @contextmanager
 def setting(folder: Path) -> Iterator[tuple[Callable[[], Turn], Callable[[], Turn]]]:
-    """The network, our router and libtorrent's node."""
-    with ExitStack() as stack:
-        load = compile_load(folder)
-        port = free_port("127.51.0.1")
-        others = stack.enter_context(libtorrent("dht", str(OTHERS), str(port), "--net", "51", prefix=pinned(LOAD_CORE)))
-        entry = others.wait_event("ready", timeout_s=60)["bootstrap"]
-        ring = b"".join(bytes(20) + Endpoint(f"127.51.{n}.1", port).compact() for n in range(OTHERS))
-        save(folder / "router-0.state", RouterState(nodes={IPV4: ring}))
-        ours_at, theirs_at = f"127.52.0.1:{port}", f"127.53.0.1:{port}"
-        limits = ("--per-ip-limit", "0", "--upload-limit", "0", "--json")
-        router = ("bootstrap", "--listen", ours_at, "--state", str(folder), *limits)
-        ours = Watched(kademlia_bt(*router, prefix=pinned(NODE_CORE)))
-        stack.enter_context(ours).program.wait_event("joined", timeout_s=30)
-        serve = [str(Path(__file__).with_name("krpc.py")), "--serve-libtorrent", theirs_at, entry]
-        theirs = Watched(Program([*pinned(NODE_CORE), sys.executable, *serve]))
-        stack.enter_context(theirs).program.wait_event("joined", timeout_s=60)
+    """The crowds, our router and libtorrent's node."""
+    load = compile_load(folder)
+    port = str(free_port(f"127.{OUR_NET}.0.1"))
+    ring = b"".join(bytes(20) + Endpoint(*address(OUR_NET, index, port)).compact() for index in range(SIZE))
+    save(folder / "router-0.state", RouterState(nodes={IPV4: ring}))
+    ours_at, theirs_at = f"127.57.0.1:{port}", f"127.58.0.1:{port}"
+    limits = ("--per-ip-limit", "0", "--upload-limit", "0", "--json")
+    words = ("bootstrap", "--listen", ours_at, "--state", str(folder), *limits)
+    with full_nodes(words, ours_at, theirs_at, port) as (ours, theirs):
         yield partial(turn, load, ours, ours_at), partial(turn, load, theirs, theirs_at)
 
 
