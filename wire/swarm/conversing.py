@@ -1,0 +1,217 @@
+"""The connections of a running swarm: dialled or accepted, read, written, closed. A trio shell.
+
+What is said on them, and whom to dial, is decided in `rules`. Slow disks stop the readers, slow peers stop their own
+uploads (bounded outboxes).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+
+import trio
+
+from wire.compact import Endpoint
+from wire.dialler import DialError, Dialler, Miss
+from wire.errors import DiskError, NetworkError, ProtocolError
+from wire.limits import TokenBucket
+from wire.net import ScatterStream, Stream
+from wire.peer.connection import PeerConnection
+from wire.peer.landing import FRAME_BYTES, MAX_LANDING, Landing
+from wire.peer.messages import Event
+from wire.peer.receive_buffer import LARGE_BYTES
+from wire.secure import SecureStream
+from wire.swarm.peer import Peer
+from wire.swarm.rules import Swarm
+from wire.swarm.storing import Storing
+from wire.swarm.throttle import Throttle
+from wire.swarm.values import PeerDropped
+
+__all__ = ["Conversing"]
+
+MIN_LANDING = 2
+"""Blocks in one read, from which on the next are received straight to where they belong."""
+
+
+class _Link:
+    """The stream of one peer, and the bell that wakes its writer."""
+
+    __slots__ = ("bell", "blocks", "scatter", "scope", "stream")
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+        self.scatter = stream if isinstance(stream, ScatterStream) else None
+        self.blocks = 0
+        """Whole blocks that fit into what the last read brought."""
+        self.bell = trio.Event()
+        self.scope = trio.CancelScope()
+
+
+class Conversing(Storing):
+    """The peers' side of a running swarm. `wire.swarm.run.SwarmRunner` adds the clock, and what its owner wants."""
+
+    def __init__(
+        self,
+        swarm: Swarm,
+        dialler: Dialler,
+        down: TokenBucket | None,
+        up: TokenBucket | None,
+        departures: trio.MemorySendChannel[PeerDropped] | None,
+    ) -> None:
+        super().__init__(swarm)
+        self._dialler = dialler
+        self._departures = departures
+        self._down = Throttle(down)
+        self._up = Throttle(up)
+        self._links: dict[Peer, _Link] = {}
+        self._alarm = trio.Event()
+        """Rings where the clock is to look at the brain before its time."""
+        self._room = trio.Event()
+
+    def adopt(self, stream: Stream, connection: PeerConnection, events: Sequence[Event]) -> None:
+        """Takes over an accepted connection whose handshake named this torrent.
+
+        The handshake is answered here (`connection.accept`); `events` are those of the read that brought it,
+        itself included. Closes the stream where there is no room for it.
+        """
+        if self._nursery is None:
+            stream.close()
+            return
+        peer = self.swarm.accept(stream.remote, connection, events, trio.current_time(), **_wire_of(stream))
+        if peer is None:
+            stream.close()
+        else:
+            self._nursery.start_soon(self._converse, peer, stream)
+            self._alarm.set()  # with a first peer the next tick comes earlier
+        self.settle()
+
+    def _tell_departure(self, gone: PeerDropped) -> None:
+        if self._departures is not None:
+            with suppress(trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
+                self._departures.send_nowait(gone)
+
+    async def _dial(self, endpoint: Endpoint, punch: bool = False) -> None:
+        swarm = self.swarm
+        patience_s = swarm.candidates.patience_s(endpoint)
+        try:
+            stream = await self._dialler.open(endpoint, swarm.opening(endpoint), patience_s, punch=punch)
+        except DialError as error:
+            miss = error.miss
+            now = trio.current_time()
+            if error.ours:
+                swarm.dial_put_off(endpoint, now)
+            else:
+                no_handshake = miss is Miss.NO_HANDSHAKE
+                swarm.dial_failed(endpoint, now, timed_out=miss is Miss.SILENT, no_handshake=no_handshake)
+                if no_handshake:
+                    self._tell_departure(PeerDropped(endpoint, str(error), banned=False))
+            self._alarm.set()
+            return
+        self._alarm.set()
+        peer = swarm.dial_opened(endpoint, trio.current_time(), greeted=True, **_wire_of(stream))
+        if peer is None:
+            stream.close()
+        else:
+            await self._converse(peer, stream)
+
+    async def _converse(self, peer: Peer, stream: Stream) -> None:
+        link = self._links[peer] = _Link(stream)
+        link.bell.set()
+        try:
+            with link.scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._write, peer, link)
+                    await self._read(peer, link)
+        finally:
+            del self._links[peer]
+            stream.close()
+
+    async def _read(self, peer: Peer, link: _Link) -> None:
+        swarm, connection = self.swarm, peer.connection
+        while not peer.gone:
+            if swarm.congested:
+                if self._room.is_set():
+                    self._room = trio.Event()
+                await self._room.wait()
+            limit = await self._down.allowance()
+            try:
+                count, landing = await self._receive(peer, link, limit)
+            except NetworkError as error:
+                swarm.lost(peer, str(error), trio.current_time())
+                break
+            now = trio.current_time()
+            if not count:
+                swarm.lost(peer, "the peer closed the connection", now)
+                break
+            link.blocks = count // FRAME_BYTES
+            self._down.take(count, now)
+            try:
+                events = connection.received(count, now) if landing is None else connection.landed(landing, count, now)
+            except ProtocolError as error:
+                swarm.breached(peer, error, now)
+                break
+            if events:
+                swarm.receive(peer, events, now)
+                self.settle()
+        self.settle()
+        link.scope.cancel()
+
+    async def _receive(self, peer: Peer, link: _Link, limit: int) -> tuple[int, Landing | None]:
+        """Waits for bytes: to where their blocks belong, where blocks flow, else to the connection's own buffer."""
+        stream, connection = link.stream, peer.connection
+        if link.blocks < MIN_LANDING or limit < LARGE_BYTES or link.scatter is None or not link.scatter.scatters:
+            return await stream.receive_into(connection.buffer()[:limit]), None
+        scatter = link.scatter
+        while True:
+            await scatter.readable()
+            # What is due is looked up when it is there: meanwhile another peer may have sent the same.
+            landing = self.swarm.landing(peer, min(2 * link.blocks, MAX_LANDING))
+            buffers = None if landing is None else connection.scattered(landing)
+            if buffers is None:
+                landing, buffers = None, [connection.buffer()]
+            count = scatter.receive_scattered(buffers)
+            if count is not None:
+                return count, landing
+
+    async def _write(self, peer: Peer, link: _Link) -> None:
+        swarm, connection, stream = self.swarm, peer.connection, link.stream
+        while not peer.gone:
+            link.bell = trio.Event()
+            buffers = connection.outgoing()
+            if not buffers and peer.queue:
+                room = self._up.room(trio.current_time())
+                if not room:
+                    await self._up.wait(link.bell)  # of blocks alone: haves and the like go at once
+                    continue
+                await self._read_for(peer, room)
+                buffers = connection.outgoing()
+            if not buffers:
+                await link.bell.wait()
+                continue
+            try:
+                await stream.send_all(buffers)
+            except NetworkError as error:
+                swarm.lost(peer, str(error), trio.current_time())
+                self.settle()
+
+    async def _read_for(self, peer: Peer, most_bytes: int) -> None:
+        """Reads the next blocks that a peer asked for into its outbox."""
+        assert self._store is not None
+        batch = self.swarm.uploads(peer, most_bytes)
+        if not batch:
+            return
+        try:
+            data = await self._store.read_many(batch)
+        except DiskError as error:
+            self.swarm.not_uploaded(peer, batch)
+            self._unreadable(error, {index for index, _, _ in batch})
+            return
+        self.swarm.uploaded(peer, batch, data)
+        self._up.take(sum(length for _, _, length in batch), trio.current_time())
+
+
+def _wire_of(stream: Stream) -> dict[str, bool]:
+    """What others may be told of the wire to a peer (BEP 11)."""
+    if not isinstance(stream, SecureStream):
+        return {}
+    return {"over_utp": stream.over_utp, "encrypted": stream.encrypted}
