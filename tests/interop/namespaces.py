@@ -1,4 +1,5 @@
-"""Network namespaces joined by virtual cables: machines of one kernel, with no way out; two, or two behind NATs.
+"""Network namespaces joined by virtual cables: machines of one kernel, with no way out; two, two behind NATs, or one
+behind a home's gateway that maps ports.
 
 For clients that refuse loopback peers. Needs root and iproute2; whoever asks is skipped with a reason
 otherwise. What is made is removed, also when the test fails.
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 
 import pytest
 
-__all__ = ["Machine", "behind_nats", "two_machines"]
+__all__ = ["Machine", "behind_a_gateway", "behind_nats", "two_machines"]
 
 
 @dataclass(frozen=True)
@@ -143,6 +144,64 @@ def behind_nats() -> Iterator[tuple[Machine, Machine, Machine]]:
         except OSError as error:
             pytest.skip(f"this machine gives no network namespaces with NAT: {error}")
         yield open_, homes[0], homes[1]
+    finally:
+        for machine in machines:
+            subprocess.run(["ip", "netns", "delete", machine.name], capture_output=True, check=False, timeout=20)
+
+
+_PORT_MAPPING_NAT = """
+table inet filter {
+  chain forward {
+    type filter hook forward priority 0; policy drop;
+    iifname "in" accept; ct state established,related accept; jump miniupnpd;
+  }
+  chain prerouting { type nat hook prerouting priority -100; jump prerouting_miniupnpd; }
+  chain postrouting { type nat hook postrouting priority 100; jump postrouting_miniupnpd; oifname "out" masquerade; }
+  chain miniupnpd { }
+  chain prerouting_miniupnpd { }
+  chain postrouting_miniupnpd { }
+}
+table inet deaf {
+  chain in { type filter hook input priority -10; }
+}
+"""
+"""The same router with the chains that miniupnpd fills; what `deaf` drops, it does not hear."""
+
+
+@contextmanager
+def behind_a_gateway() -> Iterator[tuple[Machine, Machine, Machine]]:
+    """A gateway without its daemon, a machine behind it, and one outside: 192.168.77.1 (80.9.9.9 outside), 192.168.77.2
+    and 80.9.9.1. The addresses outside are global ones: miniupnpd maps nothing where it is itself behind a NAT.
+
+    Needs root, iproute2 and nft.
+    """
+    if not hasattr(os, "geteuid") or os.geteuid() != 0:
+        pytest.skip("making network namespaces needs root")
+    for program in ("ip", "nft"):
+        if shutil.which(program) is None:
+            pytest.skip(f"{program} is not installed")
+    gateway, home, outside = machines = tuple(
+        Machine(f"kbt{os.getpid()}-{name}", addresses)
+        for name, addresses in (
+            ("gateway", ("192.168.77.1", "80.9.9.9")),
+            ("home", ("192.168.77.2",)),
+            ("outside", ("80.9.9.1",)),
+        )
+    )
+    try:
+        try:
+            for machine in machines:
+                _ip("netns", "add", machine.name)
+                _ip("-n", machine.name, "link", "set", "lo", "up")
+            _cable(gateway, "in", gateway.address, home, "out", home.address)
+            _cable(gateway, "out", gateway.addresses[1], outside, "in", outside.address)
+            _ip("-n", home.name, "route", "add", "default", "via", gateway.address)
+            _ip("-n", gateway.name, "route", "add", "224.0.0.0/4", "dev", "in")
+            _inside(gateway, ["sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"])
+            _inside(gateway, ["nft", "-f", "-"], _PORT_MAPPING_NAT)
+        except OSError as error:
+            pytest.skip(f"this machine gives no network namespaces with NAT: {error}")
+        yield gateway, home, outside
     finally:
         for machine in machines:
             subprocess.run(["ip", "netns", "delete", machine.name], capture_output=True, check=False, timeout=20)

@@ -27,8 +27,9 @@ MIN_LEASE_S = 120
 """Renewed after half of it: not more often than each minute, whatever the gateway says."""
 LOOK_AGAIN_S = 900.0
 """Where no gateway maps ports."""
-WAITS_S = (0.25, 0.5, 1.0, 2.0)
-"""For an answer of PCP or NAT-PMP, before it is asked again (RFC 6886, 3.1); who speaks it mostly does so at once."""
+WAITS_S = (0.25, 0.5, 1.0)
+"""For an answer of PCP or NAT-PMP, before it is asked again (RFC 6886, 3.1). The gateway is one hop away, and UPnP
+waits for both to be given up."""
 SEARCH_S = 3.0
 MAX_DEVICES = 4
 CALL_S = 5.0
