@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -17,6 +19,7 @@ import trio
 from kademlia_bt import Contact, Node
 from tests.interop.conftest import LibtorrentDht
 from tests.interop.harness import free_port, kademlia_bt, need_libtorrent
+from wire.bencode import decode
 from wire.compact import Endpoint, parse_host_port
 
 pytestmark = pytest.mark.interop
@@ -253,7 +256,7 @@ print(json.dumps({"peers": peers, "puts": puts, "items": items, "targets": targe
 
 
 async def test_we_answer_a_thousand_of_its_questions_of_each_kind() -> None:
-    """Of each kind that its interface lets it ask: pings and find_node it sends as it likes."""
+    """Of each kind that its Python interface lets it ask; of pings and find_node below."""
     need_libtorrent()
     async with our_network(12, net=50) as nodes:
         program = [sys.executable, "-c", THOUSANDS, f"127.51.0.1:{free_port('127.51.0.1')}", str(nodes[0].endpoints[0])]
@@ -277,3 +280,64 @@ async def test_we_answer_a_thousand_of_its_questions_of_each_kind() -> None:
         assert refused.pop("error 203", 0) < 20
         refused.pop("unasked", 0)  # an answer that came too late
         assert refused.total() == 0
+
+
+def asking_program(folder: Path) -> Path:
+    """ask_dht.cpp, built against the libtorrent of the system."""
+    compiler, finder = shutil.which("g++"), shutil.which("pkg-config")
+    if compiler is None or finder is None:
+        pytest.skip("g++ and pkg-config are not installed")
+    found = subprocess.run(
+        [finder, "--cflags", "--libs", "libtorrent-rasterbar"], capture_output=True, text=True, check=False
+    )
+    if found.returncode:
+        pytest.skip("libtorrent's headers are not installed (Debian: libtorrent-rasterbar-dev)")
+    program, source = folder / "ask_dht", Path(__file__).with_name("ask_dht.cpp")
+    subprocess.run([compiler, "-std=c++17", str(source), "-o", str(program), *found.stdout.split()], check=True)
+    return program
+
+
+async def test_we_answer_a_thousand_pings_and_find_nodes_of_its(tmp_path: Path) -> None:
+    """What its Python interface has no call for, by a program in C++; each answer is read and checked here."""
+    program = await trio.to_thread.run_sync(asking_program, tmp_path)
+    async with our_network(12, net=60) as nodes:
+        compact = {str(node.endpoints[0]): node.endpoints[0].compact() for node in nodes}
+        asker = Endpoint("127.61.0.1", free_port("127.61.0.1"))
+        with trio.fail_after(60):
+            for node in nodes:
+                for other in nodes:
+                    node.add_node(other.endpoints[0])
+            while any(node.stats().faces[0].good < 11 for node in nodes):  # everybody knows everybody
+                await trio.sleep(0.05)
+            everyone = {node.endpoints[0].compact(): node.node_id for node in nodes}
+            command = [str(program), str(asker), "1000", *compact]
+            done = await trio.run_process(command, capture_stdout=True, check=True)
+    asked: Counter[str] = Counter()
+    for line in done.stdout.decode().splitlines():
+        kind, place, target, answer = line.split()
+        message: Any = decode(bytes.fromhex(answer))
+        at = compact[place]
+        assert message[b"y"] == b"r"
+        assert message[b"ip"] == asker.compact()
+        returned = message[b"r"]
+        assert returned.pop(b"id") == everyone[at]
+        if kind == "find_node":
+            others = [node_id + each for each, node_id in everyone.items() if each != at]
+            check_closest(returned.pop(b"nodes"), bytes.fromhex(target), others, asker)
+        assert not returned
+        asked[kind] += 1
+    assert asked == {"ping": 1000, "find_node": 1000}
+
+
+def check_closest(nodes: bytes, target: bytes, others: list[bytes], asker: Endpoint) -> None:
+    """The answer names the 8 closest of all others, the closest first; the asker may have become one of them."""
+    named = [nodes[at : at + 26] for at in range(0, len(nodes), 26)]
+
+    def far(node: bytes) -> int:
+        return int.from_bytes(node[:20], "big") ^ int.from_bytes(target, "big")
+
+    assert len(named) == 8
+    assert named == sorted(named, key=far)
+    named = [node for node in named if node[20:] != asker.compact()]
+    assert len(named) >= 7
+    assert named == sorted(others, key=far)[: len(named)]
