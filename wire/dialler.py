@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 import random
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import trio
 
@@ -87,15 +87,20 @@ class Dialler:
         `patience_s` is how long one connection may take to open. `punch`: he dials us too, through both our NATs, which
         goes by uTP alone (BEP 55). Raises DialError.
         """
-        race = _Race()
         ways = [way for way in self._ways(to) if way[0] == "utp" or not punch]
         if not ways:
             raise DialError(f"cannot connect to {to}: no uTP socket of its kind", Miss.REFUSED)
+        first, *others = [_Try(name, connect, to, opening, patience_s) for name, connect in ways]
+        if not others:
+            stream, encrypted = await self._try(first)
+            self._remember(to, first.name, encrypted)
+            return stream
+        race = _Race()
         try:
             async with trio.open_nursery() as nursery:
-                for place, (name, connect) in enumerate(ways):
-                    wait_s = min(patience_s, _UTP_PATIENCE_S) if name == "utp" else patience_s
-                    nursery.start_soon(self._run, race, nursery, name, connect, to, opening, wait_s, place)
+                for other in others:
+                    nursery.start_soon(self._run_later, race, nursery, other)
+                await self._run(race, nursery, first)
         except BaseException:
             if race.stream is not None:
                 race.stream.close()
@@ -116,22 +121,14 @@ class Dialler:
             ways.reverse()
         return ways
 
-    async def _run(
-        self,
-        race: _Race,
-        nursery: trio.Nursery,
-        name: str,
-        connect: Connect,
-        to: Endpoint,
-        opening: bytes,
-        patience_s: float,
-        place: int,
-    ) -> None:
-        if place:
-            with trio.move_on_after(_LATER_S):
-                await race.first_failed.wait()
+    async def _run_later(self, race: _Race, nursery: trio.Nursery, way: _Try) -> None:
+        with trio.move_on_after(_LATER_S):
+            await race.first_failed.wait()
+        await self._run(race, nursery, way)
+
+    async def _run(self, race: _Race, nursery: trio.Nursery, way: _Try) -> None:
         try:
-            stream, encrypted = await self._try(connect, to, opening, patience_s)
+            stream, encrypted = await self._try(way)
         except DialError as error:
             if race.reason == "" or error.miss > race.miss:
                 race.miss, race.reason = error.miss, str(error)
@@ -142,38 +139,39 @@ class Dialler:
             stream.close()
             return
         race.stream = stream
-        self._remember(to, name, encrypted)
+        self._remember(way.to, way.name, encrypted)
         nursery.cancel_scope.cancel()
 
-    async def _try(self, connect: Connect, to: Endpoint, opening: bytes, patience_s: float) -> tuple[Stream, bool]:
+    async def _try(self, way: _Try) -> tuple[Stream, bool]:
         """One transport: each kind of handshake that is allowed, on a connection of its own."""
+        to = way.to
+        patience_s = min(way.patience_s, _UTP_PATIENCE_S) if way.name == "utp" else way.patience_s
         kinds = {"prefer": (True, False), "require": (True,), "off": (False,)}[self._encryption]
         if not self._worked.get(to, ("", True))[1]:
             kinds = kinds[::-1]
         reason = ""
         for number, encrypted in enumerate(kinds):
-            stream = None
+            stream = shaken = None
             try:
-                with trio.move_on_after(patience_s):
-                    stream = await connect(to)
-            except NetworkError as error:
-                miss = Miss.NO_HANDSHAKE if number else Miss.REFUSED
-                raise DialError(reason or str(error), miss, ours=isinstance(error, ProxyError)) from error
-            if stream is None:
-                miss = Miss.NO_HANDSHAKE if number else Miss.SILENT
-                raise DialError(reason or f"{to} does not answer", miss)
-            reason = f"{to} did not answer the handshake"
-            shaken = None
-            try:
-                with trio.move_on_after(_SHAKE_S if number == len(kinds) - 1 else _TRY_S):
+                with trio.move_on_after(patience_s) as limit:
+                    stream = await way.connect(to)
+                    limit.deadline = trio.current_time() + (_SHAKE_S if number == len(kinds) - 1 else _TRY_S)
                     if encrypted:
-                        shaken = await dial_secure(stream, opening, self._encryption, self._rng)
+                        shaken = await dial_secure(stream, way.opening, self._encryption, self._rng)
                     else:
-                        shaken = await dial_plain(stream, opening)
+                        shaken = await dial_plain(stream, way.opening)
             except (NetworkError, ProtocolError) as error:
+                if stream is None:
+                    miss = Miss.NO_HANDSHAKE if number else Miss.REFUSED
+                    raise DialError(reason or str(error), miss, ours=isinstance(error, ProxyError)) from error
                 reason = f"no handshake with {to}: {error}"
+            else:
+                if stream is None:
+                    miss = Miss.NO_HANDSHAKE if number else Miss.SILENT
+                    raise DialError(reason or f"{to} does not answer", miss)
+                reason = f"{to} did not answer the handshake"
             finally:
-                if shaken is None:
+                if stream is not None and shaken is None:
                     stream.close()
             if shaken is not None:
                 return shaken, encrypted
@@ -184,6 +182,16 @@ class Dialler:
         self._worked[to] = (name, encrypted)
         while len(self._worked) > _MAX_REMEMBERED:
             del self._worked[next(iter(self._worked))]
+
+
+class _Try(NamedTuple):
+    """One transport on which a peer may be reached."""
+
+    name: str
+    connect: Connect
+    to: Endpoint
+    opening: bytes
+    patience_s: float
 
 
 class _Race:

@@ -10,12 +10,10 @@ import random
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
-import trio
-
 from wire.compact import Endpoint
 from wire.errors import NetworkError, ProtocolError
 from wire.ids import ID_BYTES
-from wire.net import Buffer, ScatterStream, Stream
+from wire.net import Buffer, Stream, prompt, scattering
 from wire.peer.handshake import HANDSHAKE_BYTES
 from wire.peer.mse import Acceptor, Cipher, Dialler, Methods, looks_plain
 from wire.utp.stream import UtpStream
@@ -33,14 +31,17 @@ _INFO_HASH_AT = HANDSHAKE_BYTES - 2 * ID_BYTES
 class SecureStream:
     """A stream past its opening: with the first words of the peer that were read already, and the ciphers, if any."""
 
-    __slots__ = ("_inbound", "_outbound", "_received", "_scatter", "_stream")
+    __slots__ = ("_inbound", "_outbound", "_prompt", "_received", "_scatter", "_stream", "_unsent")
 
     def __init__(
         self, stream: Stream, received: bytes = b"", inbound: Cipher | None = None, outbound: Cipher | None = None
     ) -> None:
         """`received` is decrypted already; without ciphers the rest passes as it is."""
         self._stream = stream
-        self._scatter = stream if isinstance(stream, ScatterStream) else None
+        self._scatter = scattering(stream)
+        self._prompt = prompt(stream)
+        self._unsent: Sequence[Buffer] = ()
+        """What `send_now` left, encrypted where that is due."""
         self._received = received
         self._inbound = inbound
         self._outbound = outbound
@@ -62,8 +63,7 @@ class SecureStream:
 
     async def receive_into(self, buffer: memoryview) -> int:
         """Waits for bytes and puts them into `buffer`; 0 at the end. Raises NetworkError."""
-        if self._received:
-            await trio.lowlevel.checkpoint()
+        if self._received:  # once in its life: it costs no turn
             count = min(len(buffer), len(self._received))
             buffer[:count] = self._received[:count]
             self._received = self._received[count:]
@@ -96,12 +96,33 @@ class SecureStream:
                 left -= len(buffer)
         return count
 
+    def send_now(self, buffers: Sequence[Buffer]) -> bool:
+        """Sends without waiting what can be sent so. False: the rest lies here, and `send_all` sends it first.
+
+        Raises NetworkError.
+        """
+        buffers = self._due(buffers)
+        if self._prompt is not None:
+            buffers = self._prompt.send_now(buffers)
+        self._unsent = buffers
+        return not buffers
+
+    @property
+    def has_sent_all(self) -> bool:
+        """Whether nothing of `send_now` waits for `send_all`."""
+        return not self._unsent
+
     async def send_all(self, buffers: Sequence[Buffer]) -> None:
         """Sends the buffers in order, whole. Raises NetworkError. Once it was cancelled the stream is of no use."""
+        buffers = self._due(buffers)
+        self._unsent = ()
+        await self._stream.send_all(buffers)
+
+    def _due(self, buffers: Sequence[Buffer]) -> Sequence[Buffer]:
         if self._outbound is not None:
             encrypt = self._outbound.apply
             buffers = [encrypt(buffer) for buffer in buffers if len(buffer)]
-        await self._stream.send_all(buffers)
+        return [*self._unsent, *buffers] if self._unsent else buffers
 
     def close(self) -> None:
         """Closes at once. May be called twice."""

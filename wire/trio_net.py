@@ -43,6 +43,15 @@ def _bound(kind: int, at: Endpoint) -> socket.socket:
     return sock
 
 
+def _is_connected(sock: socket.socket) -> bool:
+    """Whether a connection is there already that has only just been asked for: on one machine it mostly is."""
+    try:
+        sock.getpeername()
+    except OSError:
+        return False
+    return True
+
+
 class _TrioStream:
     def __init__(self, sock: socket.socket, remote: Endpoint) -> None:
         with contextlib.suppress(OSError):  # some systems refuse it where the other end is gone already
@@ -81,22 +90,30 @@ class _TrioStream:
             raise self._error("read from", error) from error
 
     async def send_all(self, buffers: Sequence[Buffer]) -> None:
+        left = self.send_now(buffers)
+        while left:
+            try:
+                await trio.lowlevel.wait_writable(self._socket)
+            except (OSError, ValueError, trio.ClosedResourceError) as error:
+                raise self._error("write to", error) from error
+            left = self.send_now(left)
+
+    def send_now(self, buffers: Sequence[Buffer]) -> list[memoryview]:
         queue = [memoryview(buffer) for buffer in buffers if len(buffer)]
         first = 0
         try:
             while first < len(queue):
-                try:
-                    sent = self._send_some(queue[first : first + _SEND_BUFFERS])
-                except BlockingIOError:
-                    await trio.lowlevel.wait_writable(self._socket)
-                    continue
+                sent = self._send_some(queue[first : first + _SEND_BUFFERS])
                 while first < len(queue) and sent >= len(queue[first]):
                     sent -= len(queue[first])
                     first += 1
                 if sent:
                     queue[first] = queue[first][sent:]
-        except (OSError, ValueError, trio.ClosedResourceError) as error:
+        except BlockingIOError:
+            return queue[first:]
+        except (OSError, ValueError) as error:
             raise self._error("write to", error) from error
+        return []
 
     def _error(self, action: str, error: Exception) -> NetworkError:
         if isinstance(error, OSError) and self._socket.fileno() >= 0:
@@ -185,10 +202,11 @@ class TrioNetwork:
             try:
                 sock.connect((to.host, to.port))
             except BlockingIOError:
-                await trio.lowlevel.wait_writable(sock)
-                code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-                if code:
-                    raise OSError(code, os.strerror(code)) from None
+                if not _is_connected(sock):
+                    await trio.lowlevel.wait_writable(sock)
+                    code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+                    if code:
+                        raise OSError(code, os.strerror(code)) from None
             else:
                 await trio.lowlevel.checkpoint()
             return _TrioStream(sock, to)

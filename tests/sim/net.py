@@ -467,16 +467,24 @@ class VirtualStream:
     async def send_all(self, buffers: Sequence[Buffer]) -> None:
         """Sends the buffers in order, whole. Raises NetworkError."""
         await trio.lowlevel.checkpoint()
+        left = self.send_now(buffers)
+        while left:
+            await self._outgoing.wake.wait()
+            left = self.send_now(left)
+
+    def send_now(self, buffers: Sequence[Buffer]) -> Sequence[Buffer]:
+        """Sends in order what the window takes; returns what is left. Raises NetworkError."""
         pipe = self._outgoing
-        for buffer in buffers:
-            while not self._closed and not pipe.broken and pipe.bytes >= self._host.internet.window_bytes:
-                await pipe.wake.wait()
+        for at, buffer in enumerate(buffers):
             if self._closed:
                 raise NetworkError(f"the connection to {self.remote} is closed")
             if pipe.broken:
                 raise NetworkError(f"cannot write to {self.remote}: Broken pipe")
+            if pipe.bytes >= self._host.internet.window_bytes:
+                return buffers[at:]
             if len(buffer):
                 pipe.put(buffer, trio.current_time())
+        return ()
 
     def close(self) -> None:
         """Closes at once. The other end reads what is on its way, then the end; its writing fails."""

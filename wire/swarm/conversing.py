@@ -15,7 +15,7 @@ from wire.compact import Endpoint
 from wire.dialler import DialError, Dialler, Miss
 from wire.errors import DiskError, NetworkError, ProtocolError
 from wire.limits import TokenBucket
-from wire.net import ScatterStream, Stream
+from wire.net import Stream, scattering
 from wire.peer.connection import PeerConnection
 from wire.peer.landing import FRAME_BYTES, MAX_LANDING, Landing
 from wire.peer.messages import Event
@@ -34,17 +34,17 @@ MIN_LANDING = 2
 
 
 class _Link:
-    """The stream of one peer, and the bell that wakes its writer."""
+    """The stream of one peer, and the bell that wakes its writer, once it has one."""
 
-    __slots__ = ("bell", "blocks", "scatter", "scope", "stream")
+    __slots__ = ("bell", "blocks", "has_writer", "scatter", "stream")
 
     def __init__(self, stream: Stream) -> None:
         self.stream = stream
-        self.scatter = stream if isinstance(stream, ScatterStream) else None
+        self.scatter = scattering(stream)
         self.blocks = 0
         """Whole blocks that fit into what the last read brought."""
+        self.has_writer = False
         self.bell = trio.Event()
-        self.scope = trio.CancelScope()
 
 
 class Conversing(Storing):
@@ -65,7 +65,8 @@ class Conversing(Storing):
         self._up = Throttle(up)
         self._links: dict[Peer, _Link] = {}
         self._alarm = trio.Event()
-        """Rings where the clock is to look at the brain before its time."""
+        """Rings where the clock is to look at the brain before its time, which is `_wakes_at`."""
+        self._wakes_at = 0.0
         self._room = trio.Event()
 
     def adopt(self, stream: Stream, connection: PeerConnection, events: Sequence[Event]) -> None:
@@ -82,7 +83,7 @@ class Conversing(Storing):
             stream.close()
         else:
             self._nursery.start_soon(self._converse, peer, stream)
-            self._alarm.set()  # with a first peer the next tick comes earlier
+            self._look_sooner(trio.current_time())
         self.settle()
 
     def _tell_departure(self, gone: PeerDropped) -> None:
@@ -105,10 +106,11 @@ class Conversing(Storing):
                 swarm.dial_failed(endpoint, now, timed_out=miss is Miss.SILENT, no_handshake=no_handshake)
                 if no_handshake:
                     self._tell_departure(PeerDropped(endpoint, str(error), banned=False))
-            self._alarm.set()
+            self._look_sooner(now)
             return
-        self._alarm.set()
-        peer = swarm.dial_opened(endpoint, trio.current_time(), greeted=True, **_wire_of(stream))
+        now = trio.current_time()
+        peer = swarm.dial_opened(endpoint, now, greeted=True, **_wire_of(stream))
+        self._look_sooner(now)
         if peer is None:
             stream.close()
         else:
@@ -116,20 +118,50 @@ class Conversing(Storing):
 
     async def _converse(self, peer: Peer, stream: Stream) -> None:
         link = self._links[peer] = _Link(stream)
-        link.bell.set()
         try:
-            with link.scope:
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._write, peer, link)
-                    await self._read(peer, link)
+            self._write_out(peer)
+            await self._read(peer, link)
         finally:
             del self._links[peer]
-            stream.close()
+            link.bell.set()
+            stream.close()  # and so a writer ends too
+
+    def _write_out(self, peer: Peer) -> None:
+        """Sends what lies in a peer's outbox. What does not go at once, and blocks, are the business of a writer."""
+        link = self._links.get(peer)
+        if link is None:
+            return
+        stream = link.stream
+        if link.has_writer:
+            link.bell.set()
+            return
+        if not peer.queue and isinstance(stream, SecureStream):
+            try:
+                if stream.send_now(peer.connection.outgoing()):
+                    return
+            except NetworkError as error:
+                self.swarm.lost(peer, str(error), trio.current_time())
+                return
+        if self._nursery is not None:
+            link.has_writer = True
+            self._nursery.start_soon(self._write, peer, link)
+
+    def _hang_up(self, peer: Peer) -> None:
+        """The brain has dropped a peer: whoever waits at its stream is told by that."""
+        if (link := self._links.get(peer)) is not None:
+            link.bell.set()
+            link.stream.close()
+            self._room.set()
+
+    def _look_sooner(self, now: float) -> None:
+        """Wakes the clock where its next look has come nearer."""
+        if self.swarm.next_timer(now) < self._wakes_at:
+            self._alarm.set()
 
     async def _read(self, peer: Peer, link: _Link) -> None:
         swarm, connection = self.swarm, peer.connection
         while not peer.gone:
-            if swarm.congested:
+            while swarm.congested and not peer.gone:
                 if self._room.is_set():
                     self._room = trio.Event()
                 await self._room.wait()
@@ -138,6 +170,8 @@ class Conversing(Storing):
                 count, landing = await self._receive(peer, link, limit)
             except NetworkError as error:
                 swarm.lost(peer, str(error), trio.current_time())
+                break
+            if peer.gone:
                 break
             now = trio.current_time()
             if not count:
@@ -154,7 +188,6 @@ class Conversing(Storing):
                 swarm.receive(peer, events, now)
                 self.settle()
         self.settle()
-        link.scope.cancel()
 
     async def _receive(self, peer: Peer, link: _Link, limit: int) -> tuple[int, Landing | None]:
         """Waits for bytes: to where their blocks belong, where blocks flow, else to the connection's own buffer."""
@@ -175,19 +208,21 @@ class Conversing(Storing):
 
     async def _write(self, peer: Peer, link: _Link) -> None:
         swarm, connection, stream = self.swarm, peer.connection, link.stream
+        left = isinstance(stream, SecureStream) and not stream.has_sent_all
         while not peer.gone:
             link.bell = trio.Event()
             buffers = connection.outgoing()
-            if not buffers and peer.queue:
+            if not buffers and peer.queue and not left:
                 room = self._up.room(trio.current_time())
                 if not room:
                     await self._up.wait(link.bell)  # of blocks alone: haves and the like go at once
                     continue
                 await self._read_for(peer, room)
                 buffers = connection.outgoing()
-            if not buffers:
+            if not buffers and not left:
                 await link.bell.wait()
                 continue
+            left = False
             try:
                 await stream.send_all(buffers)
             except NetworkError as error:

@@ -203,6 +203,9 @@ class SwarmRunner(Conversing):
     def settle(self) -> None:
         """Does what the brain decided: after each call of it that may have decided something."""
         swarm = self.swarm
+        while waiting := swarm.outboxes():  # where a stream turns out to be broken, others may be asked
+            for peer in waiting:
+                self._write_out(peer)
         for event in swarm.events():
             if isinstance(event, MetadataComplete):
                 self.metadata_via = event.via
@@ -220,13 +223,9 @@ class SwarmRunner(Conversing):
         if swarm.finished:
             self._done.set()
         self._put_jobs()
-        for peer in swarm.outboxes():
-            if (link := self._links.get(peer)) is not None:
-                link.bell.set()
         dropped = swarm.dropped()
         for peer in dropped:
-            if (link := self._links.get(peer)) is not None:
-                link.scope.cancel()
+            self._hang_up(peer)
         while (endpoint := swarm.next_punch()) is not None:
             if self._nursery is not None:
                 self._nursery.start_soon(self._dial, endpoint, True)
