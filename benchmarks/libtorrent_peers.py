@@ -1,6 +1,7 @@
 """Many libtorrent sessions as one child process: seeders to download from, or leechers to seed to.
 
-    libtorrent_peers.py seed TORRENT DIR COUNT --net N      on 127.0.N.1, 127.0.N.2, ...: `seeding` names all
+    libtorrent_peers.py seed TORRENT DIR COUNT --net N [--rate BYTES]
+        on 127.0.N.1, 127.0.N.2, ...: `seeding` names all
     libtorrent_peers.py leech TORRENT DIR COUNT --net N --peer HOST:PORT
 
 Leechers dial the peer alone and learn of nobody else, neither hash nor keep the pieces any longer than they must: so
@@ -33,6 +34,7 @@ def main() -> None:
     parser.add_argument("count", type=int)
     parser.add_argument("--net", type=int, required=True)
     parser.add_argument("--peer")
+    parser.add_argument("--rate", type=int, default=0, help="upload of each, bytes a second (default: no limit)")
     options = parser.parse_args()
     lines = commands()
     seeds = options.command == "seed"
@@ -49,6 +51,8 @@ def main() -> None:
         if seeds:
             made.flags |= lt.torrent_flags.seed_mode
         torrents.append(node.add_torrent(made))
+        if options.rate:
+            torrents[-1].set_upload_limit(options.rate)
         if options.peer:
             host, _, port = options.peer.rpartition(":")
             torrents[-1].connect_peer((host, int(port)))

@@ -25,7 +25,20 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks import pairs
 from benchmarks.pairs import Growth, Row
 
-MODULES = ("download", "seeding", "recheck", "memory", "wires", "krpc", "router", "resolve", "many_links", "start")
+MODULES = (
+    "download",
+    "limits",
+    "seeding",
+    "recheck",
+    "memory",
+    "wires",
+    "krpc",
+    "router",
+    "resolve",
+    "many_links",
+    "start",
+    "growth",
+)
 """Each has a list `ROWS`, imported when it is wanted."""
 
 

@@ -288,14 +288,12 @@ def tables(data: dict[str, list[Row]]) -> str:
     return "\n".join(lines)
 
 
-def draw(data: dict[str, list[Row]]) -> None:
-    """Writes docs/simulation-size.svg and docs/simulation-faults.svg."""
-    import matplotlib as mpl
-
+def quiet_style(mpl: Any) -> None:
+    """How the plots of docs/ look; the same figures give the same file."""
     mpl.use("svg")
     mpl.rcParams.update(
         {
-            "svg.hashsalt": "kademlia-bt",  # the same figures give the same file
+            "svg.hashsalt": "kademlia-bt",
             "svg.fonttype": "path",  # looks alike wherever it is shown
             "font.size": 9,
             "axes.grid": True,
@@ -305,6 +303,13 @@ def draw(data: dict[str, list[Row]]) -> None:
             "savefig.facecolor": "white",
         }
     )
+
+
+def draw(data: dict[str, list[Row]]) -> None:
+    """Writes docs/simulation-size.svg and docs/simulation-faults.svg."""
+    import matplotlib as mpl
+
+    quiet_style(mpl)
     from matplotlib import pyplot as plt
 
     rows = data["size"]
