@@ -250,9 +250,11 @@ class Work:
             None if self.size == info.content_size else self.wanted,
             self._task.seed,
         )
+        shelf = self._shared.shelf
+        if not self._task.seed:
+            await shelf.link(torrent, self.store, directory, self.wanted)
         have = await self.store.load(self._on_checked)
         if not self._task.seed:
-            shelf = self._shared.shelf
             have |= await shelf.fill(torrent, self.store, directory, have, self.wanted, self._on_checked)
         if self._task.seed:
             self._shared_bytes = min(self.size, sum(info.piece_size(index) for index in have.indices()))

@@ -19,7 +19,7 @@ from wire.bitfield import Bitfield
 from wire.errors import DiskError, MisuseError
 from wire.metainfo import Info
 from wire.metainfo.create import create
-from wire.storage import DiskStore, MemoryStore, pool
+from wire.storage import DiskStore, MemoryStore, pool, raw
 from wire.storage.check import Checker
 
 MADE = torrent_of([40, 0, 8, 25, 30], 16, pads=[2])
@@ -302,7 +302,7 @@ async def test_holes_are_not_read_and_zeros_are_still_right(tmp_path: Path, monk
             file.seek(at)
             file.write(data[at : at + piece])
     read: list[int] = []
-    original = pool.read_into
+    original = raw.read_into
     monkeypatch.setattr(
         "wire.storage.places.read_into", lambda fd, view, at: read.append(at // piece) or original(fd, view, at)
     )

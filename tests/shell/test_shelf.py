@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from magnet import Config, Session
-from magnet.shelf import KeptFile, Record, Shelf
+from magnet.finished import KeptFile, Record
+from magnet.shelf import Shelf
 from tests.shell.kit import make_torrent
 from wire.bencode import Encodable, decode, encode
 from wire.bitfield import Bitfield
 from wire.compact import Endpoint
-from wire.errors import ProtocolError
+from wire.errors import DiskError, ProtocolError
 from wire.metainfo import Info, Torrent, create
 from wire.metainfo.hints import Hints
 from wire.storage import DiskStore
@@ -89,6 +92,8 @@ async def test_a_whole_torrent_of_finished_files_needs_no_peer(tmp_path: Path) -
         assert (handle.path / "x" / "a").read_bytes() == BIG
         assert (handle.path / "y" / "b").read_bytes() == SMALL
         assert handle.status().downloaded == 0
+        both = [(tmp_path / "old" / "first" / "a").stat(), (handle.path / "x" / "a").stat()]
+        assert both[0].st_ino == both[1].st_ino or both[1].st_nlink == 1, "linked, or a reflink"
     # And it is remembered in its turn.
     assert len(list((tmp_path / "state" / "finished").iterdir())) == 2
 
@@ -113,6 +118,122 @@ async def test_a_file_that_grew_is_used_as_far_as_it_goes_where_torrents_hint_at
         torrent = Torrent.from_bytes(replace(torrent, outer_hints=same).to_bytes())
     expected = 0 if hint == "none" else len(BIG) // 16384 * 16384
     assert await filled(tmp_path, torrent) == expected
+
+
+@pytest.fixture
+def _no_reflinks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on ext4, whatever disk the tests run on."""
+    monkeypatch.setattr("wire.storage.share._clone", lambda *_: False)
+
+
+async def linked(tmp_path: Path, torrent: Torrent) -> tuple[DiskStore, Bitfield]:
+    store = DiskStore(torrent.info, tmp_path / "new")
+    await Shelf(tmp_path / "state").link(
+        torrent, store, tmp_path / "new", [file.on_disk for file in torrent.info.files]
+    )
+    return store, await store.load()
+
+
+@pytest.mark.usefixtures("_no_reflinks")
+async def test_a_whole_file_is_linked_and_parted_before_it_is_written(tmp_path: Path) -> None:
+    await finished(tmp_path, {"a": BIG})
+    torrent = another(tmp_path, {"b": BIG})
+    old, new = tmp_path / "old" / "first" / "a", tmp_path / "new" / "second" / "b"
+    store, have = await linked(tmp_path, torrent)
+    assert have.all
+    assert old.samefile(new)
+    assert old.stat().st_nlink == 2
+    await store.aclose()
+
+    with old.open("r+b") as file:  # one of the two is edited: the other with it, and it is noticed and repaired
+        file.seek(100_000)
+        file.write(b"edited")
+    edited = old.read_bytes()
+    store = DiskStore(torrent.info, tmp_path / "new")
+    have = await store.load()
+    assert have.count == torrent.info.piece_count - 1
+    index = 100_000 // 16384
+    assert await store.put(index, BIG[index * 16384 : (index + 1) * 16384])
+    await store.aclose()
+    assert new.read_bytes() == BIG
+    assert old.read_bytes() == edited, "never written to through the link"
+    assert (old.stat().st_nlink, new.stat().st_nlink) == (1, 1)
+    assert [path.name for path in new.parent.iterdir()] == ["b"]
+
+
+@pytest.mark.usefixtures("_no_reflinks")
+async def test_a_disk_too_full_to_part_a_file_changes_neither(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    await finished(tmp_path, {"a": BIG})
+    torrent = another(tmp_path, {"b": BIG})
+    old, new = tmp_path / "old" / "first" / "a", tmp_path / "new" / "second" / "b"
+    store, _ = await linked(tmp_path, torrent)
+    await store.aclose()
+    old.write_bytes(bytes(len(BIG)))
+    store = DiskStore(torrent.info, tmp_path / "new")
+    assert not (await store.load()).count
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("wire.storage.share.write_all", full)
+    with pytest.raises(DiskError, match="the disk is full"):
+        await store.put(0, BIG[:16384])
+    assert old.read_bytes() == new.read_bytes() == bytes(len(BIG))
+    assert [path.name for path in new.parent.iterdir()] == ["b"]
+    monkeypatch.undo()
+    assert await store.put(0, BIG[:16384]), "on again when there is room"
+    await store.aclose()
+    assert old.read_bytes() == bytes(len(BIG))
+
+
+@pytest.mark.usefixtures("_no_reflinks")
+async def test_another_disk_another_file_and_another_mode_are_not_linked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await finished(tmp_path, {"a": BIG})
+    torrent = another(tmp_path, {"b": BIG})
+    old, new = tmp_path / "old" / "first" / "a", tmp_path / "new" / "second" / "b"
+    real_link = os.link
+
+    def other_disk(*_: object, **__: object) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    def swapped(name: str, target: str, **folders: Any) -> None:
+        old.unlink()
+        old.write_bytes(bytes(len(BIG)))
+        real_link(name, target, **folders)
+
+    old.chmod(0o755)
+    store, have = await linked(tmp_path, torrent)
+    assert not have.count
+    old.chmod(0o644)
+    for broken in (other_disk, swapped):
+        monkeypatch.setattr("wire.storage.share.os.link", broken)
+        await store.aclose()
+        store, have = await linked(tmp_path, torrent)
+        assert not have.count
+        assert not new.exists()
+    await store.aclose()
+    monkeypatch.undo()
+    old.write_bytes(BIG)
+    assert await filled(tmp_path, torrent) == len(BIG), "copied then"
+    assert old.stat().st_nlink == 1
+
+
+async def test_a_reflink_comes_before_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    await finished(tmp_path, {"a": BIG})
+
+    def ficlone(fd: int, request: int, donor: int) -> int:  # as btrfs and XFS do it, without sharing blocks
+        assert request == 0x40049409
+        os.pwrite(fd, os.pread(donor, len(BIG), 0), 0)
+        return 0
+
+    monkeypatch.setattr(fcntl, "ioctl", ficlone)
+    store, have = await linked(tmp_path, another(tmp_path, {"b": BIG}))
+    await store.aclose()
+    assert have.all
+    assert (tmp_path / "old" / "first" / "a").stat().st_nlink == 1
 
 
 async def test_what_changed_meanwhile_is_not_taken(tmp_path: Path) -> None:
@@ -148,7 +269,7 @@ async def test_without_a_state_folder_nothing_is_remembered(tmp_path: Path) -> N
 
 
 async def test_the_oldest_record_is_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("magnet.shelf._MAX_RECORDS", 2)
+    monkeypatch.setattr("magnet.finished._MAX_RECORDS", 2)
     shelf = Shelf(tmp_path)
     made = [make_torrent(name, {name: 100_000})[0] for name in ("one", "two", "three")]
     for at, torrent in enumerate(made):
@@ -162,7 +283,6 @@ async def test_the_oldest_record_is_forgotten(tmp_path: Path, monkeypatch: pytes
 
 async def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from tests.shell.kit import Store
-    from wire.errors import DiskError
 
     await finished(tmp_path, {"a": BIG})
     torrent = another(tmp_path, {"a": BIG})

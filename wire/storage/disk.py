@@ -22,7 +22,8 @@ from wire.metainfo import Info
 from wire.metainfo.judge import is_right
 from wire.storage.check import Checker, TreeHasher, check_pieces
 from wire.storage.places import Places
-from wire.storage.pool import disk_error, write_all
+from wire.storage.pool import disk_error
+from wire.storage.raw import write_all
 from wire.storage.resume import PARTS, Remembered, Stamp, piece_record, replay, snapshot
 from wire.storage.store import Outcome, Progress, check_request
 

@@ -17,7 +17,8 @@ from wire.bitfield import Bitfield
 from wire.errors import DiskError
 from wire.metainfo import Info
 from wire.storage.check import Source
-from wire.storage.pool import FilePool, Place, allocate, data_ranges, disk_error, read_at, read_into, write_all
+from wire.storage.pool import FilePool, Place, disk_error
+from wire.storage.raw import allocate, data_ranges, read_at, read_into, write_all
 from wire.storage.resume import PARTS, Stamp
 
 __all__ = ["Places"]

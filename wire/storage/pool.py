@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from wire.errors import DiskError
+from wire.storage.share import CAN_SHARE, share, unshare
 
-__all__ = ["FilePool", "Place", "allocate", "data_ranges", "disk_error", "read_at", "read_into", "write_all"]
+__all__ = ["FilePool", "Place", "disk_error"]
 
 _OPEN_FILES = 40
 """Kept open for one torrent: as libtorrent's pool; far below the usual limit of 1,024 a process."""
@@ -42,9 +43,6 @@ _HINTS = {
     errno.ENAMETOOLONG: "; choose a folder with a shorter path",
     errno.EFBIG: "; this disk's format does not take files of that size",
 }
-
-_position_lock = threading.Lock()
-"""Where the system cannot read by position (Windows), seeking and reading must not be parted."""
 
 
 class Place(NamedTuple):
@@ -116,6 +114,27 @@ class FilePool:
             finally:
                 os.close(folder)
 
+    def share(self, place: Place, other: FilePool, its_place: Place) -> bool:
+        """Gives `place`, where nothing lies yet, the content of another pool's file without copying it.
+
+        False where the disk or the system can do no such thing, or something is in the way. Raises no OSError.
+        """
+        if not (_BY_FOLDER and CAN_SHARE):
+            return False
+        folders: list[int] = []
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            with other.use(its_place) as donor:
+                folders.append(other._open_folder(its_place.parts[:-1], write=False))
+                folders.append(self._open_folder(place.parts[:-1], write=True))
+                same_mode = bool(os.fstat(donor).st_mode & 0o100) == bool(place.mode & 0o100)
+                return same_mode and share(donor, folders[0], its_place.parts[-1], folders[1], place.parts[-1])
+        except (OSError, DiskError):
+            return False
+        finally:
+            for folder in folders:
+                os.close(folder)
+
     def close(self) -> None:
         """Closes all; one that is in use right now is closed when its user is done."""
         with self._lock:
@@ -147,12 +166,29 @@ class FilePool:
             found = os.fstat(fd)
             if not stat.S_ISREG(found.st_mode):
                 raise DiskError(f"{self.path(place)} is in the way: it is no regular file")
+            if write and found.st_nlink > 1:
+                self._unshare(place, fd)
+                os.close(fd)
+                fd = -1
+                fd = self._open_below(place, write)
             if write and found.st_size > place.max_size:
                 os.ftruncate(fd, place.max_size)
         except BaseException:
-            os.close(fd)
+            if fd >= 0:
+                os.close(fd)
             raise
         return _Open(fd, write)
+
+    def _unshare(self, place: Place, fd: int) -> None:
+        """A file with another name elsewhere is written to as a copy: who has that name keeps what he has."""
+        if not _BY_FOLDER:
+            unshare(fd, str(self.path(place)), None)
+            return
+        folder = self._open_folder(place.parts[:-1], write=True)
+        try:
+            unshare(fd, place.parts[-1], folder)
+        finally:
+            os.close(folder)
 
     def _open_below(self, place: Place, write: bool) -> int:
         try:
@@ -225,84 +261,3 @@ def disk_error(action: str, path: Path, error: OSError) -> DiskError:
     """The world's failure in one line: what could not be done to what, why, and what may help."""
     reason = error.strerror or str(error) or type(error).__name__
     return DiskError(f"cannot {action} {path}: {reason}{_HINTS.get(error.errno or 0, '')}")
-
-
-def read_into(fd: int, view: memoryview, offset: int) -> int:
-    """Fills `view` from `offset` of the file; how many bytes there were: fewer only at its end."""
-    done = 0
-    while done < len(view):
-        if hasattr(os, "preadv"):
-            got = os.preadv(fd, [view[done:]], offset + done)
-        elif hasattr(os, "pread"):
-            data = os.pread(fd, len(view) - done, offset + done)
-            got = len(data)
-            view[done : done + got] = data
-        else:
-            with _position_lock:
-                os.lseek(fd, offset + done, os.SEEK_SET)
-                data = os.read(fd, len(view) - done)
-            got = len(data)
-            view[done : done + got] = data
-        if not got:
-            break
-        done += got
-    return done
-
-
-def read_at(fd: int, length: int, offset: int) -> bytes:
-    """`length` bytes from `offset`, fewer at the file's end: without the copy that filling a buffer would cost."""
-    if hasattr(os, "pread"):
-        data = os.pread(fd, length, offset)
-        if len(data) in (0, length):
-            return data
-    buffer = bytearray(length)
-    return bytes(buffer[: read_into(fd, memoryview(buffer), offset)])
-
-
-def write_all(fd: int, view: memoryview, offset: int) -> None:
-    """Writes all of `view` at `offset`; what lies between the file's end and there stays a hole where disks can."""
-    done = 0
-    while done < len(view):
-        if hasattr(os, "pwrite"):
-            done += os.pwrite(fd, view[done:], offset + done)
-        else:
-            with _position_lock:
-                os.lseek(fd, offset + done, os.SEEK_SET)
-                done += os.write(fd, view[done:])
-
-
-def allocate(fd: int, size: int) -> None:
-    """Makes the file `size` bytes long where it is shorter, with room on the disk for all of them where it can tell.
-
-    Raises OSError, as for a disk without that room. Where the disk or the system cannot set room aside the file
-    only becomes as long: what is missing then shows while it is written.
-    """
-    have = os.fstat(fd).st_size
-    if hasattr(os, "posix_fallocate") and size:
-        try:
-            os.posix_fallocate(fd, 0, size)
-            return
-        except OSError as error:
-            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
-                if os.fstat(fd).st_size > have:  # it took what there was, which others may need
-                    os.ftruncate(fd, have)
-                raise
-    if have < size:
-        os.ftruncate(fd, size)
-
-
-def data_ranges(fd: int, size: int) -> list[tuple[int, int]]:
-    """Where the file holds data, as (start, end), ascending; the rest is holes, which read as zeros."""
-    if not hasattr(os, "SEEK_DATA"):
-        return [(0, size)]
-    ranges: list[tuple[int, int]] = []
-    at = 0
-    try:
-        while at < size:
-            start = os.lseek(fd, at, os.SEEK_DATA)
-            at = os.lseek(fd, start, os.SEEK_HOLE)
-            ranges.append((start, at))
-    except OSError as error:
-        if error.errno != errno.ENXIO:  # that one says: no data after here; another, that the disk cannot tell
-            return [(0, size)]
-    return ranges

@@ -1,0 +1,93 @@
+"""Reading and writing an open file by position, whatever the system has for it: room set aside, holes found."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+
+__all__ = ["allocate", "data_ranges", "read_at", "read_into", "write_all"]
+
+_position_lock = threading.Lock()
+"""Where the system cannot read by position (Windows), seeking and reading must not be parted."""
+
+
+def read_into(fd: int, view: memoryview, offset: int) -> int:
+    """Fills `view` from `offset` of the file; how many bytes there were: fewer only at its end."""
+    done = 0
+    while done < len(view):
+        if hasattr(os, "preadv"):
+            got = os.preadv(fd, [view[done:]], offset + done)
+        elif hasattr(os, "pread"):
+            data = os.pread(fd, len(view) - done, offset + done)
+            got = len(data)
+            view[done : done + got] = data
+        else:
+            with _position_lock:
+                os.lseek(fd, offset + done, os.SEEK_SET)
+                data = os.read(fd, len(view) - done)
+            got = len(data)
+            view[done : done + got] = data
+        if not got:
+            break
+        done += got
+    return done
+
+
+def read_at(fd: int, length: int, offset: int) -> bytes:
+    """`length` bytes from `offset`, fewer at the file's end: without the copy that filling a buffer would cost."""
+    if hasattr(os, "pread"):
+        data = os.pread(fd, length, offset)
+        if len(data) in (0, length):
+            return data
+    buffer = bytearray(length)
+    return bytes(buffer[: read_into(fd, memoryview(buffer), offset)])
+
+
+def write_all(fd: int, view: memoryview, offset: int) -> None:
+    """Writes all of `view` at `offset`; what lies between the file's end and there stays a hole where disks can."""
+    done = 0
+    while done < len(view):
+        if hasattr(os, "pwrite"):
+            done += os.pwrite(fd, view[done:], offset + done)
+        else:
+            with _position_lock:
+                os.lseek(fd, offset + done, os.SEEK_SET)
+                done += os.write(fd, view[done:])
+
+
+def allocate(fd: int, size: int) -> None:
+    """Makes the file `size` bytes long where it is shorter, with room on the disk for all of them where it can tell.
+
+    Raises OSError, as for a disk without that room. Where the disk or the system cannot set room aside the file
+    only becomes as long: what is missing then shows while it is written.
+    """
+    have = os.fstat(fd).st_size
+    if hasattr(os, "posix_fallocate") and size:
+        try:
+            os.posix_fallocate(fd, 0, size)
+            return
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+                if os.fstat(fd).st_size > have:  # it took what there was, which others may need
+                    os.ftruncate(fd, have)
+                raise
+    if have < size:
+        os.ftruncate(fd, size)
+
+
+def data_ranges(fd: int, size: int) -> list[tuple[int, int]]:
+    """Where the file holds data, as (start, end), ascending; the rest is holes, which read as zeros."""
+    if not hasattr(os, "SEEK_DATA"):
+        return [(0, size)]
+    ranges: list[tuple[int, int]] = []
+    at = 0
+    try:
+        while at < size:
+            start = os.lseek(fd, at, os.SEEK_DATA)
+            at = os.lseek(fd, start, os.SEEK_HOLE)
+            ranges.append((start, at))
+    except OSError as error:
+        if error.errno != errno.ENXIO:  # that one says: no data after here; another, that the disk cannot tell
+            return [(0, size)]
+    return ranges
