@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from magnet.task import FILE, Shared, Task
+from wire.http_url import is_http_url
 from wire.tracker.announcer import Announcer, Progress
 from wire.tracker.tiers import MAX_TRACKERS
 
@@ -30,6 +31,8 @@ def announcers_of(
     elif torrent is not None:
         alone |= dict.fromkeys(url for tier in torrent.trackers for url in tier)
     groups += [((url,),) for url in list(alone)[:MAX_TRACKERS]]
+    if not any(groups) and not any(is_http_url(url) for url in task.link.sources):
+        return []  # and no .torrent is looked for that could name one
     return [
         Announcer(
             shared.trackers,

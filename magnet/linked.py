@@ -37,14 +37,15 @@ class LinkedTorrent:
         self._sources = sources
         self._network = network
         self._local = local
+        self.urls = [url for url in link.sources if is_http_url(url)][:MAX_SOURCES]
+        """Where the link says that there is one."""
         self._fetched: Torrent | None = None
         """What a URL of the link gave."""
 
     async def run(self) -> None:
         """Gets a .torrent from where the link says that there is one (BEP 9): it races with the peers' metadata."""
-        urls = [url for url in self._link.sources if is_http_url(url)][:MAX_SOURCES]
         async with trio.open_nursery() as nursery:
-            for url in urls:
+            for url in self.urls:
                 nursery.start_soon(self._fetch_from, url)
 
     def torrent_of(self, info: Info) -> Torrent:

@@ -127,6 +127,11 @@ class Sources:
             self.forbid_strangers()
 
     @property
+    def is_empty(self) -> bool:
+        """Nothing is to be asked: `run` would find nobody."""
+        return not (self._given or self._announcers) and self._node is None and self._neighbours is None
+
+    @property
     def asks_dht(self) -> bool:
         """Whether the DHT is among the sources still."""
         return self._node is not None and not self._strangers.cancel_called

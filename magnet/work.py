@@ -22,35 +22,28 @@ from magnet.link import MagnetLink
 from magnet.linked import LinkedTorrent
 from magnet.network import trouble_of
 from magnet.nursery import open_plain_nursery
-from magnet.sources import PEER, Sources
+from magnet.parts import runner_of, sources_of, split_given
+from magnet.patience import Patience
+from magnet.sources import PEER, Found
 from magnet.streaming import files_that_match
 from magnet.tally import counts_of
 from magnet.task import CACHE, Shared, Task
 from magnet.verdict import Counts, DownloadError, Phase, ResolveError, Verdict, decide, explain
-from wire.compact import Endpoint
 from wire.errors import DiskError, NetworkError, WireError
 from wire.http_url import is_http_url
 from wire.ids import InfoHash
 from wire.metainfo import Info, Torrent
 from wire.storage.lock import FileLock
 from wire.storage.store import Store
-from wire.swarm.rules import Settings, Swarm
-from wire.swarm.run import SwarmRunner
 from wire.tracker.announcer import Progress
 
 __all__ = ["Work"]
-
-_MAX_KNOWN = 10_000
-"""Beyond so many peers another one does not keep a quiet torrent alive."""
 
 UNKNOWN_LEFT_BYTES = 1 << 14
 """Told to trackers while the size is unknown: with 0 they would take us for a seed."""
 
 LAYERS_GRACE_S = 3.0
 """How long a hybrid's piece layers may keep its metadata waiting without one coming: it is of use without them."""
-
-_WATCH_S = 1.0
-"""How often news are looked for: patience is exact to this."""
 
 
 class _GaveUp(Exception):  # noqa: N818 - not an error of anybody: the decision that waiting longer is no use
@@ -81,58 +74,20 @@ class Work:
         """Of how many files the piece hashes are in the vault."""
         self.store: Store | None = None
         self._lock: FileLock | None = None
-        self.began = self.news_at = trio.current_time()
+        self.began = trio.current_time()
+        self._patience = Patience(shared.config, self.began)
         self.ended_at: float | None = None
-        self._known: set[Endpoint] = set()
-        """Addresses that were named once: what the swarm forgets and hears of again is no news."""
         self.scope = trio.CancelScope()
         self.events: list[TorrentEvent] = []
         self.changed = trio.Event()
         self.gone = trio.Event()
-        info = task.torrent.info if task.torrent is not None else None
-        config, node = shared.config, shared.node
-        self._swarm = Swarm(
-            task.link.info_hash,
-            peer_id=shared.peer_id,
-            rng=shared.rng,
-            now=self.began,
-            settings=Settings(
-                listen_port=shared.port,
-                dht=node is not None,
-                pex=config.pex,
-                holepunch=config.transport != "tcp",
-                metadata_only=task.metadata_only,
-                super_seed=task.super_seed,
-                block_list=config.block_list,
-            ),
-            info=info,
-        )
-        self.runner = SwarmRunner(
-            self._swarm, shared.dialler, down=shared.down, up=shared.up, departures=shared.departures
-        )
+        self.runner = runner_of(task, shared, self.began)
         """The swarm, for the session to hand it the connections that it accepts."""
-        self._sources = Sources(
-            swarm_ids=task.link.info_hash.swarm_ids,
-            given=(*task.link.peers, *config.peers),
-            node=None if info is not None and info.private else node,
-            network=shared.network,
-            rng=shared.rng,
-            # Who only wants the metadata is gone before anybody could ask it for a piece.
-            announce_port=None if task.metadata_only else shared.port or None,
-            local=shared.local,
-            announcers=announcers_of(
-                task,
-                shared,
-                task.link.info_hash.swarm_ids,
-                self._progress,
-                private=info is not None and info.private,
-            ),
-            neighbours=shared.neighbours,
-            port=shared.port,
-            private=info is not None and info.private,
-        )
+        self._swarm = self.runner.swarm
+        self._named, names = split_given(task, shared)
+        self._sources = sources_of(task, shared, names, self._progress)
         self._linked = LinkedTorrent(task.link, self.runner, self._sources, shared.network, local=shared.local)
-        if info is None or task.metadata_only:
+        if task.torrent is None or task.metadata_only:
             self._sources.announce()
 
     def _progress(self) -> Progress:
@@ -155,6 +110,7 @@ class Work:
                 except WireError as error:
                     self._fail(error)
         finally:
+            self.runner.close()
             await self._close_store()
             if self.error is None and not (self.complete and self._task.metadata_only):
                 self.phase = Phase.CANCELLED
@@ -180,30 +136,33 @@ class Work:
                 self._fail(error)
 
     async def _work(self) -> None:
-        known = self._task.torrent
+        task, known = self._task, self._task.torrent
         async with open_plain_nursery() as nursery:
-            if known is None or not self._task.metadata_only or not known.info.layers.complete:
-                nursery.start_soon(self._watch)
-                nursery.start_soon(self._feed)
-                nursery.start_soon(self._sources.run)
-                nursery.start_soon(self._exchange)
+            if known is not None and task.metadata_only and known.info.layers.complete:
+                self._know(known, task.via)
+            else:
+                self.runner.open(nursery)
+                self._ask_sources(nursery)
                 if known is None:
-                    nursery.start_soon(self._linked.run)
-                if self._shared.node is not None:
-                    nursery.start_soon(self._introduce, self._shared.node)
-            if known is None:
-                known = self._linked.torrent_of(await self.runner.metadata())
-                self._know(known, self.runner.metadata_via or PEER)
-                await self._shared.vault.save(known)
-            else:
-                self._kept_layers = len(known.info.layers) if self._task.via == CACHE else 0
-                self._know(known, self._task.via)
-            if not self._task.metadata_only:
-                await self._download(known)
-            else:
-                await self._all_layers(known)
+                    await self._go_on(nursery, await self._resolved(), self.runner.metadata_via or PEER)
+                else:
+                    self._kept_layers = len(known.info.layers) if task.via == CACHE else 0
+                    await self._go_on(nursery, known, task.via)
             self.complete = True
             self._tell()
+
+    async def _go_on(self, nursery: trio.Nursery, torrent: Torrent, via: str) -> None:
+        """From the metadata to the end. What only a download needs begins here."""
+        only_metadata = self._task.metadata_only and torrent.info.layers.complete
+        if not only_metadata:
+            nursery.start_soon(self._keep_time)
+        self._know(torrent, via)
+        if self._task.torrent is None:
+            await self._shared.vault.save(torrent)
+        if not self._task.metadata_only:
+            await self._download(torrent)
+        elif not only_metadata:
+            await self._all_layers(torrent)
 
     async def _all_layers(self, torrent: Torrent) -> None:
         """Waits for what makes a .torrent of version 2 whole (BEP 52); for a hybrid's only while it comes."""
@@ -261,7 +220,7 @@ class Work:
         self.runner.begin(self.store, have, [False] * len(info.files) if self._task.seed else self.wanted)
         self.phase = Phase.DOWNLOADING
         self._sources.announce()
-        self.news_at = trio.current_time()
+        self._patience.news_at = trio.current_time()
         self._tell(Checked(self.done_bytes()))
         async with open_plain_nursery() as nursery:
             if (urls := self._web_seeds()) and not self._task.seed:
@@ -286,51 +245,69 @@ class Work:
         urls = dict.fromkeys((*self.torrent.web_seeds, *self._task.link.web_seeds))
         return [url for url in urls if is_http_url(url)]
 
-    async def _exchange(self) -> None:
-        await self.runner.run()
-        await self.runner.finished()  # the swarm ended by itself: this says why
+    # where peers come from, and time
+
+    def _ask_sources(self, nursery: trio.Nursery) -> None:
+        """Begins to look for peers: a task for each source that needs one, and none for one that is not there."""
+        for endpoint in self._named:
+            self._found(Found(endpoint, PEER))
+        if not self._sources.is_empty:
+            nursery.start_soon(self._feed)
+            nursery.start_soon(self._sources.run)
+        if self._task.torrent is None:
+            if self._linked.urls:
+                nursery.start_soon(self._linked.run)
+        elif self._task.torrent.nodes and self._shared.node is not None:
+            nursery.start_soon(self._introduce, self._shared.node, self._task.torrent.nodes)
 
     async def _feed(self) -> None:
         async for found in self._sources.found:
-            if len(self._known) < _MAX_KNOWN:
-                self._known.add(found.endpoint)
-            self.runner.found([found.endpoint], found.via, found.swarm_id)
+            self._found(found)
 
-    async def _introduce(self, node: Node) -> None:
-        """Tells the DHT of nodes that the torrent or its peers name (BEP 5)."""
-        for host, port in self._task.torrent.nodes if self._task.torrent is not None else ():
+    def _found(self, found: Found) -> None:
+        self._patience.named(found.endpoint)
+        self.runner.found([found.endpoint], found.via, found.swarm_id)
+
+    async def _introduce(self, node: Node, nodes: Iterable[tuple[str, int]]) -> None:
+        """Tells the DHT of nodes that a torrent names (BEP 5)."""
+        for host, port in nodes:
             with suppress(NetworkError):
                 for endpoint in await self._shared.network.resolve(host, port):
                     node.add_node(endpoint)
-        async for endpoint in self.runner.nodes:
-            node.add_node(endpoint)
 
-    async def _watch(self) -> None:
-        """Gives up when nothing new comes any more, or when the time for the whole is over."""
-        config = self._shared.config
-        deadline = float("inf") if config.deadline_s is None else self.began + config.deadline_s
-        patience_s = config.patience_s or float("inf")
-        seen: tuple[int, ...] = ()
-        while not self.complete:
-            now = trio.current_time()
+    async def _resolved(self) -> Torrent:
+        """The metadata as it comes from peers, or from where the link says. This task keeps the time meanwhile."""
+        while self._swarm.info is None and self._swarm.broken is None:
+            await self.runner.rest(self._look())
+        return self._linked.torrent_of(await self.runner.metadata())
+
+    async def _keep_time(self) -> None:
+        while not self.runner.is_over:
+            await self.runner.rest(self._look())
+        await self.runner.finished()  # the swarm ended by itself: this says why
+
+    def _look(self) -> float:
+        """Does what is due, and gives up when waiting longer is no use; returns when to look again."""
+        now, patience = trio.current_time(), self._patience
+        if not self.complete and now >= patience.look_at:
             for host in self._sources.own_hosts:
                 self.runner.seen_as(host)
-            if (news := self._news()) != seen:
-                seen, self.news_at = news, now
-            give_up_at = min(deadline, self.news_at + patience_s)
-            if now >= give_up_at:
+            if patience.is_over(self.runner.stats(), now):
                 raise _GaveUp
-            await trio.sleep(min(_WATCH_S, give_up_at - now))
+        if self._shared.node is not None:  # hears of the nodes that peers name (BEP 5)
+            for endpoint in self.runner.new_nodes():
+                self._shared.node.add_node(endpoint)
+        wakes_at = self.runner.look(now)
+        return wakes_at if self.complete else min(wakes_at, patience.look_at)
 
-    def _news(self) -> tuple[int, ...]:
-        """Changes when something new came: a peer, metadata, a byte; not when an old peer came back."""
-        stats, known = self.runner.stats(), len(self._known)
-        useful_bytes = stats.downloaded_bytes - stats.wasted_bytes
-        return known, min(stats.connected, known), useful_bytes, stats.pieces_done, stats.layer_hashes
+    @property
+    def news_at(self) -> float:
+        """When something new came last: a peer, metadata, a byte."""
+        return self._patience.news_at
 
     def _on_checked(self, checked_bytes: int, all_bytes: int) -> None:
         self.checked = checked_bytes / all_bytes if all_bytes else 1.0
-        self.news_at = trio.current_time()
+        self._patience.news_at = trio.current_time()
 
     # what it knows
 
@@ -345,7 +322,7 @@ class Work:
                 self._sources.join(swarm_id, announcers)
         self.torrent, self.metadata_via = torrent, via
         self.metadata_s = trio.current_time() - self.began
-        self.news_at = trio.current_time()
+        self._patience.news_at = trio.current_time()
         self.size = torrent.size
         self.link = replace(MagnetLink.of(torrent), select=self.link.select)
         self._tell(MetadataReady(torrent, self.metadata_s, via))

@@ -6,7 +6,6 @@ What to do is decided there; here it is only done. Its connections are in `conve
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 
 import trio
 
@@ -47,9 +46,7 @@ class SwarmRunner(Conversing):
         super().__init__(swarm, dialler, down, up, departures)
         self.metadata_via: str | None = None
         """The source that named the peer which gave the metadata; None before, and where it was known already."""
-        self._nodes, self.nodes = trio.open_memory_channel[Endpoint](MAX_NODES_WAITING)
-        """DHT nodes that peers name, for whoever wants them; what nobody takes is lost."""
-        self._wakes_at = 0.0
+        self._nodes: list[Endpoint] = []
         self._understood = trio.Event()
         self._grown = trio.Event()
 
@@ -64,10 +61,47 @@ class SwarmRunner(Conversing):
             raise MisuseError("the swarm runs already")
         try:
             async with trio.open_nursery() as nursery:
-                self._nursery = nursery
-                await self._watch_time(nursery)
+                self.open(nursery)
+                while not self.is_over:
+                    await self.rest(self.look(trio.current_time()))
+                nursery.cancel_scope.cancel()
         finally:
-            self._nursery = None
+            self.close()
+
+    def open(self, nursery: trio.Nursery) -> None:
+        """From now on it may dial, let peers in and store, as tasks of that nursery.
+
+        In place of `run`, for an owner who has a nursery anyhow and keeps the time himself by `look` and `rest`; when
+        the nursery is closed he calls `close`.
+        """
+        self._nursery = nursery
+
+    def close(self) -> None:
+        """Lets nobody in any more."""
+        self._nursery = None
+
+    def look(self, now: float) -> float:
+        """Lets the brain do what time brings, and dials; returns when it wants that next, at the latest."""
+        if self._alarm.is_set():
+            self._alarm = trio.Event()
+        swarm, nursery = self.swarm, self._nursery
+        assert nursery is not None
+        swarm.tick(now)
+        while (endpoint := swarm.next_dial(now)) is not None:
+            nursery.start_soon(self._dial, endpoint)
+        self.settle()
+        return max(swarm.next_timer(now), now + MIN_PAUSE_S)
+
+    async def rest(self, until: float) -> None:
+        """Waits until that time, or until the brain wants `look` before."""
+        self._wakes_at = until
+        with trio.move_on_at(until):
+            await self._alarm.wait()
+
+    def new_nodes(self) -> list[Endpoint]:
+        """DHT nodes that peers named (BEP 5) since the last call; beyond 64 they are lost."""
+        nodes, self._nodes = self._nodes, []
+        return nodes
 
     def found(self, endpoints: Iterable[Endpoint], via: str, swarm_id: bytes | None = None) -> None:
         """Takes addresses from a source ("dht", "tracker", "peer", "link", "pex", "lsd"). Any time, any number.
@@ -185,21 +219,6 @@ class SwarmRunner(Conversing):
         """A snapshot of counts and rates."""
         return self.swarm.stats()
 
-    # --- the clock
-
-    async def _watch_time(self, nursery: trio.Nursery) -> None:
-        swarm = self.swarm
-        while True:
-            self._alarm = trio.Event()
-            now = trio.current_time()
-            swarm.tick(now)
-            while (endpoint := swarm.next_dial(now)) is not None:
-                nursery.start_soon(self._dial, endpoint)
-            self.settle()
-            self._wakes_at = max(swarm.next_timer(now), now + MIN_PAUSE_S)
-            with trio.move_on_at(self._wakes_at):
-                await self._alarm.wait()
-
     def settle(self) -> None:
         """Does what the brain decided: after each call of it that may have decided something."""
         swarm = self.swarm
@@ -209,17 +228,17 @@ class SwarmRunner(Conversing):
         for event in swarm.events():
             if isinstance(event, MetadataComplete):
                 self.metadata_via = event.via
-                self._understood.set()
+                self._understand()
             elif isinstance(event, LayerComplete):
                 self._grown.set()
                 self._grown = trio.Event()
             elif isinstance(event, NodeNamed):
-                with suppress(trio.WouldBlock, trio.BrokenResourceError):
-                    self._nodes.send_nowait(event.endpoint)
+                if len(self._nodes) < MAX_NODES_WAITING:
+                    self._nodes.append(event.endpoint)
             elif isinstance(event, PeerDropped):
                 self._tell_departure(event)
-        if swarm.broken is not None:
-            self._understood.set()
+        if swarm.broken is not None and not self._understood.is_set():
+            self._understand()
         if swarm.finished:
             self._done.set()
         self._put_jobs()
@@ -231,7 +250,11 @@ class SwarmRunner(Conversing):
                 self._nursery.start_soon(self._dial, endpoint, True)
         if dropped:
             self._alarm.set()  # there is room for another
-        if (look_at := swarm.look_at) is not None and look_at < self._wakes_at:
+        if self.is_over or ((look_at := swarm.look_at) is not None and look_at < self._wakes_at):
             self._alarm.set()
         if not swarm.congested and not self._room.is_set():
             self._room.set()
+
+    def _understand(self) -> None:
+        self._understood.set()
+        self._alarm.set()  # who keeps the time may wait for just that

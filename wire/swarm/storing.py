@@ -40,6 +40,8 @@ class Storing:
         self._contradiction: MetainfoError | None = None
         """The torrent cannot be what it says (a hybrid of two minds): nothing mends that."""
         self._failed = trio.Event()
+        self.is_over = False
+        """A seed that cannot be read: nothing is left to be done (see `finished`)."""
         self._stored_one = trio.Event()
 
     def settle(self) -> None:
@@ -146,9 +148,7 @@ class Storing:
         for index in sorted(pieces):
             self.swarm.piece_lost(index, trio.current_time())
         self._fail(error)
-        if ended and self._nursery is not None:
-            self._nursery.cancel_scope.cancel()
-            return
+        self.is_over = self.is_over or ended
         self.settle()
 
 
