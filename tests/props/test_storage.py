@@ -23,6 +23,8 @@ from wire.errors import MetainfoError
 from wire.metainfo.files import FileEntry, refuse_collisions, safe_path
 from wire.storage import DiskStore
 
+Run = tuple[int, float, Any, list[int], bool]
+
 
 class Crash(Exception):  # noqa: N818 - not an error: the end
     """The process ends here."""
@@ -47,6 +49,9 @@ class Disk:
             raise Crash
         return _pwrite(fd, data, offset)
 
+    def pwritev(self, fd: int, views: Sequence[Any], offset: int) -> int:
+        return self.pwrite(fd, b"".join(views), offset)
+
     def replace(self, source: Path, target: Path) -> None:
         if self._crashes_now():
             raise Crash
@@ -66,17 +71,19 @@ _run = st.tuples(
     st.floats(0, 1),  # how much of the last one arrives
     _masks,
     st.lists(st.integers(0, 40), max_size=8),  # pieces to put; odd multiples are damaged first
+    st.booleans(),  # in one go, as far as no piece comes twice
 )
 
 
-async def one_run(made: MadeTorrent, folder: Path, run: tuple[int, float, Any, list[int]], stored: set[int]) -> None:
-    writes, part, mask, puts = run
+async def one_run(made: MadeTorrent, folder: Path, run: Run, stored: set[int]) -> None:
+    writes, part, mask, puts, together = run
     wanted = None if mask is None else [mask[index % 5] for index in range(len(made.info.files))]
     store = DiskStore(made.info, folder / "d", resume=folder / "x.resume", wanted=wanted)
     disk = Disk(writes, part)
     try:
         with (
             mock.patch.object(os, "pwrite", disk.pwrite),
+            mock.patch.object(os, "pwritev", disk.pwritev),
             mock.patch.object(os, "replace", disk.replace),
             mock.patch.object(os, "ftruncate", disk.ftruncate),
         ):
@@ -84,15 +91,19 @@ async def one_run(made: MadeTorrent, folder: Path, run: tuple[int, float, Any, l
             assert stored <= set(have.indices()), "what was stored is there"
             for index in have.indices():
                 assert await store.read_many([(index, 0, made.info.piece_size(index))]) == [made.piece(index)]
-            for number in puts if made.info.piece_count else []:
-                index = number % made.info.piece_count
-                data = bytearray(made.piece(index))
-                damaged = number // made.info.piece_count % 2 == 1
-                if damaged:
-                    data[-1] ^= 1
-                assert await store.put(index, data) is not damaged
-                if not damaged:
-                    stored.add(index)
+            batch: dict[int, tuple[bytearray, bool]] = {}
+            for number in [*puts, None] if made.info.piece_count else []:
+                index = 0 if number is None else number % made.info.piece_count
+                if number is None or not together or index in batch:
+                    outcomes = await store.put_many([(one, memoryview(data)) for one, (data, _) in batch.items()])
+                    assert outcomes == [right for _, right in batch.values()]
+                    stored.update(one for one, (_, right) in batch.items() if right)
+                    batch.clear()
+                if number is not None:
+                    data = bytearray(made.piece(index))
+                    right = number // made.info.piece_count % 2 == 0
+                    data[-1] ^= not right
+                    batch[index] = (data, right)
             await store.aclose()
     except Crash:
         pass
@@ -105,17 +116,18 @@ async def one_run(made: MadeTorrent, folder: Path, run: tuple[int, float, Any, l
 @settings(max_examples=60)
 @given(made_torrents(), st.lists(_run, min_size=1, max_size=5))
 @example(
-    torrent_of([20, 20], 16), [(25, 0.0, [True, False] * 3, [1]), (25, 0.0, [False, True] * 3, []), (9, 0.0, None, [])]
+    torrent_of([20, 20], 16),
+    [(25, 0.0, [True, False] * 3, [1], False), (25, 0.0, [False, True] * 3, [], False), (9, 0.0, None, [], False)],
 )
 @example(  # a slot's torn header, filled up with zeros by the next slot, named piece 0
     torrent_of([0, 57, 32, 40], 32),
     [
-        (22, 0.5, [False] * 5, [3, 34]),
-        (10, 0.5, [False, False, False, True, False], [0, 22]),
-        (2, 1.0, [False] * 5, [1]),
+        (22, 0.5, [False] * 5, [3, 34], False),
+        (10, 0.5, [False, False, False, True, False], [0, 22], False),
+        (2, 1.0, [False] * 5, [1], False),
     ],
 )
-def test_a_crash_at_any_write(made: MadeTorrent, runs: Sequence[tuple[int, float, Any, list[int]]]) -> None:
+def test_a_crash_at_any_write(made: MadeTorrent, runs: Sequence[Run]) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         stored: set[int] = set()
@@ -123,7 +135,7 @@ def test_a_crash_at_any_write(made: MadeTorrent, runs: Sequence[tuple[int, float
             trio.run(one_run, made, folder, run, stored)
         # at last without a crash, all of it, and no byte but those of the torrent
         everything = list(range(made.info.piece_count))
-        trio.run(one_run, made, folder, (10_000, 1.0, None, everything), stored)
+        trio.run(one_run, made, folder, (10_000, 1.0, None, everything, True), stored)
         for index, entry in enumerate(made.info.files):
             if entry.on_disk:
                 assert folder.joinpath("d", *entry.path).read_bytes() == made.file(index)
@@ -133,13 +145,14 @@ def test_a_crash_at_any_write(made: MadeTorrent, runs: Sequence[tuple[int, float
 
 @pytest.mark.parametrize("part", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("mask", [None, [True, False, True, True, True]])
-def test_each_write_of_a_small_download_as_the_last(part: float, mask: list[bool] | None) -> None:
+@pytest.mark.parametrize("together", [False, True])
+def test_each_write_of_a_small_download_as_the_last(part: float, mask: list[bool] | None, together: bool) -> None:
     made = torrent_of([20, 20, 5], 16)
     for writes in range(1, 24):
         with tempfile.TemporaryDirectory() as name:
             stored: set[int] = set()
-            trio.run(one_run, made, Path(name), (writes, part, mask, [0, 2, 1]), stored)
-            trio.run(one_run, made, Path(name), (10_000, 1.0, mask, [0, 1, 2]), stored)
+            trio.run(one_run, made, Path(name), (writes, part, mask, [0, 2, 1], together), stored)
+            trio.run(one_run, made, Path(name), (10_000, 1.0, mask, [0, 1, 2], together), stored)
             assert stored == {0, 1, 2}
 
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -84,6 +84,50 @@ async def test_a_typed_error_at_once_and_on_again(tmp_path: Path, monkeypatch: p
     del store  # killed
     store = DiskStore(MADE.info, tmp_path / "d", resume=resume)
     assert list((await store.load()).indices()) == [*stored, missing[0]], "nothing verified is lost"
+    await store.aclose()
+
+
+async def test_neighbours_are_written_in_one_go_and_of_them_what_the_disk_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = torrent_of([10 * 1024 + 7, 3000], 1024)  # piece 10 lies in both files
+    resume = tmp_path / "x.resume"
+    calls: list[tuple[int, int]] = []
+    room = 1 << 30
+
+    def pwritev(fd: int, views: Sequence[memoryview], offset: int) -> int:
+        calls.append((offset, len(views)))
+        data = b"".join(views)[: max(0, room - offset)]
+        if not data:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(fd, data, offset)
+
+    def pwrite(fd: int, data: memoryview, offset: int) -> int:
+        if len(data) >= 7 and offset + len(data) > room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(fd, data, offset)
+
+    real = os.pwrite
+    monkeypatch.setattr(os, "pwritev", pwritev)
+    store = DiskStore(made.info, tmp_path / "d", resume=resume)
+    await store.load()
+    wrong = memoryview(bytes(1024))
+    batch = [(index, memoryview(made.piece(index))) for index in (9, 3, 2, 4, 7, 8, 10, 12)]
+    assert await store.put_many([*batch, (5, wrong)]) == [*[True] * 8, False]
+    assert calls == [(2048, 3)], "what ends in another file, and what stands alone, is written as it was"
+    written = resume.stat().st_size
+    assert await store.put_many([(5, memoryview(made.piece(5))), (6, memoryview(made.piece(6)))]) == [True, True]
+    assert resume.stat().st_size - written < 60, "one record for both"
+
+    monkeypatch.setattr(os, "pwrite", pwrite)
+    room = 1024 + 100
+    first, second = await store.put_many([(0, memoryview(made.piece(0))), (1, memoryview(made.piece(1)))])
+    assert first is True
+    assert isinstance(second, DiskError)
+    monkeypatch.undo()
+    del store  # killed
+    store = DiskStore(made.info, tmp_path / "d", resume=resume)
+    assert list((await store.load()).indices()) == [0, *range(2, 11), 12]
     await store.aclose()
 
 
@@ -174,6 +218,7 @@ async def test_a_slow_disk_keeps_nobody_waiting(tmp_path: Path, monkeypatch: pyt
         return real(fd, data, offset)
 
     monkeypatch.setattr(os, "pwrite", slow)
+    monkeypatch.delattr(os, "pwritev")  # so that each piece is a write
     monkeypatch.setattr("wire.swarm.exchange.MAX_UNWRITTEN_BYTES", 4 << 20)
     config = Config(listen=HERE, bootstrap=(), lsd=False, use_trackers=False, state_dir=None)
     answers: list[float] = []
@@ -208,6 +253,7 @@ async def test_a_failing_disk_ends_the_torrent_alone(tmp_path: Path, monkeypatch
     async with Session(config) as seeder, Session(config) as session:
         await (await seeder.add(torrent, directory=tmp_path / "seeds", seed=True)).finished()
         monkeypatch.setattr(os, "pwrite", failing(errno.EIO, 5, os.pwrite))
+        monkeypatch.delattr(os, "pwritev")
         handle = await session.add(torrent, directory=tmp_path / "out")
         handle.runner.found([seeder.endpoints[0]], "peer")
         began = trio.current_time()
@@ -260,10 +306,10 @@ def test_without_room_nothing_is_fetched(tmp_path: Path, small_disk: Path) -> No
 
 
 @pytest.mark.parametrize(
-    "missing", ["preadv", "preadv pread pwrite", "SEEK_DATA posix_fallocate", "O_NOFOLLOW O_CLOEXEC"]
+    "missing", ["preadv pwritev", "preadv pwritev pread pwrite", "SEEK_DATA posix_fallocate", "O_NOFOLLOW O_CLOEXEC"]
 )
 async def test_a_system_with_fewer_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
-    """macOS has no preadv before 11, Windows none of them: slower, and the same."""
+    """macOS has no preadv and pwritev before 11, Windows none of them: slower, and the same."""
     for name in missing.split():
         monkeypatch.delattr(os, name)
     monkeypatch.setattr("wire.storage.disk._BOOT_ID", tmp_path / "nowhere")
@@ -272,9 +318,8 @@ async def test_a_system_with_fewer_calls(tmp_path: Path, monkeypatch: pytest.Mon
         store = DiskStore(MADE.info, tmp_path / "d", resume=resume, preallocate=True)
         have = await store.load()
         assert have.all == (round_ == 1)
-        for index in range(MADE.info.piece_count):
-            if not have[index]:
-                assert await store.put(index, MADE.piece(index))
+        left = [(index, memoryview(MADE.piece(index))) for index in range(MADE.info.piece_count) if not have[index]]
+        assert await store.put_many(left) == [True] * len(left)
         blocks = await store.read_many([(index, 1, 100) for index in range(5)])
         assert blocks == [MADE.piece(index)[1:101] for index in range(5)]
         await store.aclose()

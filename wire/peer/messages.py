@@ -63,6 +63,7 @@ __all__ = [
     "check_length",
     "frame",
     "index_frame",
+    "index_frames",
     "parse",
     "piece_header",
 ]
@@ -446,6 +447,12 @@ def frame(kind: int, payload: bytes = b"") -> bytes:
 def index_frame(kind: int, index: int) -> bytes:
     """A message that holds one piece index."""
     return _INDEX_FRAME.pack(5, kind, index)
+
+
+def index_frames(kind: int, indices: Iterable[int]) -> bytes:
+    """Messages that hold one piece index each, joined."""
+    pack = _INDEX_FRAME.pack
+    return b"".join([pack(5, kind, index) for index in indices])
 
 
 def blocks_frames(kind: int, blocks: Iterable[tuple[int, int, int]]) -> bytes:

@@ -102,6 +102,10 @@ class Speaker:
         """We got a piece."""
         self._send(m.index_frame(m.HAVE, index))
 
+    def haves(self, indices: Iterable[int]) -> None:
+        """We got several."""
+        self._send(m.index_frames(m.HAVE, indices))
+
     def bitfield(self, pieces: Bitfield | None) -> None:
         """What we have, as the first verb; None: the piece count is not known yet.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
@@ -24,7 +24,7 @@ from wire.storage.check import Checker, TreeHasher, check_pieces
 from wire.storage.places import Places
 from wire.storage.pool import disk_error
 from wire.storage.raw import write_all
-from wire.storage.resume import PARTS, Remembered, Stamp, piece_record, replay, snapshot
+from wire.storage.resume import PARTS, Remembered, Stamp, pieces_record, replay, snapshot
 from wire.storage.store import Outcome, Progress, check_request
 
 __all__ = ["DiskStore"]
@@ -38,6 +38,9 @@ _MAX_RESUME_BYTES = 256 << 20
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 _Result = TypeVar("_Result")
+
+_Written = tuple[range, list[int]]
+"""Neighbouring pieces, and the keys of the files that they were written to."""
 
 
 class DiskStore:
@@ -231,31 +234,48 @@ class DiskStore:
             self._stamps[index] = stamp
 
     def _put_many(self, pieces: Sequence[tuple[int, memoryview]]) -> list[Outcome]:
-        outcomes: list[Outcome] = []
-        written: list[tuple[int, list[int]]] = []
+        outcomes: dict[int, Outcome] = {}
+        right: dict[int, memoryview] = {}
         for index, data in pieces:
             try:
-                outcome: Outcome = is_right(self.info, index, data)
-                if outcome and not self._have[index]:
-                    written.append((index, self._places.write_piece(index, data)))
-            except (DiskError, MetainfoError) as error:
-                outcome = error
-            outcomes.append(outcome)
+                outcomes[index] = is_right(self.info, index, data)
+                if outcomes[index] and not self._have[index]:
+                    right[index] = data
+            except MetainfoError as error:
+                outcomes[index] = error
+        written: list[_Written] = []
+        for run in _runs(sorted(right)):
+            written += self._write(run, right, outcomes)
         try:
             self._note(written)
         except DiskError as error:
-            lost = {index for index, _ in written}
-            return [error if index in lost else known for (index, _), known in zip(pieces, outcomes, strict=True)]
-        return outcomes
+            for run, _ in written:
+                outcomes.update(dict.fromkeys(run, error))
+        return [outcomes[index] for index, _ in pieces]
 
-    def _note(self, written: Sequence[tuple[int, list[int]]]) -> None:
+    def _write(self, run: range, data: Mapping[int, memoryview], outcomes: dict[int, Outcome]) -> list[_Written]:
+        """Writes neighbouring pieces, in one go where it can be; puts into `outcomes` what went wrong with which."""
+        if len(run) > 1:
+            with suppress(DiskError):  # which of them the disk takes is seen one by one
+                keys = self._places.write_run(run.start, [data[index] for index in run])
+                if keys is not None:
+                    return [(run, keys)]
+        written: list[_Written] = []
+        for index in run:
+            try:
+                written.append((range(index, index + 1), self._places.write_piece(index, data[index])))
+            except DiskError as error:
+                outcomes[index] = error
+        return written
+
+    def _note(self, written: Sequence[_Written]) -> None:
         """Remembers pieces that were written, and what the files that they lie in look like now."""
         with self._lock:  # so that of two records of one file the later one has the later stamp
             touched = {key for _, keys in written for key in keys}
             stamps = {key: stamp for key in sorted(touched) if (stamp := self._places.stamp(key)) is not None}
             self._stamps.update(stamps)
             records = [
-                piece_record(index, [(key, stamps[key]) for key in keys if key in stamps]) for index, keys in written
+                pieces_record(run, [(key, stamps[key]) for key in keys if key in stamps]) for run, keys in written
             ]
             if records:
                 self._append(b"".join(records))
@@ -293,6 +313,15 @@ class DiskStore:
         if self._have.all and self._wanted.all and not self._read_only:
             with suppress(OSError):
                 self._places.path(PARTS).unlink(missing_ok=True)
+
+
+def _runs(indices: Sequence[int]) -> Iterator[range]:
+    """Ascending indices as ranges of neighbours."""
+    start = 0
+    for end in range(1, len(indices) + 1):
+        if end == len(indices) or indices[end] != indices[end - 1] + 1:
+            yield range(indices[start], indices[end - 1] + 1)
+            start = end
 
 
 def _boot() -> str:

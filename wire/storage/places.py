@@ -10,7 +10,7 @@ import os
 import struct
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from wire.bitfield import Bitfield
@@ -18,7 +18,7 @@ from wire.errors import DiskError
 from wire.metainfo import Info
 from wire.storage.check import Source
 from wire.storage.pool import FilePool, Place, disk_error
-from wire.storage.raw import allocate, data_ranges, read_at, read_into, write_all
+from wire.storage.raw import allocate, data_ranges, read_at, read_into, write_all, write_views
 from wire.storage.resume import PARTS, Stamp
 
 __all__ = ["Places"]
@@ -150,6 +150,27 @@ class Places:
             self.write(PARTS, memoryview(_SLOT.pack(index, _slot_checksum(index))), start - _SLOT.size)
             touched.append(PARTS)
         return touched
+
+    def write_run(self, first: int, pieces: Sequence[memoryview]) -> list[int] | None:
+        """Writes verified pieces that follow each other in one go, where they lie in one wanted file; its key.
+
+        None, and nothing is written, where they do not. Raises DiskError; of what was written nothing is known then.
+        """
+        length = self.info.piece_length
+        if any(len(piece) != length for piece in pieces[:-1]):
+            return None  # the end of a file of version 2: the next begins on a piece of its own
+        offset, size = first * length, (len(pieces) - 1) * length + len(pieces[-1])
+        key = self.info.layout.file_at(offset)
+        entry = self.info.files[key]
+        if entry.pad or not self._wanted[key] or offset + size > entry.offset + entry.size:
+            return None
+        pool, place = self._place(key)
+        try:
+            with pool.use(place, write=True) as fd:
+                write_views(fd, pieces, offset - entry.offset)
+        except OSError as error:
+            raise disk_error("write", pool.path(place), error) from error
+        return [key]
 
     def write(self, key: int, data: memoryview, offset: int) -> None:
         """Writes to one file, which is made where it is not there. Raises DiskError."""

@@ -1,10 +1,10 @@
 """What a download remembers between runs: a snapshot, and a journal of the pieces since (no BEP; our own format).
 
-The file is a magic line, then records: length, checksum, payload. The first record is a snapshot; each
-verified and written piece adds one that names the files it lies in and what they looked like right after
-(size and times). A piece is believed only while all its files still look like their last record. The
-file is treated as hostile: reading stops at the first record that is torn or damaged, and what is
-believed too little is hashed again. Files are not touched here.
+The file is a magic line, then records: length, checksum, payload. The first record is a snapshot; each verified and
+written piece, or run of neighbours, adds one that names the files it lies in and what they looked like right after
+(size and times). A piece is believed only while all its files still look like their last record. The file is treated
+as hostile: reading stops at the first record that is torn or damaged, and what is believed too little is hashed again.
+Files are not touched here.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from wire.bitfield import Bitfield
 from wire.errors import ProtocolError
 from wire.metainfo import Info
 
-__all__ = ["PARTS", "Remembered", "Stamp", "piece_record", "replay", "snapshot"]
+__all__ = ["PARTS", "Remembered", "Stamp", "pieces_record", "replay", "snapshot"]
 
 MAGIC = b"kademlia-bt resume 1\n"
 
@@ -30,9 +30,12 @@ PARTS = 0xFFFFFFFF
 
 _FRAME = struct.Struct(">II")  # bytes of the payload, its CRC-32
 _PIECE = struct.Struct(">cI")  # kind, piece index
+_RUN = struct.Struct(">cII")  # kind, first piece index, how many
 _STAMP = struct.Struct(">IQqq")  # file index, size, mtime, ctime
 _SNAPSHOT_KIND = b"S"
 _PIECE_KIND = b"P"
+_RUN_KIND = b"R"
+_HEADS = {_PIECE_KIND: _PIECE, _RUN_KIND: _RUN}
 
 
 class Stamp(NamedTuple):
@@ -80,10 +83,12 @@ def snapshot(info: Info, remembered: Remembered) -> bytes:
     return MAGIC + _framed(_SNAPSHOT_KIND + encode(items))
 
 
-def piece_record(index: int, stamps: Iterable[tuple[int, Stamp]]) -> bytes:
-    """A journal's record: this piece was verified and written, and its files look so."""
-    packed = [_STAMP.pack(file_index, *stamp) for file_index, stamp in stamps]
-    return _framed(_PIECE.pack(_PIECE_KIND, index) + b"".join(packed))
+def pieces_record(pieces: range, stamps: Iterable[tuple[int, Stamp]]) -> bytes:
+    """A journal's record: these neighbours were verified and written, and the files that they lie in look so."""
+    packed = b"".join([_STAMP.pack(file_index, *stamp) for file_index, stamp in stamps])
+    if len(pieces) == 1:
+        return _framed(_PIECE.pack(_PIECE_KIND, pieces.start) + packed)
+    return _framed(_RUN.pack(_RUN_KIND, pieces.start, len(pieces)) + packed)
 
 
 def replay(data: bytes, info: Info) -> Remembered | None:
@@ -98,14 +103,17 @@ def replay(data: bytes, info: Info) -> Remembered | None:
         return None
     while remembered is not None:
         payload, at = _unframed(data, at)
-        if payload[:1] != _PIECE_KIND or (len(payload) - _PIECE.size) % _STAMP.size:
+        head = _HEADS.get(payload[:1], _PIECE)
+        if payload[:1] not in _HEADS or len(payload) < head.size or (len(payload) - head.size) % _STAMP.size:
             break
-        _, index = _PIECE.unpack_from(payload)
-        if index >= info.piece_count:
+        _, index, *more = head.unpack_from(payload)
+        count = more[0] if more else 1
+        if index + count > info.piece_count:
             break
-        for file_index, size, mtime_ns, ctime_ns in _STAMP.iter_unpack(payload[_PIECE.size :]):
+        for file_index, size, mtime_ns, ctime_ns in _STAMP.iter_unpack(payload[head.size :]):
             remembered.stamps[file_index] = Stamp(size, mtime_ns, ctime_ns)
-        remembered.have.set(index)
+        for piece in range(index, index + count):
+            remembered.have.set(piece)
         remembered.clean = False
     return remembered
 

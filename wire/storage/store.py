@@ -45,7 +45,7 @@ class Store(Protocol):
         ...
 
     async def put_many(self, pieces: Sequence[tuple[int, memoryview]]) -> list[Outcome]:
-        """As `put` for each, in one go: what it would return or, where it would raise, that error."""
+        """As `put` for each, in one go: what it would return or, where it would raise, that error. No piece twice."""
         ...
 
     async def read_many(self, requests: Sequence[tuple[int, int, int]]) -> list[bytes]:

@@ -278,28 +278,43 @@ class Exchange:
 
     def piece_stored(self, index: int, ok: bool, now: float) -> list[Source]:
         """A piece of `jobs` is stored, or was wrong. Returns those who are now known to have lied about it."""
-        liars = self._requests.stored(index, ok)
+        if ok:
+            return [liar for liar, _ in self.pieces_stored([index], now)]
+        liars = self._requests.stored(index, False)
         for liar in liars:
             if liar.endpoint is None:
                 self.web.lied(liar, index)
-        if not ok:
-            self.hash_failures += 1
-            self._employ_idle(now)
-            return liars
-        self.have.set(index)
-        bit, full = self._picker.bit(index), self._picker.full
-        for peer in self._peers:
-            # A seed needs no piece and wants to know all the same: it gives first what is rare, and pays who passes on.
-            has = peer.source.has
-            if (not has & bit or has == full) and self.giving.super_seed is None:
-                peer.connection.have(index)
-                self._dirty[peer] = None
+        self.hash_failures += 1
+        self._employ_idle(now)
+        return liars
+
+    def pieces_stored(self, indices: Sequence[int], now: float) -> list[tuple[Source, int]]:
+        """Pieces of `jobs` are right and stored. Returns those who are now known to have lied, and about which."""
+        liars = self._requests.all_stored(indices)
+        for liar, index in liars:
+            if liar.endpoint is None:
+                self.web.lied(liar, index)
+        for index in indices:
+            self.have.set(index)
+        if self.giving.super_seed is None:
+            self._tell_have(indices)
         if self.finished:
             for peer in self._peers:
                 self._show_interest(peer)
         else:
             self._employ_idle(now)  # those who had to prove themselves first
         return liars
+
+    def _tell_have(self, indices: Sequence[int]) -> None:
+        picker = self._picker
+        news = picker.joint(indices)
+        for peer in self._peers:
+            # A seed needs no piece and wants to know all the same: it gives first what is rare, and pays who passes on.
+            has = peer.source.has
+            lacks = news if has == picker.full else news & ~has
+            if lacks:
+                peer.connection.haves(indices if lacks == news else picker.indices(lacks))
+                self._dirty[peer] = None
 
     def piece_kept_out(self, index: int, now: float) -> None:
         """A piece could not be stored: it is fetched again."""

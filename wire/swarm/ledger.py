@@ -6,7 +6,7 @@ given. What to ask of whom next is decided in `requests`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import islice
 
 from wire.errors import ProtocolError
@@ -25,6 +25,8 @@ MAX_OPEN_BYTES = 128 << 20
 MIN_OPEN_PIECES = 2
 """However large the pieces are: one arrives while one is stored."""
 MAX_POOL_BYTES = 32 << 20
+STRETCH_BYTES = 1 << 20
+"""Neighbouring pieces up to so much are asked for together, so that they come and are written together."""
 SNUB_S = 20.0
 """No block for so long while some are due: the peer is asked for one at a time and others get the rest."""
 REQUEST_TIMEOUT_S = 60.0
@@ -56,6 +58,10 @@ class Ledger:
         self._piece_size = piece_size
         self._piece_length = piece_length
         self._max_open = max(MIN_OPEN_PIECES, max_open_bytes // piece_length)
+        self._blocks = -(-piece_length // BLOCK_BYTES)
+        """Of a piece that is not shorter than the others."""
+        self._stretch = max(1, STRETCH_BYTES // piece_length)
+        """Neighbouring pieces that are opened together."""
         self._max_pool = max(1, MAX_POOL_BYTES // piece_length)
         self._open: dict[int, OpenPiece] = {}
         self._storing: dict[int, OpenPiece] = {}
@@ -367,14 +373,25 @@ class Ledger:
 
     def stored(self, index: int, ok: bool) -> list[Source]:
         """A piece of `jobs` is stored, or was wrong. Names those who are now known to have lied about it."""
+        if ok:
+            return [liar for liar, _ in self.all_stored([index])]
         piece = self._storing.pop(index)
         self.unwritten_bytes -= piece.size
-        liars = self._blame.right(piece) if ok else self._blame.wrong(piece)
-        if ok:
-            self._picker.complete(index)
-            self.deadlines.clear(index)
-        else:
-            self._picker.reopen(index)
-            self.wasted_bytes += piece.size
+        liars = self._blame.wrong(piece)
+        self._picker.reopen(index)
+        self.wasted_bytes += piece.size
         self._recycle(piece)
+        return liars
+
+    def all_stored(self, indices: Sequence[int]) -> list[tuple[Source, int]]:
+        """Pieces of `jobs` are right and stored. Names those who are now known to have lied, and about which."""
+        storing, blame = self._storing, self._blame
+        liars: list[tuple[Source, int]] = []
+        for index in indices:
+            piece = storing.pop(index)
+            self.unwritten_bytes -= piece.size
+            liars += [(liar, index) for liar in blame.right(piece)]
+            self._recycle(piece)
+            self.deadlines.clear(index)
+        self._picker.complete(self._picker.joint(indices))
         return liars

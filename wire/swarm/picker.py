@@ -8,7 +8,7 @@ same way, as binary counters lying across the pieces: bit k of all counts is one
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from wire.bitfield import Bitfield
 from wire.errors import MisuseError
@@ -81,6 +81,13 @@ class Picker:
         """The set of neighbouring pieces."""
         return ((1 << len(pieces)) - 1) << (self._width - pieces.stop)
 
+    def joint(self, indices: Iterable[int]) -> int:
+        """The set of these pieces."""
+        bits = bytearray(self._width // 8)
+        for index in indices:
+            bits[index >> 3] |= 0x80 >> (index & 7)
+        return int.from_bytes(bits, "big")
+
     def indices(self, pieces: int) -> list[int]:
         """The pieces of a set, ascending."""
         found = []
@@ -130,15 +137,20 @@ class Picker:
         self._open &= ~pieces
         self._missing &= ~pieces
 
-    def complete(self, index: int) -> None:
-        """Open to done."""
-        self._leave_open(index)
-        self._done |= self.bit(index)
+    def complete(self, pieces: int) -> None:
+        """A set of pieces, open to done."""
+        if pieces & ~self._open:
+            raise MisuseError(f"pieces {self.indices(pieces & ~self._open)} are not open")
+        self._open ^= pieces
+        self._done |= pieces
 
     def reopen(self, index: int) -> None:
         """Open to missing (or unwanted): its data was wrong or will not come."""
-        self._leave_open(index)
-        self._missing |= self.bit(index) & self._wanted
+        bit = self.bit(index)
+        if not self._open & bit:
+            raise MisuseError(f"piece {index} is not open")
+        self._open ^= bit
+        self._missing |= bit & self._wanted
 
     def lose(self, index: int) -> None:
         """Done to missing (or unwanted): what was stored is there no more."""
@@ -147,12 +159,6 @@ class Picker:
             raise MisuseError(f"piece {index} is not done")
         self._done ^= bit
         self._missing |= bit & self._wanted
-
-    def _leave_open(self, index: int) -> None:
-        bit = self.bit(index)
-        if not self._open & bit:
-            raise MisuseError(f"piece {index} is not open")
-        self._open ^= bit
 
     # --- what the peers have
 
@@ -227,22 +233,54 @@ class Picker:
 
         With `sequential`, the first of the most wanted. With `in_runs`, of those with the most others behind them.
         """
-        pool = among & self._missing
+        pool = self._most_wanted(among)
         if not pool:
             return None
-        pool = pool & self._high or pool & ~self._low or pool
+        if not self.sequential:
+            if in_runs:
+                for step in (1, 2, 4, 8, 16, 32):
+                    pool = pool & (pool << step) or pool
+            pool = self._rarest(pool)
+        index = self.first(pool) if self.sequential else self.some(pool)
+        self._take(self.bit(index))
+        return index
+
+    def pick_near(self, among: int, stretch: int, most: int) -> list[int]:
+        """As `pick`, and opens what is as wanted and as rare of its neighbours too: ascending, `most` in all.
+
+        Neighbours are those of the same `stretch` of so many pieces: so whole stretches are fetched after each other,
+        and what is left of them has no holes. With `sequential`, they are those that come next.
+        """
+        pool = self._most_wanted(among)
+        if not pool:
+            return []
         if self.sequential:
-            index = self.first(pool)
-            self._take(index)
-            return index
-        if in_runs:
-            for step in (1, 2, 4, 8, 16, 32):
-                pool = pool & (pool << step) or pool
+            begin = self.first(pool)
+        else:
+            pool = self._rarest(pool)
+            begin = self.some(pool) // stretch * stretch
+        end = min(begin + stretch, self.piece_count)
+        after = self._width - end
+        near = pool >> after & (1 << (end - begin)) - 1
+        found: list[int] = []
+        taken = 0
+        while near and len(found) < most:
+            length = near.bit_length()
+            bit = 1 << (length - 1)
+            near ^= bit
+            taken |= bit
+            found.append(end - length)
+        self._take(taken << after)
+        return found
+
+    def _most_wanted(self, among: int) -> int:
+        pool = among & self._missing
+        return pool & self._high or pool & ~self._low or pool
+
+    def _rarest(self, pool: int) -> int:
         for counter in reversed(self._counters):
             pool = (pool & ~counter) or pool
-        index = self.some(pool)
-        self._take(index)
-        return index
+        return pool
 
     def some(self, pieces: int) -> int:
         """Any piece of a set that is not empty, by chance."""
@@ -254,9 +292,8 @@ class Picker:
         """Opens one particular missing piece."""
         if not self._missing & self.bit(index):
             raise MisuseError(f"piece {index} is not missing")
-        self._take(index)
+        self._take(self.bit(index))
 
-    def _take(self, index: int) -> None:
-        bit = self.bit(index)
-        self._missing ^= bit
-        self._open |= bit
+    def _take(self, pieces: int) -> None:
+        self._missing ^= pieces
+        self._open |= pieces

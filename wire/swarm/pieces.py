@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from wire.peer.messages import BLOCK_BYTES
 
@@ -16,11 +15,10 @@ BlockId = tuple[int, int, int]
 """Index, begin, length."""
 
 
-@dataclass(frozen=True, slots=True)
-class PieceJob:
+class PieceJob(NamedTuple):
     """A whole piece, to be hashed and stored; then `Swarm.piece_stored`. `data` must not be used after that."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody needs
     data: memoryview
 
 
@@ -63,7 +61,7 @@ class OpenPiece:
 
     def reset(self) -> None:
         blocks = -(-self.size // BLOCK_BYTES)
-        self.free = list(range(blocks - 1, -1, -1))
+        self.free = list(range(blocks - 1, -1, -1)) if blocks > 1 else [0]
         self.given = [None] * blocks
         self.left = blocks
 

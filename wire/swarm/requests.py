@@ -46,9 +46,14 @@ class Requests(Ledger):
             return []  # few at a time would cost a message each
         batch: list[BlockId] = []
         while room > 0:
-            piece = self._next_piece(source)
+            piece = self._begun_piece(source)
             if piece is None:
-                break
+                if new := self._ask_new(source, room, batch, now):
+                    room -= new
+                    continue
+                piece = self._loose_piece(source)
+                if piece is None:
+                    break
             room -= self._ask(source, piece, room, batch, now)
         if not batch and len(asked) < STEAL_BELOW:
             batch = self._relieve(source, room, now) or self._steal(source, room, now)
@@ -66,6 +71,32 @@ class Requests(Ledger):
         if not free:
             self._mark(piece)
         return len(numbers)
+
+    def _ask_new(self, source: Source, room: int, batch: list[BlockId], now: float) -> int:
+        """Opens pieces that nobody fetches yet, small ones with their neighbours, and asks for their blocks."""
+        picker = self._picker
+        askable = self._believed(source)
+        missing = picker.missing & askable
+        if not missing or not (places := self._places_for_new(askable)):
+            return 0
+        blocks = self._blocks
+        most = min(self._stretch, places, -(-room // blocks))
+        if not source.proven:
+            most = min(most, MAX_UNPROVEN - len(self._unjudged(source)))
+        count = 0
+        for index in picker.pick_near(missing & source.suggested or missing, self._stretch, most):
+            piece = self._opened(index)
+            if blocks > 1 and len(piece.free) > room - count:
+                count += self._ask(source, self._adopt(source, piece), room - count, batch, now)
+                continue
+            # All of it at once: it is never loose, nor an orphan, unless something comes back.
+            piece.owner = source
+            for number in reversed(piece.free):
+                batch.append(piece.block(number))
+                source.asked[index << 32 | number * BLOCK_BYTES] = now
+            count += len(piece.free)
+            piece.free.clear()
+        return count
 
     # --- web seeds (BEP 19)
 
@@ -105,6 +136,20 @@ class Requests(Ledger):
         return self._orphans
 
     def _next_piece(self, source: Source) -> OpenPiece | None:
+        piece = self._begun_piece(source)
+        if piece is None:
+            picker = self._picker
+            askable = self._believed(source)
+            missing = picker.missing & askable
+            if missing and self._places_for_new(askable):
+                index = picker.pick(missing & source.suggested or missing, in_runs=True)
+                if index is not None:
+                    return self._adopt(source, self._opened(index))
+            piece = self._loose_piece(source)
+        return piece
+
+    def _begun_piece(self, source: Source) -> OpenPiece | None:
+        """What somebody waits for, else what it has begun, else what somebody else has left."""
         picker = self._picker
         askable = self._believed(source)
         if self.deadlines.pieces & askable & (picker.missing | self._loose):
@@ -120,15 +165,16 @@ class Requests(Ledger):
         orphans = self._orphans & askable
         if orphans:
             return self._adopt(source, self._open[picker.first(orphans)])
-        missing = picker.missing & askable
-        if missing and (len(self._open) + len(self._storing) < self._max_open or self._evict(askable)):
-            index = picker.pick(missing & source.suggested or missing, in_runs=source.endpoint is None)
-            if index is not None:
-                return self._adopt(source, self._opened(index))
-        loose = self._loose & askable
-        if loose:
-            return self._open[picker.first(loose)]
         return None
+
+    def _loose_piece(self, source: Source) -> OpenPiece | None:
+        loose = self._loose & self._believed(source)
+        return self._open[self._picker.first(loose)] if loose else None
+
+    def _places_for_new(self, askable: int) -> int:
+        """How many pieces may be opened; one is given up for the sake of another where it must be."""
+        free = self._max_open - len(self._open) - len(self._storing)
+        return free if free > 0 else int(self._evict(askable))
 
     def _believed(self, source: Source) -> int:
         """The pieces that a source may be asked for now: few at a time until something from it was right."""

@@ -96,6 +96,9 @@ class Storing:
             while batch := self._next_batch():
                 outcomes = await self._store.put_many([(job.index, job.data) for job in batch])
                 kept_out = []
+                right = [job.index for job, outcome in zip(batch, outcomes, strict=True) if outcome is True]
+                if right:
+                    self.swarm.pieces_stored(right, trio.current_time())
                 for job, outcome in zip(batch, outcomes, strict=True):
                     if isinstance(outcome, DiskError):
                         self._fail(outcome)
@@ -103,8 +106,8 @@ class Storing:
                     elif isinstance(outcome, MetainfoError):
                         self._contradiction = outcome
                         self._failed.set()
-                    else:
-                        self.swarm.piece_stored(job.index, outcome, trio.current_time())
+                    elif not outcome:
+                        self.swarm.piece_stored(job.index, False, trio.current_time())
                 self._tell_news()
                 if kept_out:
                     self.settle()

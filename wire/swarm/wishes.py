@@ -14,6 +14,7 @@ from wire.swarm.exchange import Exchange
 from wire.swarm.members import Members
 from wire.swarm.peer import Peer
 from wire.swarm.pieces import BlockId, PieceJob
+from wire.swarm.source import Source
 from wire.swarm.values import Finished, PieceDone, Priority
 from wire.swarm.webtrade import WebTrade
 
@@ -74,13 +75,22 @@ class Wishes(Members):
 
     def piece_stored(self, index: int, ok: bool, now: float) -> None:
         """A piece was hashed, and, where that was right, stored."""
-        exchange = self._begun()
-        for liar in exchange.piece_stored(index, ok, now):
-            if liar.endpoint is not None:
-                self._ban(liar.endpoint, f"sent wrong data in piece {index}", now)
         if ok:
-            self._events.append(PieceDone(index))
-            self._check_finished(now)
+            self.pieces_stored([index], now)
+            return
+        for liar in self._begun().piece_stored(index, False, now):
+            self._ban_liar(liar, index, now)
+
+    def pieces_stored(self, indices: Sequence[int], now: float) -> None:
+        """Pieces were hashed, found right, and stored."""
+        for liar, index in self._begun().pieces_stored(indices, now):
+            self._ban_liar(liar, index, now)
+        self._events.extend(map(PieceDone, indices))
+        self._check_finished(now)
+
+    def _ban_liar(self, liar: Source, index: int, now: float) -> None:
+        if liar.endpoint is not None:
+            self._ban(liar.endpoint, f"sent wrong data in piece {index}", now)
 
     def piece_kept_out(self, index: int, now: float) -> None:
         """A piece could not be stored, because of the disk: it is fetched again."""

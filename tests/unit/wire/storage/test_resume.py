@@ -6,11 +6,15 @@ import pytest
 
 from tests.strategies import torrent_of
 from wire.bitfield import Bitfield
-from wire.storage.resume import PARTS, Remembered, Stamp, piece_record, replay, snapshot
+from wire.storage.resume import PARTS, Remembered, Stamp, pieces_record, replay, snapshot
 
 MADE = torrent_of([40, 0, 25], 16)
 OTHER = torrent_of([40, 0, 25], 16, seed=1)
 STAMP = Stamp(40, 1_700_000_000_123_456_789, -5)
+
+
+def one(index: int, stamps: list[tuple[int, Stamp]]) -> bytes:
+    return pieces_record(range(index, index + 1), stamps)
 
 
 def remembered(*pieces: int, clean: bool = True) -> Remembered:
@@ -33,7 +37,7 @@ def test_a_snapshot_comes_back(clean: bool) -> None:
 def test_the_journal_adds_pieces_and_renews_stamps() -> None:
     later, latest = Stamp(41, 2, 3), Stamp(42, 4, 5)
     data = snapshot(MADE.info, remembered(0))
-    data += piece_record(3, [(0, later), (2, later)]) + piece_record(1, [(0, latest)]) + piece_record(4, [])
+    data += one(3, [(0, later), (2, later)]) + one(1, [(0, latest)]) + one(4, [])
     back = replay(data, MADE.info)
     assert back is not None
     assert list(back.have.indices()) == [0, 1, 3, 4]
@@ -47,7 +51,7 @@ def test_another_torrents_memory_is_none() -> None:
 
 def test_torn_at_any_byte_only_what_is_whole_counts() -> None:
     head = snapshot(MADE.info, remembered(0))
-    records = [piece_record(1, [(0, STAMP)]), piece_record(2, [(0, STAMP), (2, STAMP)])]
+    records = [one(1, [(0, STAMP)]), one(2, [(0, STAMP), (2, STAMP)])]
     data = head + b"".join(records)
     for cut in range(len(data)):
         back = replay(data[:cut], MADE.info)
@@ -59,7 +63,7 @@ def test_torn_at_any_byte_only_what_is_whole_counts() -> None:
 
 
 def test_flipped_bits_never_add_a_piece() -> None:
-    data = snapshot(MADE.info, remembered(0)) + piece_record(1, [(0, STAMP)]) + piece_record(2, [(2, STAMP)])
+    data = snapshot(MADE.info, remembered(0)) + one(1, [(0, STAMP)]) + one(2, [(2, STAMP)])
     truth = {0, 1, 2}
     chance = random.Random(1)
     for _ in range(1000):
@@ -77,7 +81,7 @@ def test_what_is_no_memory(data: bytes) -> None:
 
 def test_records_that_lie_with_a_right_checksum() -> None:
     head = snapshot(MADE.info, remembered(0))
-    back = replay(head + piece_record(MADE.info.piece_count, [(0, STAMP)]), MADE.info)
+    back = replay(head + one(MADE.info.piece_count, [(0, STAMP)]), MADE.info)
     assert back is not None
     assert list(back.have.indices()) == [0]
     back = replay(head + head[len(b"kademlia-bt resume 1\n") :], MADE.info)

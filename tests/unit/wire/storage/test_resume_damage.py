@@ -7,11 +7,15 @@ import random
 from tests.strategies import torrent_of
 from wire.bitfield import Bitfield
 from wire.metainfo import Info
-from wire.storage.resume import PARTS, Remembered, Stamp, piece_record, replay, snapshot
+from wire.storage.resume import PARTS, Remembered, Stamp, pieces_record, replay, snapshot
 
 MADE = torrent_of([200, 100, 300], 16)
 OTHER = torrent_of([200, 100, 300], 16, seed=1)
 STAMP = Stamp(7, 1_700_000_000_000_000_000, 1_700_000_000_000_000_001)
+
+
+def one(index: int, stamps: list[tuple[int, Stamp]]) -> bytes:
+    return pieces_record(range(index, index + 1), stamps)
 
 
 def a_file(info: Info) -> tuple[bytes, set[int], int]:
@@ -22,8 +26,9 @@ def a_file(info: Info) -> tuple[bytes, set[int], int]:
         wanted=Bitfield.of(len(info.files), [0, 2]), stamps={0: STAMP, PARTS: STAMP},
     )  # fmt: skip
     data = snapshot(info, remembered)
-    journal = b"".join(piece_record(index, [(0, STAMP), (PARTS, STAMP)]) for index in (4, 5, 20))
-    return data + journal, {*pieces, 4, 5, 20}, len(data)
+    journal = b"".join(one(index, [(0, STAMP), (PARTS, STAMP)]) for index in (4, 5, 20))
+    journal += pieces_record(range(11, 15), [(0, STAMP)]) + one(7, [(0, STAMP)])
+    return data + journal, {*pieces, 4, 5, 20, *range(11, 15), 7}, len(data)
 
 
 def believed(data: bytes) -> set[int] | None:
@@ -74,4 +79,12 @@ def test_a_file_of_another_torrent_says_nothing() -> None:
 
 def test_records_that_name_what_is_not_there_end_the_journal() -> None:
     data, pieces, _ = a_file(MADE.info)
-    assert believed(data + piece_record(MADE.info.piece_count, []) + piece_record(1, [])) == pieces
+    assert believed(data + one(MADE.info.piece_count, []) + one(1, [])) == pieces
+    count = MADE.info.piece_count
+    assert believed(data + pieces_record(range(count - 2, count + 1), []) + one(1, [])) == pieces
+    assert believed(data + pieces_record(range(count - 2, count), []) + one(1, [])) == {
+        *pieces,
+        count - 2,
+        count - 1,
+        1,
+    }

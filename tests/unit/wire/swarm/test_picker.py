@@ -54,6 +54,28 @@ def test_the_rarest_piece_that_the_peer_has_is_next() -> None:
     assert p.pick(of(p, 0, 1, 2)) is None
 
 
+def test_small_pieces_are_opened_with_their_neighbours() -> None:
+    p = picker(100)
+    first = p.pick_near(p.full, 8, 8)
+    assert len(first) in (8, 4)  # the last stretch has but four
+    assert first[0] % 8 == 0
+    assert first == list(range(first[0], first[0] + len(first)))
+    assert p.open == of(p, *first)
+    assert p.missing == p.full & ~p.open
+    p = picker(100)
+    p.joined(p.full)
+    p.joined(p.full & ~p.span(range(40, 60)))
+    p.joined(p.full & ~of(p, 44, 46))
+    assert p.pick_near(p.full, 8, 8) == [44, 46], "none is opened that is not as rare"
+    p.prefer(of(p, 99, 98, 5), Priority.HIGH)
+    assert p.pick_near(of(p, 5, 99, 98, 97), 8, 1) in ([5], [98]), "the most wanted, and no more than may be"
+    p.sequential = True
+    p.prefer(p.full, Priority.NORMAL)
+    assert p.pick_near(p.full & ~of(p, 1), 8, 4) == [0, 2, 3, 4]
+    assert p.pick_near(p.full & ~of(p, 1), 8, 3)[0] in (5, 6)
+    assert p.pick_near(0, 8, 8) == []
+
+
 def test_among_equals_chance_decides() -> None:
     picks = {Picker(1000, random.Random(seed)).pick((1 << 1000) - 1) for seed in range(20)}
     assert len(picks) > 10
@@ -82,11 +104,11 @@ def test_a_piece_goes_from_missing_over_open_to_done_or_back() -> None:
     p.reopen(1)
     assert p.missing == of(p, 1)
     p.open_one(1)
-    p.complete(1)
+    p.complete(p.bit(1))
     assert (p.left, p.done) == (0, of(p, 1))
-    for move in (p.complete, p.reopen, p.open_one):
+    for move, what in ((p.complete, p.bit(1)), (p.reopen, 1), (p.open_one, 1)):
         with pytest.raises(MisuseError):
-            move(1)
+            move(what)
 
 
 def test_what_is_not_wanted_any_more_is_not_picked_again() -> None:
