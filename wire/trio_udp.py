@@ -9,6 +9,7 @@ import socket
 import struct
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import trio
 
@@ -64,6 +65,8 @@ class TrioDatagrams:
         self._unyielded = 0
         self._segments = sys.platform == "linux"
         self._bulk: memoryview | None = None
+        self._latest: tuple[Any, Endpoint] = ((), Endpoint("", 0))
+        """The last sender, as the system and as we name it: in bulk the next datagram is often his too."""
         for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
             sock.setsockopt(socket.SOL_SOCKET, option, _UDP_SOCKET_BUFFER_BYTES)
         if self._segments:
@@ -127,15 +130,18 @@ class TrioDatagrams:
         receive, buffers = self._socket.recvmsg_into, [room]
         for _ in range(_RECEIVE_BATCH):
             count, control, _, address = receive(buffers, _GRO_SPACE)
-            peer = _new_endpoint(Endpoint, address) if self._is_v4 else endpoint_of(address)
-            size = count
+            named, peer = self._latest
+            if address != named:
+                peer = _new_endpoint(Endpoint, address) if self._is_v4 else endpoint_of(address)
+                self._latest = address, peer
+            if not control:
+                batch.append((room[:count].tobytes(), peer))
+                continue
+            size = count or 1
             for level, kind, value in control:
                 if level == _SOL_UDP and kind == _UDP_GRO:
                     size = _GRO_SIZE.unpack_from(value)[0]
-            if size == count:
-                batch.append((bytes(room[:count]), peer))
-            else:
-                batch += [(bytes(room[at : min(at + size, count)]), peer) for at in range(0, count, size)]
+            batch += [(room[at : min(at + size, count)].tobytes(), peer) for at in range(0, count, size)]
             if len(batch) >= _RECEIVE_BATCH:
                 return
 

@@ -127,7 +127,7 @@ def test_utp_survives_anything(capsys: pytest.CaptureFixture[str]) -> None:
     mux = UtpMux(rng, 0.0)
     connection = mux.dial(PEER, 0.0)
     syn = parse(mux.outgoing(0.0)[0][0])
-    answer = pack(Kind.STATE, syn.connection_id, 0, 0, 1 << 20, 7000, 1)
+    answer = pack(Kind.STATE, syn.connection_id, 0, 0, 1 << 20, 7000, syn.seq)
     mux.receive(answer, PEER, 0.0)
     assert connection.connected
     slowest = Slowest()
@@ -138,8 +138,8 @@ def test_utp_survives_anything(capsys: pytest.CaptureFixture[str]) -> None:
         now += rng.random() / 100
         if connection.ended is not None:
             connection = mux.dial(PEER, now)
-            mux.outgoing(now)
-            mux.receive(pack(Kind.STATE, connection.receive_id, 0, 0, 1 << 20, seq, 1), PEER, now)
+            syn = parse(mux.outgoing(now)[-1][0])
+            mux.receive(pack(Kind.STATE, syn.connection_id, 0, 0, 1 << 20, seq, syn.seq), PEER, now)
         kind = rng.choice(list(Kind)) if number % 50 == 0 else rng.choice((Kind.DATA, Kind.STATE, Kind.SYN, Kind.DATA))
         packet = pack(
             kind,

@@ -263,7 +263,7 @@ async def test_a_peer_that_stops_reading_stops_the_writer_and_breaks_it_when_it_
             while True:
                 await stream.send_all([bytes(65536)])
                 sent += 65536
-        assert 2 << 20 <= sent <= 4 << 20
+        assert 1 << 20 <= sent <= 5 << 18  # our own buffer, and the little that a stranger gives before he has read
         got = 0
         room = memoryview(bytearray(1 << 20))
         with trio.fail_after(60):

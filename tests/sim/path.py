@@ -35,19 +35,29 @@ class Path:
         delay_s: float = 0.02,
         jitter_s: float = 0.0,
         duplicate: float = 0.0,
+        late_every: int = 0,
+        late_s: float = 0.0,
         rate: float = float("inf"),
         queue_s: float = 1.0,
         mtu: int = 65536,
+        drift: float = 0.0,
     ) -> None:
+        """`late_every`: of so many datagrams of each side, one is `late_s` later than the others, so that they overtake
+        it. `drift`: how much faster B's clock runs than A's.
+        """
         self.rng = random.Random(seed)
         self.now = START_S
         self.muxes = {A: UtpMux(random.Random(seed + 1), self.now), B: UtpMux(random.Random(seed + 2), self.now)}
         self.loss, self.delay_s, self.jitter_s, self.duplicate = loss, delay_s, jitter_s, duplicate
+        self.late_every, self.late_s = late_every, late_s
         self.rate, self.queue_s = rate, queue_s
+        self.drift, self.step_s = {A: 0.0, B: drift}, {A: 0.0, B: 0.0}
+        """How much faster each clock runs, and how far it was set forward."""
         self.mtu = mtu
         """The largest UDP payload that arrives; larger ones vanish without a word."""
         self.free_at = {A: self.now, B: self.now}
         self.sent_bytes = {A: 0, B: 0}
+        self.sent_count = {A: 0, B: 0}
         self.sizes: dict[int, int] = {}
         """Datagrams from A by size."""
         self.at_each_instant: Callable[[], None] = lambda: None
@@ -59,14 +69,23 @@ class Path:
         self._order += 1
         heapq.heappush(self._heap, (at, self._order, action))
 
-    def carry(self, source: Endpoint, size: int, arrive: Callable[[], None]) -> bool:
+    def clock(self, end: Endpoint) -> float:
+        """What time it is there."""
+        return self.now + (self.now - START_S) * self.drift[end] + self.step_s[end]
+
+    def _due(self, end: Endpoint, timer: float) -> float:
+        """When that clock shows this time."""
+        wait = max(0.0, timer - self.clock(end)) / (1 + self.drift[end])
+        return self.now + wait + (1e-9 if self.drift[end] else 0.0)  # never a rounding too early
+
+    def carry(self, source: Endpoint, size: int, arrive: Callable[[], None], extra_s: float = 0.0) -> bool:
         """Puts a packet on its way; False where the bottleneck's queue was full."""
         start = max(self.now, self.free_at[source])
         if start - self.now > self.queue_s:
             return False
         self.free_at[source] = start + size / self.rate
         for _ in range(2 if self.rng.random() < self.duplicate else 1):
-            self.later(self.free_at[source] + self.delay_s + self.rng.random() * self.jitter_s, arrive)
+            self.later(self.free_at[source] + self.delay_s + extra_s + self.rng.random() * self.jitter_s, arrive)
         return True
 
     def queue_of(self, source: Endpoint) -> float:
@@ -76,18 +95,20 @@ class Path:
     def flush(self) -> None:
         """Carries what the muxes have to say."""
         for source, mux in self.muxes.items():
-            for data, to in mux.outgoing(self.now):
+            for data, to in mux.outgoing(self.clock(source)):
                 self.sent_bytes[source] += len(data)
+                self.sent_count[source] += 1
                 if source == A:
                     self.sizes[len(data)] = self.sizes.get(len(data), 0) + 1
                 if self.rng.random() < self.loss or len(data) > self.mtu:
                     continue
-                self.carry(source, len(data), self._arrival(data, source, to))
+                late = self.late_every and self.sent_count[source] % self.late_every == 0
+                self.carry(source, len(data), self._arrival(data, source, to), self.late_s if late else 0.0)
 
     def _arrival(self, data: bytes, source: Endpoint, to: Endpoint) -> Callable[[], None]:
         def arrive() -> None:
             if to in self.muxes:
-                self.muxes[to].receive(data, source, self.now)
+                self.muxes[to].receive(data, source, self.clock(to))
 
         return arrive
 
@@ -97,7 +118,9 @@ class Path:
         while not done():
             self.flush()
             self.at_each_instant()
-            upcoming = [timer for mux in self.muxes.values() if (timer := mux.next_timer()) is not None]
+            upcoming = [
+                self._due(end, timer) for end, mux in self.muxes.items() if (timer := mux.next_timer()) is not None
+            ]
             if self._heap:
                 upcoming.append(self._heap[0][0])
             if not upcoming or min(upcoming) > until:
@@ -105,13 +128,13 @@ class Path:
             self.now = max(self.now, min(upcoming))
             while self._heap and self._heap[0][0] <= self.now:
                 heapq.heappop(self._heap)[2]()
-            for mux in self.muxes.values():
-                mux.tick(self.now)
+            for end, mux in self.muxes.items():
+                mux.tick(self.clock(end))
 
     def transfer(self, data: bytes, *, both_ways: bool = False) -> float:
         """Sends `data` from A to B (and back), checks every byte, returns the seconds that it took."""
         begun = self.now
-        dialled = self.muxes[A].dial(B, self.now)
+        dialled = self.muxes[A].dial(B, self.clock(A))
         ends: dict[str, UtpConnection] = {"a": dialled}
         left = {"a": memoryview(data), "b": memoryview(data if both_ways else b"")}
         got = {"a": bytearray(), "b": bytearray()}

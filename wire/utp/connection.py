@@ -45,6 +45,10 @@ class _State(enum.Enum):
     ENDED = enum.auto()
 
 
+_OPEN = _State.OPEN  # an enum's members cost a call each in Python 3.11
+_DATA, _FIN, _RESET = Kind.DATA, Kind.FIN, Kind.RESET
+
+
 class UtpConnection:
     """A stream to one peer. `dial` begins as the one that connects, `answer` as the one that was dialled."""
 
@@ -53,10 +57,11 @@ class UtpConnection:
         "_control",
         "_fin_sent",
         "_half_open_until",
+        "_heard_at",
+        "_heard_stamp_us",
         "_idle_at",
         "_inbound",
         "_outbound",
-        "_reply_delay_us",
         "_send_id",
         "_state",
         "ended",
@@ -74,16 +79,20 @@ class UtpConnection:
         self._inbound = Inbound()
         self._outbound = Outbound(remote, seq)
         self._half_open_until = now + _HALF_OPEN_S
-        self._reply_delay_us = 0
+        self._heard_stamp_us: int | None = None
+        """The peer's clock in its last packet, and ours when that came."""
+        self._heard_at = now
         self._idle_at = now + _KEEP_ALIVE_S
         self._closing = False
         self._fin_sent = False
         self._control: list[bytes] = []
 
     @classmethod
-    def dial(cls, remote: Endpoint, receive_id: int, now: float) -> UtpConnection:
+    def dial(cls, remote: Endpoint, receive_id: int, rng: random.Random, now: float) -> UtpConnection:
         """Begins a connection: a SYN lies in `outgoing`."""
-        made = cls(remote, receive_id, (receive_id + 1) & 0xFFFF, 1, _State.SYN_SENT, now)
+        # The BEP begins with 1. A random number, as libutp and libtorrent have it, is one that nobody can acknowledge
+        # who does not see our packets: who names somebody else's address to us cannot open a connection in his name.
+        made = cls(remote, receive_id, (receive_id + 1) & 0xFFFF, rng.getrandbits(16), _State.SYN_SENT, now)
         made._outbound.number(Kind.SYN)
         return made
 
@@ -94,13 +103,13 @@ class UtpConnection:
         made = cls(remote, (send_id + 1) & 0xFFFF, send_id, rng.getrandbits(16), _State.SYN_RECEIVED, now)
         made._inbound.ack = syn.seq
         made._inbound.must_ack = True
-        made._reply_delay_us = (int(now * 1e6) - syn.timestamp_us) & 0xFFFFFFFF
+        made._heard_stamp_us = syn.timestamp_us
         return made
 
     @property
     def connected(self) -> bool:
         """The other side has shown that it is there, and nothing ended it."""
-        return self._state is _State.OPEN
+        return self._state is _OPEN
 
     @property
     def at_end(self) -> bool:
@@ -116,7 +125,7 @@ class UtpConnection:
     @property
     def writable(self) -> bool:
         """`write` takes something now."""
-        return self._state is _State.OPEN and not self._closing and self._outbound.has_room
+        return self._state is _OPEN and not self._closing and self._outbound.has_room
 
     @property
     def datagram_bytes(self) -> int:
@@ -153,35 +162,53 @@ class UtpConnection:
 
     def abort(self) -> None:
         """Ends at once and says so to a peer that is there."""
-        if self._state is _State.OPEN:
+        if self._state is _OPEN:
             self._control.append(pack(Kind.RESET, self._send_id, 0, 0, 0, self._outbound.seq, self._inbound.ack))
         if self._state is not _State.ENDED:
             self._end(Ended.CLOSED)
 
     # packets in
 
+    def receive_next(self, seq: int, ack: int, window_bytes: int, stamp_us: int, datagram: bytes, now: float) -> bool:
+        """The usual packet of a download, cheaply: the next data, without extensions, that acknowledge nothing new.
+
+        False: it is something else, and nothing was done with its data.
+        """
+        outbound = self._outbound
+        if (
+            self._state is not _OPEN
+            or ack != outbound.heard_ack
+            or not outbound.window_told(window_bytes)
+            or not self._inbound.accept_next(seq, datagram)
+        ):
+            return False
+        self._heard_stamp_us, self._heard_at = stamp_us, now
+        return True
+
     def receive(self, packet: Packet, now: float) -> None:
         """Takes a packet of this connection; what does not fit is ignored."""
         kind = packet.kind
-        if self._state is not _State.OPEN and not self._opens(packet):
+        if kind is _RESET:
+            self.reset_by_peer(packet.ack)
             return
-        if kind is Kind.RESET:
-            self._end(Ended.RESET)
+        if self._state is not _OPEN and not self._opens(packet):
             return
         outbound = self._outbound
         if not outbound.can_be_acked(packet.ack):
             return
-        self._reply_delay_us = (int(now * 1e6) - packet.timestamp_us) & 0xFFFFFFFF
+        self._heard_stamp_us, self._heard_at = packet.timestamp_us, now
         outbound.acknowledged(packet, now)
+        if kind is _DATA or kind is _FIN:
+            self._inbound.accept(packet.seq, packet.payload, fin=kind is _FIN)
         if self._fin_sent and outbound.is_empty:
+            if self._inbound.must_ack:  # the peer ends too, and need not ask again
+                self._control.append(self._state_packet(self._head(now)))
             self._end(Ended.CLOSED)
-        if kind is Kind.DATA or kind is Kind.FIN:
-            self._inbound.accept(packet.seq, packet.payload, fin=kind is Kind.FIN)
 
     def _opens(self, packet: Packet) -> bool:
         """Whether a packet that comes before the connection is open opens it, or ends it."""
         if self._state is _State.SYN_SENT:
-            if packet.ack != 1 or packet.kind not in (Kind.STATE, Kind.RESET):
+            if packet.ack != (self._outbound.seq - 1) & 0xFFFF or packet.kind is not Kind.STATE:
                 return False
             # Its own first data packet will have the number that its answer shows.
             self._inbound.ack = (packet.seq - 1) & 0xFFFF
@@ -190,12 +217,12 @@ class UtpConnection:
                 return False  # it has not seen our random number: the address may be forged
         else:
             return False
-        self._state = _State.OPEN
+        self._state = _OPEN
         return True
 
-    def reset_by_peer(self) -> None:
-        """The peer does not know this connection any more."""
-        if self._state is not _State.ENDED:
+    def reset_by_peer(self, ack: int) -> None:
+        """The peer ends it, or does not know it any more. Who does not see our packets cannot say so in its name."""
+        if self._state is not _State.ENDED and self._outbound.can_be_reset(ack):
             self._end(Ended.RESET)
 
     def repeat_syn(self) -> None:
@@ -212,7 +239,7 @@ class UtpConnection:
         overdue_at = self._outbound.timeout_at
         if overdue_at is not None:
             return min(overdue_at, self._idle_at)
-        return self._idle_at if self._state is _State.OPEN else _NEVER
+        return self._idle_at if self._state is _OPEN else _NEVER
 
     def tick(self, now: float) -> None:
         """Sends again what was not answered in time; gives a silent peer up."""
@@ -228,7 +255,7 @@ class UtpConnection:
                 self._end(Ended.CLOSED)
             elif now >= self._idle_at:
                 self._idle_at = now + _KEEP_ALIVE_S
-                self._inbound.must_ack = self._state is _State.OPEN
+                self._inbound.must_ack = self._state is _OPEN
             return
         outbound.timeouts += 1
         if outbound.timeouts >= (_MAX_SYNS if self._state is _State.SYN_SENT else _MAX_RESENDS):
@@ -245,11 +272,11 @@ class UtpConnection:
         if self._state is _State.ENDED:
             return out
         inbound, outbound = self._inbound, self._outbound
-        window = inbound.window_bytes()
-        head = Head(self._send_id, int(now * 1e6) & 0xFFFFFFFF, self._reply_delay_us, window, inbound.ack)
+        head = self._head(now)
+        window = head.window_bytes
         outbound.collect_lost(out, head, now)
         outbound.collect_numbered(out, head, now)
-        if self._state is _State.OPEN:
+        if self._state is _OPEN:
             if outbound.unsent_bytes:
                 outbound.collect_data(out, head, now, last=self._closing)
             if self._closing and not outbound.unsent_bytes and not self._fin_sent:
@@ -259,11 +286,20 @@ class UtpConnection:
         if out and not inbound.has_holes:
             inbound.told(window)  # each packet carries the ack; only a selective one needs a packet of its own
         if inbound.must_ack:
-            out.append(pack(Kind.STATE, *head[:4], outbound.seq, inbound.ack, sack=inbound.sack()))
+            out.append(self._state_packet(head))
             inbound.told(window)
         if out and not self._closing:
             self._idle_at = now + _KEEP_ALIVE_S
         return out
+
+    def _head(self, now: float) -> Head:
+        """What all packets say now. The delay is 0 until something was heard."""
+        stamp, heard = int(now * 1e6) & 0xFFFFFFFF, self._heard_stamp_us
+        delay = 0 if heard is None else (int(self._heard_at * 1e6) - heard) & 0xFFFFFFFF
+        return Head(self._send_id, stamp, delay, self._inbound.window_bytes(), self._inbound.ack)
+
+    def _state_packet(self, head: Head) -> bytes:
+        return pack(Kind.STATE, *head[:4], self._outbound.seq, head.ack, sack=self._inbound.sack())
 
     def _end(self, why: Ended) -> None:
         self._state = _State.ENDED

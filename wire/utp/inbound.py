@@ -1,19 +1,23 @@
 """What comes in on a uTP connection: put in order, kept within bounds, acknowledged (BEP 29). No I/O.
 
 Data ahead of a hole is kept for the selective ack; what is too far ahead, or finds no room, is dropped as if
-it had been lost. The window that is advertised is the room that is left.
+it had been lost. The window that is advertised is the room that is left; it grows with what was read.
 """
 
 from __future__ import annotations
 
 from collections import deque
 
-from wire.utp.packet import seq_distance
+from wire.utp.packet import HEADER_BYTES, seq_distance
 
 __all__ = ["RECEIVE_BUFFER_BYTES", "Inbound"]
 
 RECEIVE_BUFFER_BYTES = 2 << 20
 """Unread bytes and those beyond a hole, together: 20 MB/s over 100 ms."""
+FIRST_BUFFER_BYTES = 64 << 10
+"""What a connection may fill before anything of it was read: a thousand strangers together hold 64 MB at most."""
+_SMALL_BYTES = 512
+"""Payloads below are put together: an object for each byte would take fifty times its memory."""
 _MAX_AHEAD = 2048
 """Packets beyond the next expected one that are kept: a window of 2 MiB in packets of a kilobyte."""
 _MAX_SACK_BITS = 1024
@@ -27,6 +31,7 @@ class Inbound:
         "_ahead_bytes",
         "_chunks",
         "_fin_seq",
+        "_limit_bytes",
         "_told_bytes",
         "_unread_bytes",
         "ack",
@@ -45,7 +50,7 @@ class Inbound:
         self._ahead_bytes = 0
         self._unread_bytes = 0
         self._fin_seq: int | None = None
-        self._told_bytes = RECEIVE_BUFFER_BYTES
+        self._limit_bytes = self._told_bytes = FIRST_BUFFER_BYTES
 
     @property
     def readable(self) -> bool:
@@ -69,19 +74,40 @@ class Inbound:
 
     def window_bytes(self) -> int:
         """The room that is left."""
-        return max(0, RECEIVE_BUFFER_BYTES - self._unread_bytes - self._ahead_bytes)
+        return max(0, self._limit_bytes - self._unread_bytes - self._ahead_bytes)
+
+    def accept_next(self, seq: int, datagram: bytes) -> bool:
+        """Takes a data packet without extensions if it is the next one and nothing is out of turn; cheap.
+
+        False: it is not, and nothing was done.
+        """
+        size = len(datagram) - HEADER_BYTES
+        if (
+            seq != (self.ack + 1) & 0xFFFF
+            or self._ahead
+            or size < _SMALL_BYTES
+            or self._fin_seq is not None
+            or self.deaf
+            or self._unread_bytes + size > self._limit_bytes
+        ):
+            return False
+        self.ack = seq
+        self._chunks.append(datagram[HEADER_BYTES:])
+        self._unread_bytes += size
+        self.must_ack = True
+        return True
 
     def accept(self, seq: int, payload: bytes, *, fin: bool) -> None:
         """Takes the payload of a data packet, or the peer's end."""
         self.must_ack = True
-        if fin and self._fin_seq is None:
-            self._fin_seq = seq
         ahead = seq_distance(seq, (self.ack + 1) & 0xFFFF)
+        if fin and self._fin_seq is None and ahead >= 0:
+            self._fin_seq = seq
         if ahead < 0 or (self._fin_seq is not None and seq_distance(seq, self._fin_seq) > 0):
             return
         if ahead == 0:
             # What lies ahead was acknowledged and stays; this is what it all waits for, and needs only its own room.
-            if self._unread_bytes + len(payload) > RECEIVE_BUFFER_BYTES:
+            if self._unread_bytes + len(payload) > self._limit_bytes:
                 return
             self.ack = seq
             self._deliver(payload)
@@ -96,7 +122,11 @@ class Inbound:
 
     def _deliver(self, payload: bytes) -> None:
         if payload and not self.deaf:
-            self._chunks.append(payload)
+            chunks = self._chunks
+            if len(payload) < _SMALL_BYTES and chunks and len(chunks[-1]) < _SMALL_BYTES:
+                chunks[-1] += payload
+            else:
+                chunks.append(payload)
             self._unread_bytes += len(payload)
 
     def read_into(self, buffer: memoryview) -> int:
@@ -115,7 +145,9 @@ class Inbound:
                 after = room
             filled = after
         self._unread_bytes -= filled
-        if self._told_bytes < RECEIVE_BUFFER_BYTES // 2 <= self.window_bytes():
+        # A sender's window at most doubles with what arrives: this is always ahead of it.
+        self._limit_bytes = min(RECEIVE_BUFFER_BYTES, self._limit_bytes + 2 * filled)
+        if self._told_bytes < self._limit_bytes // 2 <= self.window_bytes():
             self.must_ack = True  # the peer may be waiting for room
         return filled
 

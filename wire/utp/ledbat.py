@@ -22,6 +22,10 @@ _BUCKET_S = 60.0
 """The least delay is taken over two to three minutes, a minute a bucket: clocks drift and routes change."""
 _FILTER_SAMPLES = 4
 """The least of the last few delays: a single late packet says nothing of the queue."""
+_MAX_DRIFT_US = 10_000
+"""More than two clocks part between two packets: such a fall is another route, or a queue that emptied."""
+_UNSET_DELAY_US = 0x7FFFFFFF
+"""What µTorrent says in place of 0 before it has measured anything."""
 
 
 def _wrapped(delay_us: int, base_us: int) -> int:
@@ -29,28 +33,75 @@ def _wrapped(delay_us: int, base_us: int) -> int:
     return ((delay_us - base_us + 0x80000000) & 0xFFFFFFFF) - 0x80000000
 
 
+class _BaseDelay:
+    """The least one-way delay of the last minutes, by clocks that do not agree: what the path takes without a queue."""
+
+    __slots__ = ("_bucket_until", "_buckets")
+
+    def __init__(self) -> None:
+        self._buckets: list[int] = []
+        self._bucket_until = 0.0
+
+    @property
+    def us(self) -> int | None:
+        """The least, modulo 2^32; None before the first sample."""
+        if not self._buckets:
+            return None
+        base = self._buckets[0]
+        for other in self._buckets[1:]:
+            if _wrapped(other, base) < 0:
+                base = other
+        return base
+
+    def sample(self, delay_us: int, now: float) -> int:
+        """Takes a delay in; returns the base."""
+        if not self._buckets or now >= self._bucket_until:
+            self._buckets = [*self._buckets[-(_BASE_BUCKETS - 1) :], delay_us]
+            self._bucket_until = now + _BUCKET_S
+        elif _wrapped(delay_us, self._buckets[-1]) < 0:
+            self._buckets[-1] = delay_us
+        base = self.us
+        assert base is not None
+        return base
+
+    def rise(self, by_us: int) -> None:
+        """The other clock has gained so much on ours."""
+        self._buckets = [(base + by_us) & 0xFFFFFFFF for base in self._buckets]
+
+
 class Ledbat:
     """The congestion window of one direction, in bytes. Times are monotonic seconds."""
 
-    __slots__ = ("_base", "_bucket_until", "_cut_at", "_recent", "queueing_us", "slow_start", "window_bytes")
+    __slots__ = ("_base", "_cut_at", "_recent", "_their_base", "queueing_us", "slow_start", "window_bytes")
 
     def __init__(self) -> None:
         self.window_bytes = float(FIRST_WINDOW_BYTES)
         self.slow_start = True
         self.queueing_us = 0
         """Our queue at the bottleneck, as last measured."""
-        self._base: list[int] = []
-        self._bucket_until = 0.0
+        self._base = _BaseDelay()
+        self._their_base = _BaseDelay()
         self._recent: list[int] = []
         self._cut_at = float("-inf")
 
-    def acked(self, count_bytes: int, delay_us: int, window_used: bool, now: float) -> None:
-        """New bytes were acknowledged; `delay_us` is what the peer measured of our packets (0: nothing yet).
+    def measured(self, delay_us: int, their_delay_us: int, rtt_s: float, now: float) -> None:
+        """`delay_us` is what the peer measured of our packets, `their_delay_us` what we did of its, modulo 2^32.
 
-        `window_used`: the window was what held us back; only then may it grow.
+        `rtt_s`: the last round trip, which no queue can be longer than, whatever the clocks say.
         """
-        if delay_us:
-            self._measure(delay_us, now)
+        # A clock of theirs that runs fast makes their delays fall and ours rise by as much: that rise is no queue.
+        before = self._their_base.us
+        base = self._their_base.sample(their_delay_us, now)
+        if before is not None and 0 < (gained := _wrapped(before, base)) <= _MAX_DRIFT_US:
+            self._base.rise(gained)
+        if not delay_us or delay_us == _UNSET_DELAY_US:
+            return
+        late = max(0, _wrapped(delay_us, self._base.sample(delay_us, now)))
+        self._recent = [*self._recent[-(_FILTER_SAMPLES - 1) :], late]
+        self.queueing_us = int(min(*self._recent, late, rtt_s * 1e6))
+
+    def acked(self, count_bytes: int, window_used: bool) -> None:
+        """New bytes were acknowledged. `window_used`: the window was what held us back; only then may it grow."""
         if not window_used and self.queueing_us < TARGET_DELAY_US:
             return
         off_target = (TARGET_DELAY_US - self.queueing_us) / TARGET_DELAY_US
@@ -78,16 +129,3 @@ class Ledbat:
         """Nothing came back: one packet at a time, then slow start again."""
         self.window_bytes = float(packet_bytes)
         self.slow_start = True
-
-    def _measure(self, delay_us: int, now: float) -> None:
-        if not self._base or now >= self._bucket_until:
-            self._base = [*self._base[-(_BASE_BUCKETS - 1) :], delay_us]
-            self._bucket_until = now + _BUCKET_S
-        elif _wrapped(delay_us, self._base[-1]) < 0:
-            self._base[-1] = delay_us
-        base = self._base[0]
-        for other in self._base[1:]:
-            if _wrapped(other, base) < 0:
-                base = other
-        self._recent = [*self._recent[-(_FILTER_SAMPLES - 1) :], max(0, _wrapped(delay_us, base))]
-        self.queueing_us = min(self._recent)

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import heapq
 import random
+import struct
 
 from wire.compact import Endpoint
 from wire.errors import NetworkError, ProtocolError
 from wire.limits import TokenBucket
 from wire.utp.connection import UtpConnection
-from wire.utp.packet import Kind, Packet, is_utp, pack, parse
+from wire.utp.packet import HEADER_BYTES, Kind, Packet, first_byte, is_utp, pack, parse
 
 __all__ = ["UtpMux"]
 
@@ -22,6 +23,10 @@ MAX_HALF_OPEN = 64
 MAX_CONNECTIONS = 1000
 _RESETS_PER_S = 20.0
 """Answers to packets of connections that are not here: enough for real ones, useless for reflection."""
+_PLAIN_DATA = first_byte(Kind.DATA) << 8
+"""The first two bytes of a data packet without extensions, as a number."""
+_unpack = struct.Struct(">HHIIIHH").unpack_from
+"""A header, the first two bytes as one number."""
 _NEVER = float("inf")
 
 
@@ -34,6 +39,8 @@ class UtpMux:
         self._connections: dict[tuple[Endpoint, int], UtpConnection] = {}
         self._half_open: dict[tuple[Endpoint, int], UtpConnection] = {}
         self._dirty: dict[tuple[Endpoint, int], UtpConnection] = {}
+        self._current: UtpConnection | None = None
+        """Whose packet came last, while it is in `_dirty` and nothing needs to be looked up."""
         self._accepted: list[UtpConnection] = []
         self._timers: list[tuple[float, int, tuple[Endpoint, int]]] = []
         """A heap. An entry may be too early, never too late; it is put right when it comes to the top."""
@@ -56,7 +63,7 @@ class UtpMux:
         receive_id = self._rng.getrandbits(16)
         while (remote, receive_id) in self._connections or (remote, receive_id) in self._half_open:
             receive_id = (receive_id + 2) & 0xFFFF
-        connection = UtpConnection.dial(remote, receive_id, now)
+        connection = UtpConnection.dial(remote, receive_id, self._rng, now)
         self._connections[remote, receive_id] = connection
         self.touch(connection)
         return connection
@@ -76,6 +83,16 @@ class UtpMux:
 
     def receive(self, data: bytes, address: Endpoint, now: float) -> None:
         """Takes a datagram. Never raises for what is in it."""
+        current = self._current
+        if current is not None and len(data) > HEADER_BYTES:
+            kind, connection_id, stamp_us, _, window_bytes, seq, ack = _unpack(data)
+            if (
+                kind == _PLAIN_DATA
+                and connection_id == current.receive_id
+                and address == current.remote
+                and current.receive_next(seq, ack, window_bytes, stamp_us, data, now)
+            ):
+                return
         try:
             packet = parse(data)
         except ProtocolError:
@@ -87,7 +104,7 @@ class UtpMux:
         connection = self._connections.get(key)
         if connection is not None:
             connection.receive(packet, now)
-            self._dirty[key] = connection
+            self._dirty[key] = self._current = connection
         elif (connection := self._half_open.get(key)) is not None:
             connection.receive(packet, now)
             if connection.connected:
@@ -96,7 +113,7 @@ class UtpMux:
                 self._accepted.append(connection)
             self._dirty[key] = connection
         else:
-            self._unknown(packet.kind, packet.connection_id, packet.seq, address, now)
+            self._unknown(packet, address, now)
 
     def _syn(self, packet: Packet, address: Endpoint, now: float) -> None:
         key = (address, (packet.connection_id + 1) & 0xFFFF)
@@ -114,23 +131,25 @@ class UtpMux:
         connection = UtpConnection.answer(address, packet, self._rng, now)
         self._half_open[key] = self._dirty[key] = connection
 
-    def _unknown(self, kind: Kind, connection_id: int, seq: int, address: Endpoint, now: float) -> None:
+    def _unknown(self, packet: Packet, address: Endpoint, now: float) -> None:
+        kind, connection_id = packet.kind, packet.connection_id
         if kind is Kind.RESET:
             # A reset carries the id that its sender received with, which may be ours plus or minus one.
             for offset in (0, 1, -1):
                 key = (address, (connection_id + offset) & 0xFFFF)
                 connection = self._connections.get(key)
                 if connection is not None:
-                    connection.reset_by_peer()
+                    connection.reset_by_peer(packet.ack)
                     self._dirty[key] = connection
                     return
         elif kind is not Kind.STATE and self._reset_budget.take(1, now):
-            self._resets.append((pack(Kind.RESET, connection_id, 0, 0, 0, 0, seq), address))
+            self._resets.append((pack(Kind.RESET, connection_id, 0, 0, 0, 0, packet.seq), address))
 
     def outgoing(self, now: float) -> list[tuple[bytes, Endpoint]]:
         """The datagrams to be sent, drained; connections that ended are forgotten."""
         out, self._resets = self._resets, []
         dirty, self._dirty = self._dirty, {}
+        self._current = None
         for key, connection in dirty.items():
             remote = key[0]
             out += [(datagram, remote) for datagram in connection.outgoing(now)]

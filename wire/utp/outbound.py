@@ -10,6 +10,7 @@ from collections import deque
 from typing import NamedTuple
 
 from wire.compact import Endpoint, reach
+from wire.utp.flight import LOST_AFTER, Flight, Sent
 from wire.utp.ledbat import Ledbat
 from wire.utp.mtu import MtuSearch
 from wire.utp.packet import HEADER, HEADER_BYTES, Kind, Packet, first_byte, pack, seq_distance
@@ -19,12 +20,14 @@ __all__ = ["SEND_BUFFER_BYTES", "Head", "Outbound"]
 
 SEND_BUFFER_BYTES = 1 << 20
 _MAX_FLIGHT = 8192
-"""Packets under way: far fewer than there are sequence numbers."""
-_LOST_AFTER = 3
-"""Later packets acknowledged before a missing one counts as lost; as many repeated acks say the same."""
+"""Numbers between the oldest packet under way and the next: far fewer than there are, whatever the peer says."""
+_WORTH_A_PROBE = LOST_AFTER + 2
+"""Full packets that are to go out with a probe: one in its place, and enough behind it to tell that it got lost."""
 _NARROWED_AFTER = 2
 """Time-outs of large packets in a row before small ones are tried: the path may have got narrower."""
 _DATA = first_byte(Kind.DATA)
+_IS_DATA, _IS_STATE = Kind.DATA, Kind.STATE  # an enum's members cost a call each in Python 3.11
+_NONE = -1
 
 _Bytes = bytes | memoryview
 
@@ -39,37 +42,23 @@ class Head(NamedTuple):
     ack: int
 
 
-class _Sent:
-    """A packet under way."""
-
-    __slots__ = ("is_probe", "kind", "order", "passed", "payload", "sent_at", "times")
-
-    def __init__(self, kind: Kind, payload: _Bytes) -> None:
-        self.kind = kind
-        self.payload = payload
-        self.sent_at = 0.0
-        self.order = 0
-        self.passed = 0
-        self.times = 0
-        self.is_probe = False
-
-
 class Outbound:
     """The sending half. `seq` is the number of the next packet."""
 
     __slots__ = (
         "_data_landed",
         "_flight",
-        "_flight_bytes",
         "_ledbat",
         "_order",
+        "_owed_bytes",
         "_peer_window",
         "_repeated_acks",
-        "_resend",
         "_rtt",
+        "_small",
         "_unsent",
         "_unsent_at",
         "_waiting",
+        "heard_ack",
         "mtu",
         "seq",
         "timeout_at",
@@ -89,18 +78,21 @@ class Outbound:
         self._unsent: deque[memoryview] = deque()
         self._unsent_at = 0
         """Where in the first of them the next packet begins."""
-        self._flight: dict[int, _Sent] = {}
-        """By sequence number, in the order first sent."""
-        self._flight_bytes = 0
+        self._flight = Flight()
+        self._owed_bytes = 0
+        """What may be sent again whatever the window says: half of what has just arrived, at first one packet."""
         self._waiting: list[int] = []
         """Packets without data that were numbered and not yet sent."""
-        self._resend: deque[int] = deque()
         self._order = 0
         self._ledbat = Ledbat()
         self._peer_window = self.mtu.size
         self._rtt = RoundTrip()
         self._repeated_acks = 0
         self._data_landed = False
+        self._small = _NONE
+        """The number of the last packet that was not full."""
+        self.heard_ack = _NONE
+        """The latest number that the peer has acknowledged with all before it."""
 
     @property
     def has_room(self) -> bool:
@@ -110,12 +102,12 @@ class Outbound:
     @property
     def is_empty(self) -> bool:
         """All that was written has arrived."""
-        return not self._flight and not self.unsent_bytes
+        return not self._flight.packets and not self.unsent_bytes
 
     @property
     def held_bytes(self) -> int:
         """All that is kept."""
-        return self.unsent_bytes + self._flight_bytes
+        return self.unsent_bytes + self._flight.held_bytes
 
     def write(self, data: bytes | bytearray | memoryview) -> int:
         """Takes as much of `data` as there is room for."""
@@ -128,110 +120,106 @@ class Outbound:
     def number(self, kind: Kind) -> None:
         """Queues a packet without data that the peer must acknowledge: SYN or FIN."""
         self._waiting.append(self.seq)
-        self._track(_Sent(kind, b""))
+        self._track(Sent(kind, b""))
 
     def forget(self) -> None:
         """The connection is over."""
         self.timeout_at = None
         self._flight.clear()
         self._unsent.clear()
-        self._resend.clear()
         self._waiting.clear()
-        self._flight_bytes = self.unsent_bytes = 0
+        self.unsent_bytes = 0
 
     # what the peer acknowledges
 
     def can_be_acked(self, ack: int) -> bool:
         """An ack of what was never sent, or of what is long gone, is not from our peer."""
-        return 0 <= seq_distance((self.seq - 1) & 0xFFFF, ack) <= len(self._flight) + _MAX_FLIGHT
+        return 0 <= seq_distance((self.seq - 1) & 0xFFFF, ack) <= len(self._flight.packets) + _MAX_FLIGHT
+
+    def can_be_reset(self, ack: int) -> bool:
+        """A reset names what it answers, which may be a packet without data, or the last that the peer got."""
+        oldest = self._flight.first(self.seq)
+        return -LOST_AFTER <= seq_distance(ack, (oldest - 1) & 0xFFFF) <= seq_distance(self.seq, oldest) + 1
+
+    def window_told(self, window_bytes: int) -> bool:
+        """Takes the peer's window from a packet that acknowledges nothing new; False where there is more to it."""
+        if window_bytes < self.mtu.size or self._peer_window < self.mtu.size:
+            return False
+        self._peer_window = window_bytes
+        return True
 
     def acknowledged(self, packet: Packet, now: float) -> None:
         """Takes what a packet of the peer says of ours."""
-        self._peer_window = packet.window_bytes
-        if not self._flight:
+        _, _, stamp_us, delay_us, window_bytes, _, ack, sack, _ = packet
+        window_before, self._peer_window = self._peer_window, window_bytes
+        if self.heard_ack == _NONE or seq_distance(ack, self.heard_ack) > 0:
+            self.heard_ack = ack
+        flight = self._flight
+        if not flight.packets:
             return
-        if self._peer_window < self.mtu.size:
+        if window_bytes < self.mtu.size:
             self.timeouts = 0  # it is there, and full: no reason to give it up
-        flight, ack = self._flight, packet.ack
-        window = min(self._ledbat.window_bytes, self._peer_window)
-        window_used = self._flight_bytes + 2 * self.mtu.size >= window
-        landed: list[_Sent] = []
-        seq = next(iter(flight))
-        while flight and seq_distance(ack, seq) >= 0:
-            if (sent := flight.pop(seq, None)) is not None:
-                landed.append(sent)
-            seq = (seq + 1) & 0xFFFF
-        if packet.sack and flight:
-            mask = int.from_bytes(packet.sack, "little")
-            base = ack + 2
-            while mask:
-                bit = mask & -mask
-                mask ^= bit
-                if (sent := flight.pop((base + bit.bit_length() - 1) & 0xFFFF, None)) is not None:
-                    landed.append(sent)
+        window = min(self._ledbat.window_bytes, window_bytes)
+        window_used = flight.has_lost or flight.under_way_bytes + 2 * self.mtu.size >= window
+        landed = flight.take(ack, sack)
         if landed:
             self.timeouts = self._repeated_acks = 0
-            acked_bytes, latest_order = self._landed(landed, now)
-            self.timeout_at = now + self._rtt.timeout_s if flight else None
-            self._ledbat.acked(acked_bytes, packet.delay_us, window_used, now)
-            if flight:
-                self._find_lost(latest_order, len(landed), now)
-        elif packet.kind is Kind.STATE and not packet.sack and flight:
+            acked_bytes, orders = self._landed(landed, now)
+            self.timeout_at = now + self._rtt.timeout_s if flight.packets else None
+            self._ledbat.measured(delay_us, (int(now * 1e6) - stamp_us) & 0xFFFFFFFF, self._rtt.latest_s, now)
+            self._ledbat.acked(acked_bytes, window_used)
+            self._owed_bytes = acked_bytes // 2
+            if lost := flight.passed(orders):
+                self._lost(lost, now)
+        elif window_before < self.mtu.size <= window_bytes:
+            self._made_room(now)
+        elif packet.kind is _IS_STATE and not sack and self.mtu.size <= window_bytes == window_before:
             self._repeated(ack, now)
 
-    def _landed(self, landed: list[_Sent], now: float) -> tuple[int, int]:
-        """Counts packets that arrived: their bytes, and when the latest of them was sent."""
+    def _landed(self, landed: list[Sent], now: float) -> tuple[int, list[int]]:
+        """Counts packets that arrived: their bytes, and when each was sent, in order."""
         acked_bytes = 0
-        latest: _Sent | None = None
-        latest_order = 0
+        latest = landed[0]
+        orders = []
         for sent in landed:
             acked_bytes += len(sent.payload)
-            if sent.order > latest_order:
-                latest_order = sent.order
+            orders.append(sent.order)
+            if sent.order > latest.order:
                 latest = sent
             if sent.is_probe and sent.times == 1:
                 self.mtu.arrived()
-            if sent.kind is Kind.DATA:
+            if sent.kind is _IS_DATA:
                 self._data_landed = True
-        if latest is not None and latest.times == 1:
+        if latest.times == 1:
             self._rtt.sample(now - latest.sent_at)  # of one sent twice nobody knows which was acknowledged
-        self._flight_bytes -= acked_bytes
-        return acked_bytes, latest_order
+        orders.sort()
+        return acked_bytes, orders
 
     def _repeated(self, ack: int, now: float) -> None:
         """The peer says the same again, and knows no selective acks: after three times its next one is lost."""
-        first = next(iter(self._flight))
+        first = self._flight.first(self.seq)
         if ack != (first - 1) & 0xFFFF:
             return
         self._repeated_acks += 1
-        if self._repeated_acks == _LOST_AFTER and first not in self._resend:
+        if self._repeated_acks == LOST_AFTER and not self._flight.packets[first].is_lost:
             self._lost([first], now)
 
-    def _find_lost(self, latest_order: int, newly: int, now: float) -> None:
-        """Marks as lost what was sent well before what has now arrived."""
-        waiting = set(self._resend)
-        lost = []
-        for seq, sent in self._flight.items():
-            if sent.order > latest_order:
-                if sent.times == 1:
-                    break  # it and all behind it were first sent later than what arrived
-                continue
-            sent.passed += newly
-            if sent.passed >= _LOST_AFTER and seq not in waiting:
-                sent.passed = 0
-                lost.append(seq)
-        if lost:
-            self._lost(lost, now)
-
     def _lost(self, seqs: list[int], now: float) -> None:
-        self._resend.extend(seqs)
         congested = False
         for seq in seqs:
-            congested |= not self._probe_lost(self._flight[seq])
+            congested |= not self._probe_lost(self._flight.again(seq))
         if congested:
             self._ledbat.lost(self._rtt.smooth_s, now)
+        self._owed_bytes = max(self._owed_bytes, self.mtu.size)
 
-    def _probe_lost(self, sent: _Sent) -> bool:
+    def _made_room(self, now: float) -> None:
+        """The peer, which was full, takes data again: what went to it meanwhile found no room."""
+        for seq in self._flight.packets:
+            self._flight.again(seq)
+        self._rtt.answered()
+        self.timeout_at = now + self._rtt.timeout_s
+
+    def _probe_lost(self, sent: Sent) -> bool:
         """Whether what got lost was a probe: that says something of its size, and nothing of a full queue."""
         if not sent.is_probe:
             return False
@@ -243,57 +231,69 @@ class Outbound:
         """Nothing was acknowledged in time: what is under way goes again, by and by."""
         self._rtt.silence()
         self.timeout_at = now + self._rtt.timeout_s
-        first = next(iter(self._flight.values()))
-        if len(self._flight) == 1 and self._probe_lost(first):
-            self._resend = deque(self._flight)  # nothing else was under way: no sign of a full queue
+        packets = self._flight.packets
+        first = packets[self._flight.first(self.seq)]
+        # A full peer takes nothing, and a probe that was alone got lost for its size: no signs of a full queue.
+        no_sign = self._peer_window < self.mtu.size
+        if len(packets) == 1:
+            no_sign |= self._probe_lost(first)
+        for seq in packets:
+            self._probe_lost(self._flight.again(seq))
+        if no_sign:
             return
-        for sent in self._flight.values():
-            self._probe_lost(sent)
         if self.timeouts >= _NARROWED_AFTER and len(first.payload) + HEADER_BYTES > self.mtu.floor:
             self.mtu.narrowed(now)
         self._ledbat.timed_out(self.mtu.size)
-        self._resend = deque(self._flight)
 
     # packets out
 
     def collect_lost(self, out: list[bytes], head: Head, now: float) -> None:
         """Adds datagrams that are sent again."""
-        if not self._resend:
+        flight = self._flight
+        if not flight.has_lost:
             return
-        # They are in flight already: the window lets at least one through.
-        allowance = max(self._ledbat.window_bytes / 2, float(self.mtu.size))
-        while self._resend and allowance > 0:
-            seq = self._resend.popleft()
-            again = self._flight.get(seq)
-            if again is not None:
-                allowance -= len(again.payload) + HEADER_BYTES
-                out.append(self._transmit(seq, again, head, now))
+        budget = max(min(self._ledbat.window_bytes, self._peer_window) - flight.under_way_bytes, self._owed_bytes)
+        while (seq := flight.next_lost(budget)) is not None:
+            again = flight.packets[seq]
+            budget -= len(again.payload)
+            out.append(self._transmit(seq, again, head, now))
+        self._owed_bytes = 0
 
     def collect_numbered(self, out: list[bytes], head: Head, now: float) -> None:
         """Adds what `number` has queued."""
         for seq in self._waiting:
-            if (sent := self._flight.get(seq)) is not None and not sent.times:
+            if (sent := self._flight.packets.get(seq)) is not None and not sent.times:
                 out.append(self._transmit(seq, sent, head, now))
         self._waiting.clear()
 
     def collect_data(self, out: list[bytes], head: Head, now: float, *, last: bool) -> None:
         """Adds new data, as much as the windows let through; `last`: nothing more will be written."""
-        flight, mtu = self._flight, self.mtu
-        budget = min(self._ledbat.window_bytes, max(self._peer_window, 1)) - self._flight_bytes
+        flight, mtu = self._flight.packets, self.mtu
+        if self._flight.has_lost:
+            return  # the window is full, and what got lost goes first
+        window_bytes = min(self._ledbat.window_bytes, self._peer_window)
+        budget = window_bytes - self._flight.under_way_bytes
+        spare = _MAX_FLIGHT - (seq_distance(self.seq, next(iter(flight))) if flight else 0)
         full = mtu.size - HEADER_BYTES
         connection_id, stamp, delay, window, ack = head
         join, pack_head = b"".join, HEADER.pack
         if self.timeout_at is None and self.unsent_bytes:
             self.timeout_at = now + self._rtt.timeout_s
-        # A part of a packet waits for more while others are under way (Nagle), so that packets are full.
-        while unsent := self.unsent_bytes:
-            if flight and (budget < min(full, unsent) or (unsent < full and not last) or len(flight) >= _MAX_FLIGHT):
+        # A part of a packet waits for more while another part is under way (Nagle's rule, as Minshall has it).
+        while (unsent := self.unsent_bytes) and spare > 0:
+            if flight and (budget < min(full, unsent) or (unsent < full and not last and self._small in flight)):
                 break
-            # Not with the first words of a connection: they are worth more than knowing the size early.
-            probe_bytes = mtu.probe(now) if self._data_landed and unsent > mtu.floor else 0
+            if unsent < full:
+                self._small = self.seq
+            spare -= 1
+            # Not with the first words of a connection, and not with few: what a lost probe carried is missed at once
+            # only where enough comes after it, else the peer waits for a time-out.
+            probe_bytes = (
+                mtu.probe(now) if self._data_landed and min(unsent, window_bytes) > _WORTH_A_PROBE * full else 0
+            )
             # A probe carries no more than every path does, so that it can be sent again whatever became of it.
             payload = self._cut(min(full, mtu.floor - HEADER_BYTES) if probe_bytes else full)
-            sent = _Sent(Kind.DATA, payload)
+            sent = Sent(_IS_DATA, payload)
             budget -= len(payload)
             seq = self.seq
             self._track(sent)
@@ -306,12 +306,11 @@ class Outbound:
             self._order = sent.order = self._order + 1
             out.append(join((pack_head(_DATA, 0, connection_id, stamp, delay, window, seq, ack), payload)))
 
-    def _track(self, sent: _Sent) -> None:
-        self._flight[self.seq] = sent
-        self._flight_bytes += len(sent.payload)
+    def _track(self, sent: Sent) -> None:
+        self._flight.add(self.seq, sent)
         self.seq = (self.seq + 1) & 0xFFFF
 
-    def _transmit(self, seq: int, sent: _Sent, head: Head, now: float, size: int = 0) -> bytes:
+    def _transmit(self, seq: int, sent: Sent, head: Head, now: float, size: int = 0) -> bytes:
         sent.times += 1
         sent.sent_at = now
         self._order = sent.order = self._order + 1

@@ -51,11 +51,12 @@ class Packet(NamedTuple):
 
 
 _KINDS = tuple(Kind)
+_LAST_KIND = int(max(Kind))
 
 
 def is_utp(first_byte: int) -> bool:
     """Whether a datagram that begins so may be uTP: version 1, a known kind."""
-    return first_byte & 0x0F == _VERSION and first_byte >> 4 <= Kind.SYN
+    return first_byte & 0x0F == _VERSION and first_byte >> 4 <= _LAST_KIND
 
 
 def first_byte(kind: Kind) -> int:
