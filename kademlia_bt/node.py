@@ -333,6 +333,12 @@ class Node(Asking):
         return [pump.endpoint for pump in self._pumps]
 
     @property
+    def externals(self) -> list[Endpoint]:
+        """Where others see its sockets (BEP 42), as far as they agree; the last ones once it is closed."""
+        faces = () if self._core is None else self._core.faces
+        return [face.external for face in faces if face.external is not None]
+
+    @property
     def pumps(self) -> Sequence[UdpPump]:
         """One a socket, in the order of `endpoints`: for other protocols that share the port."""
         return tuple(self._pumps)

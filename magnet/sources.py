@@ -9,7 +9,7 @@ also told, before it forgets, that we share the torrent. What an address leads t
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import trio
@@ -42,9 +42,6 @@ _GIVEN_PAUSES_S = (5.0, 10.0, 30.0, 60.0)
 
 _JITTER = 0.2
 """Pauses vary by so much, so that many torrents do not search at one moment."""
-
-_BUFFERED = 256
-"""Addresses between a source and the swarm: a lookup gives up to some hundred in one burst."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +77,7 @@ class DhtCounts:
 
 
 class Sources:
-    """All sources of one torrent, merged. `run` works until cancelled; what it finds comes out of `found`.
+    """All sources of one torrent, merged. `run` works until cancelled, and hands on what it finds.
 
     `swarm_ids`: the 20-byte names of its swarms. `given`: hosts and ports that a person named. `node`: None for no DHT.
     `announcers`: at the torrent's trackers, one for each of its names; they begin after `announce`. `neighbours`: None
@@ -112,6 +109,7 @@ class Sources:
         self._announce_port = announce_port
         self._local = local
         self._announcers = list(announcers)
+        self._take: Callable[[Found], None] = _nobody
         self._nursery: trio.Nursery | None = None
         self._strangers_nursery: trio.Nursery | None = None
         self._neighbours = neighbours
@@ -122,7 +120,6 @@ class Sources:
         self._is_satisfied = trio.Event()
         self._searching: list[PeerSearch] = []
         self._past = DhtCounts()
-        self._send, self.found = trio.open_memory_channel[Found](_BUFFERED)
         if private:
             self.forbid_strangers()
 
@@ -200,12 +197,13 @@ class Sources:
         """Our own global addresses, as the DHT (BEP 42) and trackers (BEP 24) see them."""
         told = {announcer.external for announcer in self._announcers if announcer.external is not None}
         if self._node is not None:
-            told |= {face.external.host for face in self._node.stats().faces if face.external is not None}
+            told |= {external.host for external in self._node.externals}
         return told
 
-    async def run(self) -> None:
-        """Searches, pauses and searches again, until cancelled. Then `found` ends."""
-        async with self._send, trio.open_nursery() as nursery:
+    async def run(self, take: Callable[[Found], None]) -> None:
+        """Searches, pauses and searches again, until cancelled; `take` gets what is found, some hundred in a burst."""
+        self._take = take
+        async with trio.open_nursery() as nursery:
             self._nursery = nursery
             for host, port in self._given:
                 nursery.start_soon(self._name_again, host, port)
@@ -221,7 +219,7 @@ class Sources:
             nursery.start_soon(announcer.run)
             async for peer in announcer.found:
                 if self._may_lead_somewhere(peer.endpoint, near=peer.is_near):
-                    await self._send.send(Found(peer.endpoint, TRACKER, announcer.swarm_id))
+                    self._take(Found(peer.endpoint, TRACKER, announcer.swarm_id))
 
     async def _name_again(self, host: str, port: int) -> None:
         pauses = _Pauses(_GIVEN_PAUSES_S, self._rng)
@@ -231,7 +229,7 @@ class Sources:
             except NetworkError:
                 endpoints = []  # the name may resolve later: the network may be coming up
             for endpoint in endpoints:
-                await self._send.send(Found(endpoint, PEER))
+                self._take(Found(endpoint, PEER))
             await trio.sleep(pauses.next())
 
     async def _ask_strangers(self) -> None:
@@ -255,7 +253,7 @@ class Sources:
     async def _ask_neighbours(self, neighbours: LocalDiscovery, swarm_id: bytes) -> None:
         try:
             async for endpoint in neighbours.join(swarm_id):
-                await self._send.send(Found(endpoint, LSD, swarm_id))
+                self._take(Found(endpoint, LSD, swarm_id))
         finally:
             neighbours.leave(swarm_id)
 
@@ -282,7 +280,7 @@ class Sources:
             async with search:
                 async for endpoint in search:
                     if self._may_lead_somewhere(endpoint):
-                        await self._send.send(Found(endpoint, DHT, swarm_id))
+                        self._take(Found(endpoint, DHT, swarm_id))
         finally:
             self._searching.remove(search)
             self._past = self._past.plus(search)
@@ -298,6 +296,10 @@ class Sources:
         """Where we listen, and where others say that they see us."""
         bound = set() if self._node is None else {endpoint.host for endpoint in self._node.endpoints}
         return self.own_hosts | bound
+
+
+def _nobody(found: Found) -> None:
+    """Before `run`."""
 
 
 class _Pauses:

@@ -111,11 +111,13 @@ class TorrentHandle:
 
     async def metadata(self) -> Torrent:
         """Waits for the verified metadata. Raises ResolveError."""
+        if self._work.torrent is not None:
+            await trio.lowlevel.checkpoint()
+            return self._work.torrent
         while self._work.torrent is None:
             if self._work.gone.is_set():
                 raise self._work.why(ResolveError)
             await self._work.changed.wait()
-        await trio.lowlevel.checkpoint()
         return self._work.torrent
 
     async def finished(self) -> None:

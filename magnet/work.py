@@ -252,17 +252,12 @@ class Work:
         for endpoint in self._named:
             self._found(Found(endpoint, PEER))
         if not self._sources.is_empty:
-            nursery.start_soon(self._feed)
-            nursery.start_soon(self._sources.run)
+            nursery.start_soon(self._sources.run, self._found)
         if self._task.torrent is None:
             if self._linked.urls:
                 nursery.start_soon(self._linked.run)
         elif self._task.torrent.nodes and self._shared.node is not None:
             nursery.start_soon(self._introduce, self._shared.node, self._task.torrent.nodes)
-
-    async def _feed(self) -> None:
-        async for found in self._sources.found:
-            self._found(found)
 
     def _found(self, found: Found) -> None:
         self._patience.named(found.endpoint)

@@ -91,6 +91,12 @@ class Conversing(Storing):
             with suppress(trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
                 self._departures.send_nowait(gone)
 
+    def _dial_due(self, now: float) -> None:
+        """Dials whom the brain wants to dial now."""
+        if (nursery := self._nursery) is not None:
+            while (endpoint := self.swarm.next_dial(now)) is not None:
+                nursery.start_soon(self._dial, endpoint)
+
     async def _dial(self, endpoint: Endpoint, punch: bool = False) -> None:
         swarm = self.swarm
         patience_s = swarm.candidates.patience_s(endpoint)

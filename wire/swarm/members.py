@@ -118,6 +118,11 @@ class Members:
             return False
         return self._dials < self.settings.max_dials and len(self._peers) + self._dials < self.settings.max_peers
 
+    @property
+    def is_engaged(self) -> bool:
+        """Whether somebody is connected or being dialled."""
+        return bool(self._peers or self._dials)
+
     def next_dial(self, now: float) -> Endpoint | None:
         """Whom to dial now; answered by `dial_opened` or `dial_failed`. Call until it gives None."""
         while self._may_dial():

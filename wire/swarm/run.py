@@ -84,11 +84,9 @@ class SwarmRunner(Conversing):
         """Lets the brain do what time brings, and dials; returns when it wants that next, at the latest."""
         if self._alarm.is_set():
             self._alarm = trio.Event()
-        swarm, nursery = self.swarm, self._nursery
-        assert nursery is not None
+        swarm = self.swarm
         swarm.tick(now)
-        while (endpoint := swarm.next_dial(now)) is not None:
-            nursery.start_soon(self._dial, endpoint)
+        self._dial_due(now)
         self.settle()
         return max(swarm.next_timer(now), now + MIN_PAUSE_S)
 
@@ -111,7 +109,9 @@ class SwarmRunner(Conversing):
         now = trio.current_time()
         for endpoint in endpoints:
             self.swarm.found(endpoint, via, now, swarm_id)
-        self._alarm.set()
+        if not self.swarm.is_engaged:
+            self._dial_due(now)  # the first ones wait for nobody; later ones until all were heard that came with them
+        self._look_sooner(now)
 
     def provide(self, info: Info, via: str) -> None:
         """Takes metadata that came another way than from peers. It was checked against the info-hash."""

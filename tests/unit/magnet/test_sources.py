@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import random
-from types import SimpleNamespace
 
 import pytest
 import trio
@@ -54,8 +53,9 @@ class FakeNode:
         self.endpoints = [Endpoint("80.0.0.1", 7000), Endpoint("::", 7000)]
         self.external: Endpoint | None = None
 
-    def stats(self):
-        return SimpleNamespace(faces=[SimpleNamespace(external=None), SimpleNamespace(external=self.external)])
+    @property
+    def externals(self):
+        return [] if self.external is None else [self.external]
 
     def get_peers(self, info_hash, *, announce_port=None, implied_port=False, seed=False):
         self.asked.append((trio.current_time(), info_hash, announce_port, seed))
@@ -77,14 +77,8 @@ def sources(node=None, *, given=(), ids=(ONE,), port=None, local=False, network=
 async def collect(source: Sources, seconds: float) -> list[Found]:
     found: list[Found] = []
 
-    async def listen() -> None:
-        async for item in source.found:
-            found.append(item)
-
     with trio.move_on_after(seconds):
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(listen)
-            nursery.start_soon(source.run)
+        await source.run(found.append)
     return found
 
 
