@@ -42,11 +42,12 @@ from kademlia_bt.dht.picture import TableView, table_view
 from kademlia_bt.dht.private import network_tag
 from kademlia_bt.dht.questions import AskNodes, Ping, Question, QuestionKind
 from kademlia_bt.items.asking import Asking
+from kademlia_bt.sockets import bind, bind_everywhere
 from kademlia_bt.state import SavedNode, StateFile
-from wire.compact import IPV4, IPV6, Endpoint, Family, reach
-from wire.errors import DiskError, MisuseError, NetworkError, ProtocolError
+from wire.compact import Endpoint, Family
+from wire.errors import DiskError, MisuseError, ProtocolError
 from wire.ids import ID_BYTES
-from wire.net import Datagrams, Network
+from wire.net import Network
 from wire.trio_net import TrioNetwork
 from wire.udp import UdpPump
 
@@ -57,8 +58,6 @@ _log = logging.getLogger(__name__)
 _SAVE_S = 300.0
 """Between saves of the table: what a crash loses of it is found again in seconds."""
 _MAX_ADDRESSES_OF_NAME = 32
-_SAME_PORT_TRIES = 8
-"""Random ports tried until one is free on IPv4 and IPv6 both."""
 
 
 class _Pending:
@@ -91,8 +90,9 @@ class Node(Asking):
         """Prepares a node; `async with` opens it.
 
         Args:
-            listen: Where to bind, one or more of each family. None: every address of this machine, IPv4 and
-                IPv6, on one free port; a machine without IPv6 then does without.
+            listen: Where to bind, one or more of each family. The IPv6 wildcard stands for the machine's global
+                address, where it has one, and follows it (BEP 32). None: both wildcards on one free port; a machine
+                without IPv6 then does without.
             bootstrap: Nodes to start from as (host or address, port); replaces the built-in routers. Empty: waits
                 for others to come, or for `add_node`.
             state: File that keeps node ids and the table between runs. None: nothing is kept.
@@ -162,14 +162,14 @@ class Node(Asking):
             saved = self._load(self._state)
         self._opened_at = now
         dht = self._core = Dht(self._config, self._rng, now)
-        for datagrams in await self._bind(parts):
-            family, allow_local = datagrams.endpoint.family, self._allow_local
-            if allow_local is None:
-                allow_local = reach(datagrams.endpoint.host) in ("loopback", "private")
-            face = dht.add_face(
-                family, self._id_for(family, saved), now, allow_local=allow_local, bound=datagrams.endpoint
-            )
-            pump = UdpPump(datagrams, settled=self._settle)
+        if self._listen is None:
+            sockets = await bind_everywhere(self._network, self._allow_local, parts)
+        else:
+            sockets = await bind(self._network, self._listen, self._allow_local, parts)
+        for socket in sockets:
+            node_id = self._id_for(socket.family, saved)
+            face = dht.add_face(socket.family, node_id, now, allow_local=socket.allow_local, bound=socket.bound)
+            pump = UdpPump(socket.datagrams, settled=self._settle)
             pump.add(face)
             self._pumps.append(pump)
         nursery = await parts.enter_async_context(_background())
@@ -177,25 +177,14 @@ class Node(Asking):
         dht.import_nodes(saved.nodes, now)
         if self._first:
             dht.add_bootstrap(self._first, now, routers=self._routers)
-        for pump in self._pumps:
+        for pump, socket in zip(self._pumps, sockets, strict=True):
             nursery.start_soon(pump.run)
+            nursery.start_soon(socket.follow)
         if self._names:
             nursery.start_soon(self._resolve_names)
         if self._state is not None and self._state.owned:
             nursery.start_soon(self._save_now_and_then)
         self._settle()
-
-    async def _bind(self, parts: AsyncExitStack) -> list[Datagrams]:
-        if self._listen is None:
-            bound = await _bind_everywhere(self._network)
-            for datagrams in bound:
-                parts.callback(datagrams.close)
-            return bound
-        bound = []
-        for at in self._listen:
-            bound.append(await self._network.udp(at))
-            parts.callback(bound[-1].close)
-        return bound
 
     def _load(self, file: StateFile) -> SavedNode:
         try:
@@ -471,25 +460,3 @@ async def _background() -> AsyncIterator[trio.Nursery]:
     async with trio.open_nursery() as nursery:
         yield nursery
         nursery.cancel_scope.cancel()
-
-
-async def _bind_everywhere(network: Network) -> list[Datagrams]:
-    """The wildcards of both families, on one port where that can be had; of one where the other does not exist."""
-    failure: NetworkError | None = None
-    bound: list[Datagrams] = []
-    for _ in range(_SAME_PORT_TRIES):
-        for datagrams in bound:
-            datagrams.close()
-        bound = []
-        failures = 0
-        for family in (IPV4, IPV6):
-            try:
-                bound.append(await network.udp(Endpoint(family.any_host, bound[0].endpoint.port if bound else 0)))
-            except NetworkError as error:
-                failure = error
-                failures += 1
-        if not failures:
-            break
-    if not bound and failure is not None:
-        raise failure
-    return bound

@@ -8,7 +8,6 @@ All of it is bounded in time. What was found is told as `Finding`s as it comes.
 from __future__ import annotations
 
 import random
-import socket
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -29,6 +28,7 @@ from magnet.reporter import Reporter
 from wire.compact import IPV4, IPV6, Endpoint, Family, reach
 from wire.errors import NetworkError, WireError
 from wire.net import Network
+from wire.routes import source_towards
 from wire.trio_net import TrioNetwork
 
 __all__ = ["DEFAULT_DEADLINE_S", "Finding", "Sight", "doctor", "examine", "judge_nat"]
@@ -337,8 +337,8 @@ class _Examination:
             )
         )
         own = [bound.host]
-        if isinstance(self._network, TrioNetwork):
-            own += await trio.to_thread.run_sync(_own_hosts, sights[0].voter)
+        if isinstance(self._network, TrioNetwork) and (source := source_towards(sights[0].voter)) is not None:
+            own.append(source)
         kind, state, text, mend = judge_nat(bound.port, sights, own)
         self._tell(Finding(f"{name} NAT", state, text, mend, {"kind": kind}))
 
@@ -379,13 +379,3 @@ def _state_folder(config: Config) -> Finding:
         reason = getattr(error, "strerror", None) or error
         return Finding("state", "warning", f"cannot write to {folder}: {reason}", "give a folder with --state DIR")
     return Finding("state", "ok", f"kept in {folder}", facts={"folder": str(folder)})
-
-
-def _own_hosts(towards: Endpoint) -> list[str]:
-    """The address of this machine from which that node is reached, if there is a route. Sends nothing."""
-    try:
-        with socket.socket(towards.family.af, socket.SOCK_DGRAM) as sock:
-            sock.connect((towards.host, towards.port))
-            return [str(sock.getsockname()[0]).partition("%")[0]]
-    except OSError:
-        return []

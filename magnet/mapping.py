@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING
 from magnet.config import Config
 from wire.compact import IPV4, Endpoint, reach
 from wire.net import Network
+from wire.routes import source_towards
 from wire.trio_net import TrioNetwork
 
 if TYPE_CHECKING:
     from wire.portmap.mapper import PortMapper
 
-__all__ = ["default_gateway", "find_gateways", "mapper_for", "own_address"]
+__all__ = ["default_gateway", "find_gateways", "mapper_for"]
 
 _WAIT_S = 1.0
 _NAT_PMP_PORT = 5351
@@ -58,16 +59,6 @@ def default_gateway(routes: Path = _ROUTES) -> str | None:
     return None
 
 
-def own_address(towards: str) -> str | None:
-    """The IPv4 address of this machine from which that host is reached; None without a route. Sends nothing."""
-    try:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-            sock.connect((towards, _NAT_PMP_PORT))
-            return str(sock.getsockname()[0])
-    except OSError:
-        return None
-
-
 def mapper_for(
     config: Config, network: Network, endpoints: Sequence[Endpoint], rng: random.Random
 ) -> PortMapper | None:
@@ -79,7 +70,7 @@ def mapper_for(
     if not isinstance(getattr(network, "inner", network), TrioNetwork):  # a simulated machine has no gateway
         return None
     gateway = default_gateway()
-    own = own_address(gateway or _SSDP[0])
+    own = source_towards(Endpoint(gateway or _SSDP[0], _NAT_PMP_PORT))
     if own is None or reach(own) != "private":  # no network, or no NAT
         return None
     from wire.portmap.mapper import PortMapper

@@ -71,7 +71,8 @@ def _own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         for name in ("XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "LOCALAPPDATA", "APPDATA"):
             patch.setenv(name, str(home / name.lower()))
         patch.setattr(TrioNetwork, "multicast", _no_group)
-        patch.setattr("magnet.mapping.own_address", lambda towards: None)  # else the gateway would be asked for a port
+        patch.setattr("magnet.mapping.source_towards", lambda to: None)  # else the gateway would be asked for a port
+        patch.setattr(TrioNetwork, "global_ipv6", lambda network: None)  # it would be listened at
         yield home
 
 

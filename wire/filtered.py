@@ -39,6 +39,10 @@ class FilteredNetwork:
         """The same for a group."""
         return _Filtered(self, await self.inner.multicast(group, at))
 
+    def global_ipv6(self) -> str | None:
+        """That of the machine."""
+        return self.inner.global_ipv6()
+
     async def connect(self, to: Endpoint) -> Stream:
         """Raises NetworkError for an address of the list."""
         if self.refuses(to.host):

@@ -154,6 +154,11 @@ class Network(Protocol):
         """Listens for streams; port 0 picks a free one. Raises NetworkError."""
         ...
 
+    def global_ipv6(self) -> str | None:
+        """The global IPv6 address that this machine is to be known by (BEP 32), the lasting one where others are for
+        privacy and last a day; None where it has none. Sends nothing."""
+        ...
+
     async def resolve(self, host: str, port: int) -> list[Endpoint]:
         """Every A and AAAA address of a name, or the literal itself. Raises NetworkError where there is none."""
         ...

@@ -133,6 +133,10 @@ class ProxiedNetwork:
         """Never."""
         raise NetworkError(f"no group is joined through a proxy: {group}")
 
+    def global_ipv6(self) -> str | None:
+        """None: others see the proxy."""
+        return None
+
     async def connect(self, to: Endpoint) -> Stream:
         """A stream through the proxy. Raises ProxyError where the proxy is the trouble, NetworkError for the rest."""
         host = self.named(to)

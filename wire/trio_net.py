@@ -16,6 +16,7 @@ import trio
 from wire.compact import IPV4, IPV6, Endpoint, Family, reach
 from wire.errors import NetworkError
 from wire.net import Buffer, Datagrams, Listener, Stream, network_error
+from wire.routes import global_ipv6
 from wire.trio_udp import TrioDatagrams, TrioMulticast, endpoint_of
 
 __all__ = ["TrioNetwork"]
@@ -192,6 +193,10 @@ class TrioNetwork:
             return TrioMulticast(group, at)
         except OSError as error:
             raise network_error("join", group, error) from error
+
+    def global_ipv6(self) -> str | None:
+        """See `wire.routes`."""
+        return global_ipv6()
 
     async def connect(self, to: Endpoint) -> Stream:
         """Opens a TCP connection. Raises NetworkError."""

@@ -20,7 +20,8 @@ import trio
 from kademlia_bt.bootstrap import literals
 from kademlia_bt.router.core import Router, RouterConfig, RouterStats
 from kademlia_bt.router.state import RouterState, load, save
-from wire.compact import Endpoint, Family, reach
+from kademlia_bt.sockets import bind
+from wire.compact import Endpoint, Family
 from wire.errors import DiskError, MisuseError, NetworkError, ProtocolError
 from wire.net import Network
 from wire.trio_net import TrioNetwork
@@ -59,7 +60,7 @@ class RouterNode:
         """Prepares a router; `async with` opens it.
 
         Args:
-            listen: Where to bind, one or more of each family.
+            listen: Where to bind, one or more of each family; the IPv6 wildcard as in `Node`.
             bootstrap: Other routers (host or address, port), to learn nodes from.
             state: The file that keeps ids and ring between runs, then others that it takes over. Empty: nothing is
                 kept.
@@ -116,22 +117,19 @@ class RouterNode:
         # Not the clock of the machine's timers: what processes of one port agree on, whose timers start anywhere.
         router = Router(self._config, self._rng, now, secret=self._secret, clock_offset_s=time.time() - now)
         ids = self._ids if self._ids is not None else saved[0].ids if saved else {}
-        for at in self._listen:
-            datagrams = await self._network.udp(at)
-            parts.callback(datagrams.close)
-            family, allow_local = at.family, self._allow_local
-            if allow_local is None:
-                allow_local = reach(datagrams.endpoint.host) in ("loopback", "private")
+        sockets = await bind(self._network, self._listen, self._allow_local, parts)
+        for socket in sockets:
+            family = socket.family
             before = sum(face.family is family for face in router.faces)
             known = ids.get(family, ())
             face = router.add_face(
                 family,
                 known[before] if before < len(known) else None if before else self._first_id(router),
                 now,
-                allow_local=allow_local,
-                bound=datagrams.endpoint,
+                allow_local=socket.allow_local,
+                bound=socket.bound,
             )
-            pump = UdpPump(datagrams, settled=self._settle)
+            pump = UdpPump(socket.datagrams, settled=self._settle)
             pump.add(face)
             self._pumps.append(pump)
         self._router = router
@@ -139,8 +137,9 @@ class RouterNode:
         nursery = await parts.enter_async_context(trio.open_nursery())
         parts.callback(nursery.cancel_scope.cancel)
         parts.callback(self._save_last)
-        for pump in self._pumps:
+        for pump, socket in zip(self._pumps, sockets, strict=True):
             nursery.start_soon(self._pump, pump)
+            nursery.start_soon(socket.follow)
         nursery.start_soon(self._restore, router, saved)
         if self._names:
             nursery.start_soon(self._resolve, router)

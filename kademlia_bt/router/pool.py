@@ -27,6 +27,7 @@ from kademlia_bt.router.worker import Orders, json_lines
 from wire.compact import IPV6, Endpoint
 from wire.errors import DiskError, MisuseError, ProtocolError, WorldError
 from wire.net import network_error
+from wire.routes import global_ipv6
 
 __all__ = ["RouterPool", "can_share_a_port"]
 
@@ -116,8 +117,10 @@ class RouterPool:
         sockets: list[list[socket.socket]] = []
         bound: list[Endpoint] = []
         for at in self._listen:
-            first = parts.enter_context(_bind(at))
-            bound.append(Endpoint(at.host, first.getsockname()[1]))
+            # One global address of several, as others know a node by it (BEP 32): workers cannot move with it.
+            host = (global_ipv6() if at.host == IPV6.any_host else None) or at.host
+            first = parts.enter_context(_bind(Endpoint(host, at.port)))
+            bound.append(Endpoint(host, first.getsockname()[1]))
             sockets.append([first])
         for _ in range(self._workers - 1):  # bound in order, as the system numbers them
             for group, where in zip(sockets, bound, strict=True):

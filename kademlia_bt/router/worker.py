@@ -91,6 +91,10 @@ class _Inherited(TrioNetwork):
         await trio.lowlevel.checkpoint()
         return self.adopt_udp(self._sockets.pop(0))
 
+    def global_ipv6(self) -> str | None:
+        """The parent has chosen where they are bound."""
+        return None
+
 
 async def _work() -> None:
     stdin, stdout = trio.lowlevel.FdStream(0), trio.lowlevel.FdStream(1)

@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager
 import trio
 
 from kademlia_bt.testing.world import World
-from wire.compact import Endpoint
+from wire.compact import Endpoint, reach
 from wire.errors import MisuseError, NetworkError
 from wire.net import Buffer, Datagrams, Listener, Stream
 
@@ -96,6 +96,10 @@ class Host:
         port = at.port or self._next_port
         self._next_port += not at.port
         return _Socket(self._bridge, Endpoint(host, port))
+
+    def global_ipv6(self) -> str | None:
+        """The first of this host, where it has any."""
+        return next((host for host in self.addresses if ":" in host and reach(host) == "global"), None)
 
     async def connect(self, to: Endpoint) -> Stream:
         """There is nobody to connect to."""

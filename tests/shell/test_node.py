@@ -177,7 +177,7 @@ async def test_the_built_in_routers_are_asked_by_name(autojump_clock: Clock, int
 
 async def test_by_default_both_families_share_a_port(autojump_clock: Clock, internet: Internet) -> None:
     async with node_on(internet.host("80.0.0.1", "2a01::1"), bootstrap=[]) as node:
-        assert [endpoint.host for endpoint in node.endpoints] == ["0.0.0.0", "::"]
+        assert [endpoint.host for endpoint in node.endpoints] == ["0.0.0.0", "2a01::1"]
         assert len({endpoint.port for endpoint in node.endpoints}) == 1
         assert len({face.node_id for face in node.stats().faces}) == 1
     for only in ("80.0.0.2", "2a01::2"):

@@ -233,7 +233,7 @@ async def test_who_is_not_the_gateway_is_not_heard(autojump_clock: object) -> No
 
 def test_where_nothing_is_mapped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("magnet.mapping.default_gateway", lambda: GATEWAY)
-    monkeypatch.setattr("magnet.mapping.own_address", lambda towards: "192.168.1.2")
+    monkeypatch.setattr("magnet.mapping.source_towards", lambda to: "192.168.1.2")
     network, rng = TrioNetwork(), random.Random(1)
     wide, loop = [Endpoint("0.0.0.0", 6881), Endpoint("::", 6881)], [Endpoint("127.0.0.1", 6881)]
     assert mapper_for(Config(), network, wide, rng) is not None
@@ -244,5 +244,5 @@ def test_where_nothing_is_mapped(monkeypatch: pytest.MonkeyPatch) -> None:
     assert mapper_for(Config(bootstrap=(("127.0.0.1", 1),)), network, wide, rng) is None
     assert mapper_for(Config(bootstrap=(("10.1.1.1", 1),)), network, wide, rng) is None
     assert mapper_for(Config(), Internet(rng).host("192.168.1.2"), wide, rng) is None
-    monkeypatch.setattr("magnet.mapping.own_address", lambda towards: "80.1.2.3")
+    monkeypatch.setattr("magnet.mapping.source_towards", lambda to: "80.1.2.3")
     assert mapper_for(Config(), network, wide, rng) is None, "no NAT, no mapping"

@@ -44,6 +44,9 @@ class Watched:
         self.leaks.append(f"multicast {group}")
         return await self.host.multicast(group, at)
 
+    def global_ipv6(self) -> str | None:
+        return self.host.global_ipv6()
+
     async def listen(self, at: Endpoint) -> Listener:
         self.leaks.append(f"listen {at}")
         return await self.host.listen(at)

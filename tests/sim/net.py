@@ -28,7 +28,7 @@ from typing import TypeVar
 
 import trio
 
-from wire.compact import Endpoint
+from wire.compact import Endpoint, reach
 from wire.errors import MisuseError, NetworkError
 from wire.net import Buffer
 
@@ -94,6 +94,12 @@ class Internet:
                 raise ValueError(f"two hosts cannot have {address}")
             self._hosts[address] = host
         return host
+
+    def move(self, address: str, host: Host | None) -> None:
+        """Whose an address is from now on."""
+        self._hosts.pop(address, None)
+        if host is not None:
+            self._hosts[address] = host
 
     def at(self, address: str) -> Host | None:
         """The host with that address."""
@@ -174,6 +180,14 @@ class Host:
         """Open streams of this host, either side's dialling."""
         self._next_port = _FIRST_FREE_PORT
 
+    def renumber(self, *addresses: str) -> None:
+        """Gives the machine other addresses; what is bound to the old ones hears nothing more."""
+        for address in self.addresses:
+            self.internet.move(address, None)
+        self.addresses = addresses
+        for address in addresses:
+            self.internet.move(address, self)
+
     async def udp(self, at: Endpoint) -> VirtualDatagrams:
         """Binds a UDP socket; port 0 picks a free one. Raises NetworkError."""
         await trio.lowlevel.checkpoint()
@@ -197,6 +211,10 @@ class Host:
         member = VirtualMulticast(self, Endpoint(mine[0], group.port), group)
         self.internet.groups.setdefault(group, []).append(member)
         return member
+
+    def global_ipv6(self) -> str | None:
+        """The first of this host, where it has any."""
+        return next((host for host in self.addresses if ":" in host and reach(host) == "global"), None)
 
     async def connect(self, to: Endpoint) -> VirtualStream:
         """Opens a stream after a round trip; hangs where nobody answers. Raises NetworkError where it is refused."""
