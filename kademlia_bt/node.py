@@ -22,12 +22,14 @@ import trio
 
 from kademlia_bt.answers import PeerSearch, Pong, QueryError
 from kademlia_bt.bootstrap import ROUTERS, Attempt, keep_resolving, literals
+from kademlia_bt.dht.apart import not_apart
 from kademlia_bt.dht.confidence import Confidence
 from kademlia_bt.dht.contact import Contact
 from kademlia_bt.dht.core import Dht, DhtConfig
 from kademlia_bt.dht.events import (
     Answered,
     DhtStats,
+    ExternalAddress,
     Health,
     HealthChanged,
     Joined,
@@ -132,6 +134,7 @@ class Node(Asking):
         self._searches: dict[Lookup, PeerSearch] = {}
         self._questions: dict[Question, _Pending] = {}
         self._save_failed = False
+        self._told: list[str] = []
         self.state_saved = False
         """Whether the last save of the state succeeded."""
         self._closed = False
@@ -172,6 +175,7 @@ class Node(Asking):
             pump = UdpPump(socket.datagrams, settled=self._settle)
             pump.add(face)
             self._pumps.append(pump)
+        self._tell_not_apart()
         nursery = await parts.enter_async_context(_background())
         parts.callback(self._close)
         dht.import_nodes(saved.nodes, now)
@@ -303,12 +307,21 @@ class Node(Asking):
                         pending.arrived.set()
                 elif isinstance(event, Joined):
                     self._joined.set()
+                elif isinstance(event, ExternalAddress):
+                    self._tell_not_apart()
                 elif isinstance(event, HealthChanged):
                     self._health_changed.set()
                     self._health_changed = trio.Event()
         for face, pump in zip(dht.faces, self._pumps, strict=True):
             if face.has_outgoing:
                 pump.wake()
+
+    def _tell_not_apart(self) -> None:
+        """Warns, once, of sockets that are one to others."""
+        for line in not_apart((face.bound, face.external) for face in self._dht.faces):
+            if line not in self._told:
+                self._told.append(line)
+                _log.warning("%s", line)
 
     @property
     def _dht(self) -> Dht:

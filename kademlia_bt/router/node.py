@@ -18,6 +18,7 @@ from types import TracebackType
 import trio
 
 from kademlia_bt.bootstrap import literals
+from kademlia_bt.dht.apart import not_apart
 from kademlia_bt.router.core import Router, RouterConfig, RouterStats
 from kademlia_bt.router.state import RouterState, load, save
 from kademlia_bt.sockets import bind
@@ -132,6 +133,8 @@ class RouterNode:
             pump = UdpPump(socket.datagrams, settled=self._settle)
             pump.add(face)
             self._pumps.append(pump)
+        for line in not_apart((socket.bound, None) for socket in sockets):
+            _log.warning("%s", line)
         self._router = router
         router.add_others(self._others, now)
         nursery = await parts.enter_async_context(trio.open_nursery())

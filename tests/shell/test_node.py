@@ -185,6 +185,28 @@ async def test_by_default_both_families_share_a_port(autojump_clock: Clock, inte
             assert len(node.endpoints) == 1
 
 
+async def test_addresses_that_are_one_to_others_are_told_of(
+    autojump_clock: Clock, internet: Internet, caplog: pytest.LogCaptureFixture
+) -> None:
+    """BEP 45: at once where they are bound to one, and else when twelve networks see them as one."""
+    home = internet.host("10.0.0.1", "10.0.0.2", behind=internet.nat("90.0.0.1"))
+    bootstrap = [("80.0.0.1", 6881)]
+    async with a_network(internet):
+        with caplog.at_level(logging.WARNING):
+            same = [Endpoint("81.0.0.1", 1), Endpoint("81.0.0.1", 2)]
+            async with node_on(internet.host("81.0.0.1"), bootstrap=bootstrap, listen=same):
+                (told,) = caplog.messages
+                assert told.startswith("81.0.0.1:1 and 81.0.0.1:2 are both 81.0.0.1 to others")
+            apart = [Endpoint("10.0.0.1", 7000), Endpoint("10.0.0.2", 7000)]
+            async with node_on(home, bootstrap=bootstrap, listen=apart) as node:
+                assert len(caplog.messages) == 1
+                await trio.sleep(600)
+                assert [face.external and face.external.host for face in node.stats().faces] == ["90.0.0.1"] * 2
+    assert [line.partition(" to others")[0] for line in caplog.messages[1:]] == [
+        "10.0.0.1:7000 and 10.0.0.2:7000 are both 90.0.0.1"
+    ]
+
+
 async def test_a_lookup_runs_on_both_families(autojump_clock: Clock, internet: Internet) -> None:
     async with AsyncExitStack() as stack:
         nodes = []
