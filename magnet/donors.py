@@ -12,9 +12,10 @@ from pathlib import Path
 
 from magnet.finished import MIN_FILE_BYTES, KeptFile, records
 from wire.bitfield import Bitfield
-from wire.errors import DiskError
+from wire.errors import DiskError, MetainfoError
 from wire.metainfo import Info, Torrent
 from wire.metainfo.judge import is_right
+from wire.metainfo.merkle import leaves_of, root_of
 from wire.storage.pool import FilePool, Place
 from wire.storage.raw import read_into
 
@@ -190,9 +191,25 @@ class Finder:
                 at += length
             tree = info.tree_piece(piece)
             if info.info_hash.v1 is None and (tree is None or tree.hash is None):
-                return None  # its layer is not known yet
+                return self._learn(index, donor)
             return is_right(info, piece, data)
         return None
+
+    def _learn(self, index: int, donor: _Donor) -> bool:
+        """Whether it is the file, whose piece hashes nobody has told yet (BEP 52): then they are known."""
+        info, entry = self._info, self._info.files[index]
+        view = memoryview(bytearray(info.piece_length))
+        hashes = []
+        for piece in info.layout.pieces_of(index):
+            tree = info.tree_piece(piece)
+            if tree is None or not donor.read(view[: tree.size], tree.number * info.piece_length):
+                return False
+            hashes.append(root_of(leaves_of(view[: tree.size]), tree.height))
+        try:
+            info.layers.add(entry.pieces_root or b"", b"".join(hashes))
+        except MetainfoError:
+            return False
+        return True
 
     def _is_covered(self, piece: int) -> bool:
         info = self._info

@@ -168,33 +168,30 @@ class Work:
         """Waits for what makes a .torrent of version 2 whole (BEP 52); for a hybrid's only while it comes."""
         layers = torrent.info.layers
         if torrent.info_hash_v1 is None:
-            await self._layers(torrent, None)
+            self._lacks_layers = True
+            await self.runner.layers()
+            self._lacks_layers = False
         seen = -1
         while not layers.complete and seen != (seen := self.runner.stats().layer_hashes):
             with trio.move_on_after(LAYERS_GRACE_S):
                 await self.runner.layers()
         await self._keep_layers(torrent)
 
-    async def _layers(self, torrent: Torrent, roots: Iterable[bytes] | None) -> None:
-        self._lacks_layers = True
-        await self.runner.layers(roots)
-        self._lacks_layers = False
+    async def _remember_layers(self, torrent: Torrent, wanted: Sequence[bool]) -> None:
+        """Keeps the layers of all that is wanted once they are there, so that the next run needs no peer for them."""
+        roots = {file.pieces_root for file, flag in zip(torrent.info.files, wanted, strict=True) if flag}
+        await self.runner.layers(root for root in torrent.info.layers.missing() if root in roots)
+        await self._keep_layers(torrent)
 
     async def _keep_layers(self, torrent: Torrent) -> None:
         if (known := len(torrent.info.layers)) > self._kept_layers:
-            await self._shared.vault.save(torrent)
             self._kept_layers = known
+            await self._shared.vault.save(torrent)
 
     async def _download(self, torrent: Torrent) -> None:
         info, directory = torrent.info, self._task.directory
         self.wanted = self._selected(info)
         self.size = sum(file.size for file, wanted in zip(info.files, self.wanted, strict=True) if wanted)
-        if info.info_hash.v1 is None and not self._task.seed:  # of what is on disk whole, the layers follow from it
-            missing = set(info.layers.missing())
-            wanted = {file.pieces_root for file, flag in zip(info.files, self.wanted, strict=True) if flag}
-            if roots := {root for root in wanted if root in missing and root is not None}:
-                await self._layers(torrent, roots)
-            await self._keep_layers(torrent)
         self.phase = Phase.CHECKING
         resume = await self._shared.vault.resume_path(info.info_hash, self._task.directory)
         if resume is not None and not self._task.seed:
@@ -226,6 +223,8 @@ class Work:
             if (urls := self._web_seeds()) and not self._task.seed:
                 shared = self._shared
                 nursery.start_soon(partial(self.runner.use_web_seeds, urls, shared.network, local=shared.local))
+            if not self._task.seed and not torrent.info.layers.complete:
+                nursery.start_soon(self._remember_layers, torrent, self.wanted)
             await self._finish(torrent)
 
     async def _finish(self, torrent: Torrent) -> None:
@@ -357,10 +356,11 @@ class Work:
 
     def _fail(self, error: WireError | None) -> None:
         counts = self.counts()
-        verdict = decide(counts, self.phase, error)
+        lacks_hashes = (self._lacks_layers or self._swarm.lacks_hashes) and counts.connected > 0
+        verdict = decide(counts, Phase.METADATA if lacks_hashes else self.phase, error)
         kind = ResolveError if self.torrent is None else DownloadError
         reason = None if error is None else str(error)
-        if reason is None and self._lacks_layers and counts.connected:
+        if reason is None and lacks_hashes:
             reason = (
                 "no peer gave the hashes of the torrent's pieces, which its info dictionary has not (BEP 52): "
                 f"{counts.connected} connected. Try later or with a longer --timeout, or with a .torrent that has them"

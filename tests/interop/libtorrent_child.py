@@ -10,7 +10,8 @@ what was uploaded and downloaded. Only loopback and namespace addresses are ever
 
 Both take `--utp`, which leaves out TCP, and `--encrypt plain|rc4|both`: no connection without the encrypted
 handshake, and that is what it may choose for what follows. With `--wires` the answer to `stats` tells how
-its peers were connected.
+its peers were connected. With `--hashes` it tells of each message about hashes of blocks (BEP 52), and of each ban.
+A seed with `--check` hashes its files first, and so knows the hashes of their blocks.
 """
 
 from __future__ import annotations
@@ -66,8 +67,10 @@ def session(
     utp: bool = False,
     encrypt: str | None = None,
     lsd: bool = False,
+    hashes: bool = False,
 ) -> lt.session:
     categories = lt.alert.category_t
+    more = categories.peer_log_notification | categories.peer_notification if hashes else 0
     return lt.session(
         {
             "listen_interfaces": listen,
@@ -97,7 +100,8 @@ def session(
             "alert_mask": categories.error_notification
             | categories.status_notification
             | categories.dht_notification
-            | categories.storage_notification,
+            | categories.storage_notification
+            | more,
             "max_out_request_queue": 2000,
             "max_allowed_in_request_queue": 4000,
             "unchoke_slots_limit": 500,
@@ -183,6 +187,17 @@ def wires_of(torrent: lt.torrent_handle) -> set[str]:
     return wires
 
 
+def tell_of_hashes(alert: Any) -> None:
+    """Says what was said about hashes of blocks, either way, and who was banned."""
+    if isinstance(alert, lt.peer_ban_alert):
+        say("ban", port=alert.endpoint[1])
+    elif isinstance(alert, lt.peer_log_alert):
+        name = str(alert.event_type) if hasattr(alert, "event_type") else ""
+        text = alert.message()
+        if "HASH" in (name + text) and "base: 0" in text:
+            say("hashes", text=text)
+
+
 def run_torrent(options: argparse.Namespace) -> None:
     lines = commands()
     node = session(
@@ -192,11 +207,12 @@ def run_torrent(options: argparse.Namespace) -> None:
         utp=options.utp,
         encrypt=options.encrypt,
         lsd=options.lsd,
+        hashes=options.hashes,
     )
     if options.dht:
         joined(node)
     wanted = parameters(options.source, options.directory)
-    if options.command == "seed":
+    if options.command == "seed" and not options.check:
         wanted.flags |= lt.torrent_flags.seed_mode
     begun = time.monotonic()
     say("started")
@@ -228,7 +244,9 @@ def run_torrent(options: argparse.Namespace) -> None:
             pass
         if options.wires:
             wires |= wires_of(torrent)
-        node.pop_alerts()
+        for alert in node.pop_alerts():
+            if options.hashes:
+                tell_of_hashes(alert)
         # its first announce may miss, and its next is a minute later
         if options.dht and asked_again - begun < 30 and time.monotonic() - asked_again > 2:
             asked_again = time.monotonic()
@@ -265,9 +283,11 @@ def main() -> None:
         torrent.add_argument("--lsd", action="store_true")
         torrent.add_argument("--utp", action="store_true")
         torrent.add_argument("--encrypt", choices=["plain", "rc4", "both"])
+        torrent.add_argument("--hashes", action="store_true")
         torrent.add_argument("--wires", action="store_true", help="remember how peers were connected, for `stats`")
         if name == "seed":
             torrent.add_argument("--lie", action="store_true")
+            torrent.add_argument("--check", action="store_true")
     options = parser.parse_args()
     if options.command == "dht":
         run_dht(options.count, options.port, options.net)

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from wire.errors import MetainfoError
+from wire.errors import MetainfoError, MisuseError
 from wire.metainfo import Info, Torrent, create
 from wire.metainfo.create import Version
+from wire.metainfo.merkle import leaves_of
 from wire.storage.disk import DiskStore
 
 PIECE = 32768
@@ -82,3 +83,41 @@ async def test_files_of_a_hybrid_that_contradicts_itself(tmp_path: Path) -> None
     with pytest.raises(MetainfoError, match="contradicts itself"):
         await store.load()
     await store.aclose()
+
+
+async def test_what_was_there_is_found_when_its_layer_comes(tmp_path: Path) -> None:
+    """Half a file lies there from somewhere, nothing is remembered, and its piece hashes come only later."""
+    torrent = made(tmp_path, "2")
+    bare, root = Info.from_bytes(torrent.info.raw), tmp_path / "there"
+    (root / "top" / "a").write_bytes(FILES["a"][: PIECE + 5])
+    (root / "top" / "d" / "e").unlink()
+    store = DiskStore(bare, root, resume=tmp_path / "x.resume")
+    have = await store.load()
+    unknown = [index for index in range(bare.piece_count) if not have[index]]
+    assert await store.recheck(unknown) == [], "nobody can say what is right"
+    for pieces_root, layer in torrent.info.layers:
+        bare.layers.add(pieces_root, layer)
+    found = await store.recheck(unknown)
+    assert found == [0]
+    assert await store.read_many([(0, 0, 9)]) == [FILES["a"][:9]]
+    await store.aclose()
+    again = DiskStore(bare, root, resume=tmp_path / "x.resume")
+    assert list((await again.load()).indices()) == sorted([*have.indices(), 0]), "it is remembered"
+    await again.aclose()
+
+
+async def test_the_leaves_of_a_piece(tmp_path: Path) -> None:
+    info = made(tmp_path, "2").info
+    store = DiskStore(info, tmp_path / "there", read_only=True)
+    await store.load()
+    for index in range(info.piece_count):
+        assert await store.leaves(index) == b"".join(leaves_of(piece(info, index)))
+    (tmp_path / "there" / "top" / "a").write_bytes(b"?" + FILES["a"][1:])
+    assert await store.leaves(0) is None, "it is not what it was"
+    assert await store.leaves(1) is not None
+    await store.aclose()
+    nothing = DiskStore(info, tmp_path / "elsewhere", read_only=True)
+    await nothing.load()
+    with pytest.raises(MisuseError):
+        await nothing.leaves(0)
+    await nothing.aclose()

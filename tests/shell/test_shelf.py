@@ -75,6 +75,24 @@ async def test_a_file_of_the_same_content_is_copied_whatever_it_is_called(tmp_pa
     assert whole - 16384 <= await filled(tmp_path, torrent) <= len(BIG) + 16384
 
 
+@pytest.mark.parametrize(("first", "second"), [("2", "2"), ("hybrid", "2"), ("1", "2"), ("2", "hybrid"), ("2", "1")])
+async def test_versions_share_a_file_also_by_a_link_whose_piece_hashes_nobody_told(
+    tmp_path: Path, first: str, second: str
+) -> None:
+    await finished(tmp_path, {"a": BIG, "b": SMALL}, first)
+    whole = another(tmp_path, {"a": BIG, "new.bin": os.urandom(50_000)}, second)
+    torrent = replace(whole, info=Info.from_bytes(whole.info.raw))
+    assert len(BIG) - 16384 <= await filled(tmp_path, torrent) <= len(BIG) + 16384
+
+
+async def test_a_file_of_the_same_size_teaches_no_wrong_layer(tmp_path: Path) -> None:
+    await finished(tmp_path, {"a": BIG[::-1]}, "1")
+    whole = another(tmp_path, {"a": BIG}, "2")
+    torrent = replace(whole, info=Info.from_bytes(whole.info.raw))
+    assert await filled(tmp_path, torrent) == 0
+    assert not torrent.info.layers.complete
+
+
 async def test_a_whole_torrent_of_finished_files_needs_no_peer(tmp_path: Path) -> None:
     await finished(tmp_path, {"a": BIG, "b": SMALL})
     torrent = another(tmp_path, {"x/a": BIG, "y/b": SMALL})

@@ -131,21 +131,32 @@ async def test_resolving_waits_for_the_layers(tmp_path: Path, autojump_clock: tr
 
 
 def hash_peer(
-    torrent: Torrent, answer: Callable[[PeerConnection, HashAsk], None], asked: list[HashAsk]
+    torrent: Torrent, answer: Callable[[PeerConnection, HashAsk], None], asked: list[HashAsk], data: bytes = b""
 ) -> Callable[[Stream], object]:
-    """Gives the metadata, and answers for hashes as it likes; it has no pieces."""
+    """Gives the metadata, and answers for hashes as it likes; without `data` it has no pieces."""
     info_hash, raw = torrent.info.info_hash, torrent.info.raw
     assert info_hash.v2 is not None
 
     async def behave(stream: Stream) -> None:
         mine = ExtendedHandshake(ut_metadata=UT_METADATA_ID, metadata_size=len(raw))
         peer_id = random.Random(repr(answer)).randbytes(20)
-        connection = PeerConnection(peer_id=peer_id, info_hash=None, extended=mine, now=trio.current_time())
+        connection = PeerConnection(
+            peer_id=peer_id,
+            info_hash=None,
+            extended=mine,
+            now=trio.current_time(),
+            piece_count=torrent.info.piece_count,
+        )
         while count := await stream.receive_into(connection.buffer()):
             for event in connection.received(count, trio.current_time()):
                 if isinstance(event, m.HandshakeReceived):
                     connection.accept(event.info_hash)
-                    connection.bitfield(None)
+                    connection.bitfield(Bitfield.full(torrent.info.piece_count) if data else None)
+                elif isinstance(event, m.Interested):
+                    connection.unchoke()
+                elif isinstance(event, m.Request):
+                    at = event.index * PIECE + event.begin
+                    connection.piece(event.index, event.begin, data[at : at + event.length])
                 elif isinstance(event, m.MetadataRequest):
                     at = event.piece * 16384
                     connection.metadata_data(event.piece, len(raw), raw[at : at + 16384])
@@ -213,6 +224,34 @@ async def test_a_file_of_one_piece_needs_no_layer(tmp_path: Path, autojump_clock
         seeder = await world.seeder(torrent, data, dht=False)
         session = await world.session(dht=False)
         handle = await session.add(link_of(torrent, seeder))
+        with trio.fail_after(60):
+            await handle.finished()
+        assert bytes(world.stores[session].last.data) == data
+
+
+async def test_what_can_be_judged_is_fetched_before_all_layers_are_there(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    """A peer that holds one file's layer back keeps nobody from the other files, and is asked again."""
+    torrent, data = made(tmp_path, "2")
+    held = next(file.pieces_root for file in torrent.info.files if file.path[-1] == "e.bin")
+    gives = {file.pieces_root for file in torrent.info.files} - {held}
+
+    def answer(connection: PeerConnection, ask: HashAsk) -> None:
+        hashes = HashServe(torrent.info).answer(ask)
+        if ask.root in gives and hashes is not None:
+            connection.hashes(ask, hashes)
+
+    async with a_world(dht_nodes=0) as world:
+        peer = await world.peer(hash_peer(torrent, answer, [], data))
+        session = await world.session(dht=False)
+        handle = await session.add(link_of(torrent, peer))
+        with trio.fail_after(10):
+            while handle.status().done < sum(FILES.values()) - 40_000:
+                await trio.sleep(0.1)
+        await trio.sleep(5)
+        assert handle.status().done == sum(FILES.values()) - 40_000, "what cannot be judged is not asked for"
+        gives.add(held)
         with trio.fail_after(60):
             await handle.finished()
         assert bytes(world.stores[session].last.data) == data

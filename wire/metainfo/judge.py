@@ -7,13 +7,14 @@ changed but what `PieceLayers` learns.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from wire.errors import MetainfoError
 from wire.metainfo.info import Info, TreePiece
-from wire.metainfo.merkle import BLOCK_BYTES, leaves_of, root_of
+from wire.metainfo.merkle import BLOCK_BYTES, HASH_BYTES, leaves_of, root_of
 
-__all__ = ["PieceDigest", "PieceHashes", "is_right", "judge"]
+__all__ = ["PieceDigest", "PieceHashes", "block_digests", "is_right", "judge", "leaves_if_right"]
 
 
 class PieceHashes(NamedTuple):
@@ -99,3 +100,35 @@ def is_right(info: Info, index: int, data: memoryview | bytearray | bytes) -> bo
     digest = PieceDigest(info, index)
     digest.update(data)
     return judge(info, index, digest.hashes())
+
+
+def block_digests(info: Info, index: int, data: memoryview) -> list[bytes]:
+    """For each block of 16 KiB of a piece of version 2 its leaf (BEP 52), 32 zero bytes for one of a hybrid's padding.
+
+    A block in which padding is not zeros has another digest, which no right one has.
+    """
+    tree = info.tree_piece(index)
+    size = 0 if tree is None else tree.size
+    digests = leaves_of(data[:size])
+    digests += [bytes(HASH_BYTES)] * (-(-len(data) // BLOCK_BYTES) - len(digests))
+    for at in range(size // BLOCK_BYTES * BLOCK_BYTES, len(data), BLOCK_BYTES):
+        padding = bytes(data[max(at, size) : at + BLOCK_BYTES])
+        if padding.count(0) != len(padding):
+            digests[at // BLOCK_BYTES] = hashlib.sha256(b"padding" + padding).digest()
+    return digests
+
+
+def leaves_if_right(info: Info, index: int, parts: Iterable[memoryview | bytes]) -> bytes | None:
+    """The leaves of a piece of version 2 end to end, out of its bytes in order; None where these are not right.
+
+    All `parts` but the last are whole blocks.
+    """
+    tree = info.tree_piece(index)
+    if tree is None:
+        return None
+    leaves: list[bytes] = []
+    left = tree.size
+    for part in parts:
+        leaves += leaves_of(memoryview(part)[:left])
+        left = max(0, left - len(part))
+    return b"".join(leaves) if root_of(leaves, tree.height) == tree.hash else None

@@ -21,6 +21,7 @@ __all__ = [
     "root_of",
     "root_of_layer",
     "slice_with_proof",
+    "split",
 ]
 
 BLOCK_BYTES = 16384

@@ -7,7 +7,7 @@ caller sends the requests, feeds the answers, and drops whom it catches.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Container, Hashable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -64,6 +64,10 @@ class HashFetch(Generic[K]):
             asks.append(HashAsk(root, self._base, index, length, proof_layers))
         return asks
 
+    def prefer(self, roots: Container[bytes]) -> None:
+        """The layers of these files are asked for before the others."""
+        self._todo = dict.fromkeys(sorted(self._todo, key=lambda ask: ask.root not in roots))
+
     @property
     def done(self) -> bool:
         """Nothing is missing any more."""
@@ -91,6 +95,8 @@ class HashFetch(Generic[K]):
                 self._todo.update(dict.fromkeys(known.asked))
                 known.asked.clear()
                 known.rests_until = now + REST_S
+        for ask in [ask for ask in self._todo if self._layers.get(ask.root) is not None]:
+            del self._todo[ask]  # it followed from what is on disk
         for peer, known in self._peers.items():
             room = MAX_OUTSTANDING - len(known.asked)
             if now < known.rests_until or room <= 0 or not self._todo:

@@ -1,4 +1,4 @@
-"""Answers hash requests (BEP 52) from the piece layers that are known, and from the blocks of a piece. No I/O.
+"""Answers requests for hashes of pieces (BEP 52) from the piece layers that are known. No I/O.
 
 The hashes of a layer that is asked for again and again are not climbed each time: the roots of its stretches of 512
 are kept.
@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 from wire.metainfo import Info
-from wire.metainfo.merkle import BLOCK_BYTES, HASH_BYTES, height_of, proof_length, root_of, slice_with_proof
+from wire.metainfo.merkle import BLOCK_BYTES, HASH_BYTES, height_of, proof_length, root_of, slice_with_proof, split
 from wire.peer.hashes import MAX_ASKED, HashAsk
 
 __all__ = ["HashServe"]
@@ -44,7 +44,7 @@ class HashServe:
         inner = min(_STEP, height)
         stretch, at = divmod(ask.index, 1 << inner)
         start = (stretch << inner) * HASH_BYTES
-        nodes = _split(layer[start : start + (HASH_BYTES << inner)])
+        nodes = split(layer[start : start + (HASH_BYTES << inner)])
         answer = slice_with_proof(nodes, ask.base, inner, at, ask.length, ask.proof_layers)
         step = ask.length.bit_length() - 1
         above = min(height, step + proof_length(ask.length, ask.proof_layers)) - inner
@@ -57,12 +57,8 @@ class HashServe:
         known = self._stretches.get(root)
         if known is None:
             width = HASH_BYTES << _STEP
-            known = [root_of(_split(layer[at : at + width]), _STEP, self._base) for at in range(0, len(layer), width)]
+            known = [root_of(split(layer[at : at + width]), _STEP, self._base) for at in range(0, len(layer), width)]
             self._stretches[root] = known
             if len(self._stretches) > MAX_TREES:
                 self._stretches.popitem(last=False)
         return known
-
-
-def _split(hashes: bytes) -> list[bytes]:
-    return [hashes[at : at + HASH_BYTES] for at in range(0, len(hashes), HASH_BYTES)]

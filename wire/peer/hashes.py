@@ -52,8 +52,12 @@ class HashAsk(NamedTuple):
     def is_sane(self) -> bool:
         """Within what BEP 52 lets be asked. libtorrent asks for one hash where a file's layer has one too many for
         whole requests; that is let pass."""
+        return self.is_sane_for(MAX_ASKED)
+
+    def is_sane_for(self, most: int) -> bool:
+        """The same, up to `most` hashes."""
         length = self.length
-        return 0 < length <= MAX_ASKED and not length & (length - 1) and not self.index % length
+        return 0 < length <= most and not length & (length - 1) and not self.index % length
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ import trio
 from wire.bitfield import Bitfield
 from wire.errors import DiskError, MetainfoError, MisuseError
 from wire.metainfo import Info
-from wire.metainfo.judge import is_right
+from wire.metainfo.judge import is_right, leaves_if_right
 from wire.storage.check import Checker, TreeHasher, check_pieces
 from wire.storage.places import Places
 from wire.storage.pool import disk_error
@@ -31,6 +31,9 @@ __all__ = ["DiskStore"]
 
 _THREADS = max(2, min(4, os.cpu_count() or 1))
 """Hops at a time: hashing wants a core each, a disk wants few that wait for it."""
+
+_LEAVES_BYTES = 1 << 20
+"""Of a piece that is read at once to hash its blocks."""
 
 _MAX_RESUME_BYTES = 256 << 20
 """Of a resume file that is read: two million pieces of the largest torrent, each with its record, fit."""
@@ -103,7 +106,7 @@ class DiskStore:
             await self._learn()
         checker = Checker(self.info, self._places, self._usable_sizes())
         found = await check_pieces(
-            list(suspects.indices()), suspects.size, self.info.piece_length, checker.is_right, progress
+            self._judgeable(suspects), suspects.size, self.info.piece_length, checker.is_right, progress
         )
         self._have = believed | found
         if not self._read_only:
@@ -133,6 +136,22 @@ class DiskStore:
             check_request(self.info, self._have, *request)
         return await self._hop(lambda: [self._places.read_block(*request) for request in requests])
 
+    async def recheck(self, pieces: Sequence[int]) -> list[int]:
+        """See `Store.recheck`: files as they were when `load` looked at them."""
+        checker = Checker(self.info, self._places, self._usable_sizes())
+        found = await check_pieces(pieces, self.info.piece_count, self.info.piece_length, checker.is_right)
+        right = list(found.indices())
+        if right:
+            self._have |= found
+            await self._hop(self._note_found, right)
+        return right
+
+    async def leaves(self, index: int) -> bytes | None:
+        """See `Store.leaves`: one thread hop, a megabyte at a time."""
+        size = self.info.piece_size(index)
+        check_request(self.info, self._have, index, 0, size)
+        return await self._hop(self._leaves, index, size)
+
     async def aclose(self) -> None:
         """See `Store.aclose`. Runs to its end even when cancelled."""
         if not self._closed:
@@ -156,6 +175,13 @@ class DiskStore:
             pieces = info.layout.pieces_of(index)
             await check_pieces(list(pieces), info.piece_count, info.piece_length, hasher.hash)
             hasher.settle(root, pieces)
+
+    def _judgeable(self, pieces: Bitfield) -> list[int]:
+        """Those whose hash is known; `recheck` looks at the others when theirs is."""
+        info = self.info
+        if info.info_hash.v1 is not None or info.layers.complete:
+            return list(pieces.indices())
+        return [index for index in pieces.indices() if (tree := info.tree_piece(index)) is not None and tree.hash]
 
     # What follows runs in threads.
 
@@ -225,6 +251,15 @@ class DiskStore:
             data = None if self._have[piece] else self._places.read_kept(piece)
             if data is not None and self._put_many([(piece, memoryview(data))]) == [True]:
                 self._have.set(piece)
+
+    def _leaves(self, index: int, size: int) -> bytes | None:
+        steps = range(0, size, _LEAVES_BYTES)
+        read = self._places.read_block
+        return leaves_if_right(self.info, index, (read(index, at, min(_LEAVES_BYTES, size - at)) for at in steps))
+
+    def _note_found(self, pieces: Sequence[int]) -> None:
+        file_at, length = self.info.layout.file_at, self.info.piece_length  # of version 2: each is in one file
+        self._note([(range(index, index + 1), [file_at(index * length)]) for index in pieces])
 
     def _allocate(self, index: int) -> None:
         if all(self._have[piece] for piece in self.info.layout.pieces_of(index)):

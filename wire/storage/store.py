@@ -12,7 +12,7 @@ from typing import Protocol
 from wire.bitfield import Bitfield
 from wire.errors import DiskError, MetainfoError, MisuseError
 from wire.metainfo import Info
-from wire.metainfo.judge import is_right
+from wire.metainfo.judge import is_right, leaves_if_right
 
 __all__ = ["MemoryStore", "Outcome", "Progress", "Store", "whole_files"]
 
@@ -55,6 +55,21 @@ class Store(Protocol):
         """
         ...
 
+    async def recheck(self, pieces: Sequence[int]) -> list[int]:
+        """Which of these pieces, ascending, were there all along: their hashes are known only now (BEP 52).
+
+        Raises DiskError.
+        """
+        ...
+
+    async def leaves(self, index: int) -> bytes | None:
+        """The hashes of the blocks of a piece of version 2 that is there, 32 bytes each, end to end (BEP 52).
+
+        None where its bytes are not right any more. Raises MisuseError where the store has not that piece, and
+        DiskError.
+        """
+        ...
+
     async def aclose(self) -> None:
         """Saves what is to be remembered and lets go of the files. May be called twice."""
         ...
@@ -74,19 +89,17 @@ class MemoryStore:
         self.data = bytearray(info.size if data is None else data)
         """All pieces laid end to end, pads included; zeros where nothing is."""
         self._have = Bitfield(info.piece_count)
-        self._check_first = data is not None
+        self._check_first = self._began_with_data = data is not None
 
     async def load(self, progress: Progress | None = None) -> Bitfield:
         """See `Store.load`."""
         if self._check_first:
             self._check_first = False
-            view = memoryview(self.data)
             for index in range(self.info.piece_count):
-                start = index * self.info.piece_length
-                if is_right(self.info, index, view[start : start + self.info.piece_size(index)]):
+                if is_right(self.info, index, self._piece(index)):
                     self._have.set(index)
                 if progress is not None:
-                    progress(start + self.info.piece_size(index), self.info.size)
+                    progress(index * self.info.piece_length + self.info.piece_size(index), self.info.size)
         return self._have.copy()
 
     async def put(self, index: int, data: memoryview | bytearray | bytes) -> bool:
@@ -114,6 +127,22 @@ class MemoryStore:
             check_request(self.info, self._have, index, begin, length)
         starts = [(index * self.info.piece_length + begin, length) for index, begin, length in requests]
         return [bytes(self.data[start : start + length]).ljust(length, b"\0") for start, length in starts]
+
+    async def recheck(self, pieces: Sequence[int]) -> list[int]:
+        """See `Store.recheck`."""
+        found = [index for index in pieces if self._began_with_data and is_right(self.info, index, self._piece(index))]
+        for index in found:
+            self._have.set(index)
+        return found
+
+    async def leaves(self, index: int) -> bytes | None:
+        """See `Store.leaves`."""
+        check_request(self.info, self._have, index, 0, self.info.piece_size(index))
+        return leaves_if_right(self.info, index, [self._piece(index)])
+
+    def _piece(self, index: int) -> memoryview:
+        start = index * self.info.piece_length
+        return memoryview(self.data)[start : start + self.info.piece_size(index)]
 
     async def aclose(self) -> None:
         """See `Store.aclose`; the data stay."""

@@ -1,14 +1,17 @@
 """Who lied about a piece that did not match its hash: found block by block. No requests are made here.
 
 A wrong piece that one peer gave alone names it. One that several gave is fetched again from one peer alone; what then
-turns out different was a lie, and whose it was is known by the digests that were kept of the wrong blocks.
+turns out different was a lie, and whose it was is known by the digests that were kept of the wrong blocks. Of a torrent
+of version 2 the digests are the leaves of the piece's tree (BEP 52): these can be asked for, which is sooner.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from wire.metainfo.merkle import HASH_BYTES
 from wire.peer.messages import BLOCK_BYTES
 from wire.swarm.pieces import OpenPiece
 from wire.swarm.source import Source
@@ -24,16 +27,22 @@ class _Suspect(NamedTuple):
     digests: list[bytes]
 
 
-def _digest(data: memoryview) -> bytes:
-    return hashlib.blake2b(data, digest_size=16).digest()
+Digests = Callable[[int, memoryview], list[bytes]]
+"""Of a piece and its bytes, something that tells each of its blocks from any other."""
+
+
+def _digests(_: int, data: memoryview) -> list[bytes]:
+    blocks = (data[at : at + BLOCK_BYTES] for at in range(0, len(data), BLOCK_BYTES))
+    return [hashlib.blake2b(block, digest_size=16).digest() for block in blocks]
 
 
 class Blame:
     """The wrong pieces whose liars are not known yet."""
 
-    __slots__ = ("_suspects",)
+    __slots__ = ("_digests", "_suspects")
 
-    def __init__(self) -> None:
+    def __init__(self, digests: Digests = _digests) -> None:
+        self._digests = digests
         self._suspects: dict[int, _Suspect] = {}
 
     def __contains__(self, index: int) -> bool:
@@ -49,8 +58,7 @@ class Blame:
             return givers[:1]
         if piece.index not in self._suspects:
             assert piece.view is not None
-            digests = [_digest(piece.view[at : at + BLOCK_BYTES]) for at in range(0, piece.size, BLOCK_BYTES)]
-            self._suspects[piece.index] = _Suspect(givers, digests)
+            self._suspects[piece.index] = _Suspect(givers, self._digests(piece.index, piece.view))
             while len(self._suspects) > MAX_SUSPECTS:
                 del self._suspects[next(iter(self._suspects))]
         return []
@@ -60,12 +68,28 @@ class Blame:
         for giver in piece.given:
             if giver is not None:
                 giver.proven = True
-        suspect = self._suspects.pop(piece.index, None)
-        if suspect is None:
+        if piece.index not in self._suspects:
             return []
         assert piece.view is not None
-        liars: dict[Source, None] = {}
+        return list(self._liars(piece.index, self._digests(piece.index, piece.view)))
+
+    def givers(self, index: int) -> Sequence[Source]:
+        """Who gave a piece that was wrong, as long as it is not known who of them lied."""
+        suspect = self._suspects.get(index)
+        return () if suspect is None else list(dict.fromkeys(suspect.givers))
+
+    def leaves(self, index: int, leaves: Sequence[bytes]) -> dict[Source, int]:
+        """The leaves of a piece are known (BEP 52). Names those whose blocks were others, and one block of each."""
+        suspect = self._suspects.get(index)
+        if suspect is None:
+            return {}
+        beyond = [bytes(HASH_BYTES)] * (len(suspect.digests) - len(leaves))  # a hybrid's padding is in no tree
+        return self._liars(index, [*leaves, *beyond])
+
+    def _liars(self, index: int, right: Sequence[bytes]) -> dict[Source, int]:
+        suspect = self._suspects.pop(index)
+        liars: dict[Source, int] = {}
         for number, (giver, digest) in enumerate(zip(suspect.givers, suspect.digests, strict=True)):
-            if _digest(piece.view[number * BLOCK_BYTES : (number + 1) * BLOCK_BYTES]) != digest:
-                liars[giver] = None
-        return list(liars)
+            if digest != right[number]:
+                liars.setdefault(giver, number)
+        return liars

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 from wire.bitfield import Bitfield
 from wire.metainfo import Info
+from wire.metainfo.judge import block_digests
 from wire.peer import messages as m
 from wire.peer.landing import Landing
 from wire.swarm.giving import Giving
+from wire.swarm.held import Held
 from wire.swarm.ledger import block_key
 from wire.swarm.meter import Meter
 from wire.swarm.peer import Peer
@@ -57,7 +60,8 @@ class Exchange:
         self.hash_failures = 0
         self.down = Meter(now)
         self._picker = Picker(info.piece_count, rng)
-        self._requests = Requests(self._picker, info.piece_size, info.piece_length)
+        digests = None if info.info_hash.v2 is None else partial(block_digests, info)
+        self._requests = Requests(self._picker, info.piece_size, info.piece_length, digests=digests)
         self.giving = Giving(
             info, self.have, self._picker, rng=rng, slots=slots, super_seed=super_seed, dirty=dirty, now=now
         )
@@ -70,6 +74,8 @@ class Exchange:
         if wanted is not None:
             picker.restrict(self._pieces_of(wanted))
         picker.stored(picker.set_of(have))
+        self.held = Held(info, picker)
+        self.held.hold()
 
     # --- how it stands
 
@@ -315,6 +321,35 @@ class Exchange:
             if lacks:
                 peer.connection.haves(indices if lacks == news else picker.indices(lacks))
                 self._dirty[peer] = None
+
+    # --- trees (BEP 52)
+
+    @property
+    def lacks_hashes(self) -> bool:
+        """What is left waits for its hashes, or for peers that have it."""
+        return self._picker.waits
+
+    def judgeable(self, stored: Sequence[int], now: float) -> None:
+        """More piece hashes are known. `stored`: of these pieces, the ones that were found in the store."""
+        for index in stored:
+            self.have.set(index)
+        self._picker.stored(self._picker.joint(stored))
+        if stored and self.giving.super_seed is None:
+            self._tell_have(stored)
+        self.held.hold()
+        self._wishes_changed(now)
+
+    def suspects(self, index: int) -> Sequence[Source]:
+        """Who gave data of a piece that was wrong, where it is not known who of them lied."""
+        return self._requests.blame.givers(index)
+
+    def leaves_known(self, index: int, leaves: Sequence[bytes]) -> dict[Source, int]:
+        """The hashes of the blocks of such a piece. Names those who lied, and one block of each."""
+        liars = self._requests.blame.leaves(index, leaves)
+        for liar in liars:
+            if liar.endpoint is None:
+                self.web.lied(liar, index)
+        return liars
 
     def piece_kept_out(self, index: int, now: float) -> None:
         """A piece could not be stored: it is fetched again."""

@@ -12,7 +12,7 @@ from itertools import islice
 from wire.errors import ProtocolError
 from wire.peer.landing import Landing
 from wire.peer.messages import BLOCK_BYTES, Landed
-from wire.swarm.blame import Blame
+from wire.swarm.blame import Blame, Digests
 from wire.swarm.deadlines import Deadlines
 from wire.swarm.picker import Picker
 from wire.swarm.pieces import BlockId, OpenPiece, PieceJob
@@ -44,7 +44,8 @@ def block_key(index: int, begin: int) -> int:
 
 
 class Ledger:
-    """The blocks of one torrent. `piece_size` tells a piece's bytes; `picker` knows the state of each piece."""
+    """The blocks of one torrent. `piece_size` tells a piece's bytes; `picker` knows the state of each piece; `digests`:
+    see `Blame`."""
 
     def __init__(
         self,
@@ -53,6 +54,7 @@ class Ledger:
         piece_length: int,
         *,
         max_open_bytes: int = MAX_OPEN_BYTES,
+        digests: Digests | None = None,
     ) -> None:
         self._picker = picker
         self._piece_size = piece_size
@@ -71,7 +73,7 @@ class Ledger:
         """The set of open pieces with free blocks that are nobody's own."""
         self._pool: list[bytearray] = []
         self._sources: dict[Source, None] = {}
-        self._blame = Blame()
+        self.blame = Blame() if digests is None else Blame(digests)
         self.deadlines = Deadlines(picker)
         self._jobs: list[PieceJob] = []
         self._cancels: list[tuple[Source, BlockId]] = []
@@ -377,7 +379,7 @@ class Ledger:
             return [liar for liar, _ in self.all_stored([index])]
         piece = self._storing.pop(index)
         self.unwritten_bytes -= piece.size
-        liars = self._blame.wrong(piece)
+        liars = self.blame.wrong(piece)
         self._picker.reopen(index)
         self.wasted_bytes += piece.size
         self._recycle(piece)
@@ -385,7 +387,7 @@ class Ledger:
 
     def all_stored(self, indices: Sequence[int]) -> list[tuple[Source, int]]:
         """Pieces of `jobs` are right and stored. Names those who are now known to have lied, and about which."""
-        storing, blame = self._storing, self._blame
+        storing, blame = self._storing, self.blame
         liars: list[tuple[Source, int]] = []
         for index in indices:
             piece = storing.pop(index)

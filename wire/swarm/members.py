@@ -87,7 +87,7 @@ class Members:
         self._tick_at = now
         self._dialled = self._connected = self._refused = self._timed_out = self._handshake_failed = 0
         if info is not None:
-            self._know(info)
+            self._know(info, now)
 
     def handshake(self, endpoint: Endpoint) -> ExtendedHandshake:
         """What we say of ourselves to a peer (BEP 10)."""
@@ -358,11 +358,11 @@ class Members:
         else:
             self._drop(peer, reason, now, ban=True)
 
-    def _know(self, info: Info) -> None:
+    def _know(self, info: Info, now: float) -> None:
         self.info = info
         self.info_hash = info.info_hash  # a link's gains its other half
         self._metadata.known(info.raw)
-        self._trees.known(info)
+        self._trees.known(info, now)
 
     def _speaks_v2(self, peer: Peer) -> bool:
         """Whether the connection is one of version 2: only there hashes are asked for (BEP 52)."""

@@ -29,6 +29,7 @@ class Peer:
         "hashes_sent",
         "joined_at",
         "key",
+        "leaves_sent",
         "listens_at",
         "metadata_answers",
         "over_utp",
@@ -101,5 +102,6 @@ class Peer:
         self.pex = PexSender(now)
         self.metadata_answers = 0
         self.hashes_sent = 0
+        self.leaves_sent = 0
         self.without_metadata = False
         self.rejected_metadata = False

@@ -26,6 +26,7 @@ class Picker:
     __slots__ = (
         "_counters",
         "_done",
+        "_held",
         "_high",
         "_low",
         "_missing",
@@ -52,6 +53,7 @@ class Picker:
         self._missing = self.full
         self._open = 0
         self._done = 0
+        self._held = 0
         self._high = 0
         self._low = 0
         self.sequential = False
@@ -117,12 +119,28 @@ class Picker:
     @property
     def left(self) -> int:
         """The pieces that are wanted and not stored."""
-        return self._missing | self._open
+        return self._missing | self._open | (self._wanted & self._held & ~self._done)
 
     def restrict(self, wanted: int) -> None:
         """Says anew what is wanted. A piece that is open stays so."""
         self._wanted = wanted & self.full
-        self._missing = self._wanted & ~self._done & ~self._open
+        self._missing = self._wanted & ~self._done & ~self._open & ~self._held
+
+    @property
+    def held(self) -> int:
+        """The pieces of the last `hold`."""
+        return self._held
+
+    @property
+    def waits(self) -> bool:
+        """Something that is left is held back, and nothing else can be fetched from those who are there."""
+        held = self._wanted & self._held & ~self._done
+        return bool(held) and not self._open and not self._missing & self.with_anybody
+
+    def hold(self, pieces: int) -> None:
+        """Says anew which pieces are not to be fetched for now, wanted or not: nobody could say if they are right."""
+        self._held = pieces & self.full
+        self.restrict(self._wanted)
 
     def prefer(self, pieces: int, priority: Priority) -> None:
         """Says how much pieces are wanted, if at all. A piece that is open stays so."""
@@ -150,7 +168,7 @@ class Picker:
         if not self._open & bit:
             raise MisuseError(f"piece {index} is not open")
         self._open ^= bit
-        self._missing |= bit & self._wanted
+        self._missing |= bit & self._wanted & ~self._held
 
     def lose(self, index: int) -> None:
         """Done to missing (or unwanted): what was stored is there no more."""
@@ -158,7 +176,7 @@ class Picker:
         if not self._done & bit:
             raise MisuseError(f"piece {index} is not done")
         self._done ^= bit
-        self._missing |= bit & self._wanted
+        self._missing |= bit & self._wanted & ~self._held
 
     # --- what the peers have
 

@@ -184,7 +184,7 @@ class Requests(Ledger):
         return askable
 
     def _opened(self, index: int) -> OpenPiece:
-        piece = self._open[index] = OpenPiece(index, self._piece_size(index), alone=index in self._blame)
+        piece = self._open[index] = OpenPiece(index, self._piece_size(index), alone=index in self.blame)
         return piece
 
     def _unjudged(self, source: Source) -> set[int]:

@@ -70,7 +70,7 @@ class Swarm(Wishes):
         timers = [self._tick_at]
         if self._may_dial() and (dial_at := self.candidates.next_timer(now)) is not None:
             timers.append(dial_at)
-        for at in (self._metadata.next_timer(), self._trees.next_timer(), self.look_at):
+        for at in (self._metadata.next_timer(), self._trees.next_timer(now), self.look_at):
             if at is not None:
                 timers.append(at)
         return min(timers)
@@ -164,8 +164,7 @@ class Swarm(Wishes):
             case m.HashRequest(ask):
                 self._trees.answer(peer, ask)
             case m.Hashes():
-                if self._trees.take(peer, event, now):
-                    self._events.append(LayerComplete())
+                self._on_hashes(peer, event, now)
             case m.HashReject(ask):
                 self._trees.rejected(peer, ask, now)
             case m.PexReceived(added):
@@ -208,6 +207,14 @@ class Swarm(Wishes):
                 exchange.lost_piece(peer, index, now)
             case _:
                 pass
+
+    def _on_hashes(self, peer: Peer, message: m.Hashes, now: float) -> None:
+        leaves = self._trees.leaves
+        if leaves is None or not leaves.is_for(message.ask):
+            if self._trees.take(peer, message, now):
+                self._events.append(LayerComplete())
+        elif (known := leaves.take(peer, message, now)) is not None:
+            self.leaves_known(*known, now)
 
     def _on_extended(self, peer: Peer, now: float) -> None:
         remote = peer.connection.remote
@@ -293,7 +300,7 @@ class Swarm(Wishes):
         """The metadata is here, from a peer or another way. It was checked against the info-hash."""
         if self.info is not None:
             return
-        self._know(info)
+        self._know(info, now)
         for other in list(self._peers.values()):
             try:
                 other.connection.set_piece_count(info.piece_count)

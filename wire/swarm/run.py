@@ -19,6 +19,7 @@ from wire.net import Network
 from wire.storage.store import Store
 from wire.swarm.conversing import Conversing
 from wire.swarm.rules import Swarm
+from wire.swarm.treerun import TreeWork
 from wire.swarm.values import LayerComplete, MetadataComplete, NodeNamed, PeerDropped, Priority, SwarmStats
 
 __all__ = ["SwarmRunner"]
@@ -47,6 +48,7 @@ class SwarmRunner(Conversing):
         self.metadata_via: str | None = None
         """The source that named the peer which gave the metadata; None before, and where it was known already."""
         self._nodes: list[Endpoint] = []
+        self._trees: TreeWork | None = None
         self._understood = trio.Event()
         self._grown = trio.Event()
 
@@ -152,6 +154,8 @@ class SwarmRunner(Conversing):
         """
         self.swarm.begin(have, wanted, trio.current_time())
         self._store = store
+        if self.swarm.info is not None and self.swarm.info.info_hash.v2 is not None:
+            self._trees = TreeWork(self, store)
         if self.swarm.finished:
             self._done.set()
         self.settle()
@@ -212,7 +216,7 @@ class SwarmRunner(Conversing):
     def _wish(self) -> None:
         if not self.swarm.finished and self._done.is_set():
             self._done = trio.Event()
-        self._tell_news()
+        self.wake_readers()
         self.settle()
 
     def stats(self) -> SwarmStats:
@@ -222,6 +226,8 @@ class SwarmRunner(Conversing):
     def settle(self) -> None:
         """Does what the brain decided: after each call of it that may have decided something."""
         swarm = self.swarm
+        if self._trees is not None and self._nursery is not None:
+            self._trees.start(self._nursery)
         while waiting := swarm.outboxes():  # where a stream turns out to be broken, others may be asked
             for peer in waiting:
                 self._write_out(peer)

@@ -108,7 +108,7 @@ class Storing:
                         self._failed.set()
                     elif not outcome:
                         self.swarm.piece_stored(job.index, False, trio.current_time())
-                self._tell_news()
+                self.wake_readers()
                 if kept_out:
                     self.settle()
                     await trio.sleep(RETRY_S)  # they count as unwritten meanwhile, so that little more is asked for
@@ -139,9 +139,10 @@ class Storing:
     def _fail(self, error: DiskError) -> None:
         self._failure = error
         self._failed.set()
-        self._tell_news()
+        self.wake_readers()
 
-    def _tell_news(self) -> None:
+    def wake_readers(self) -> None:
+        """Something is stored, or will not be: who waits for a piece looks again."""
         self._stored_one.set()
         self._stored_one = trio.Event()
 

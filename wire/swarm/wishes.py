@@ -44,6 +44,9 @@ class Wishes(Members):
             dirty=self._dirty,
             now=now,
         )
+        if self._trees.leaves is not None:
+            self._trees.leaves.begin(exchange.have)
+        self._prefer_layers(wanted)
         ready = [peer for peer in self._peers.values() if peer.ready]
         for peer in ready:
             for index in (
@@ -78,19 +81,61 @@ class Wishes(Members):
         if ok:
             self.pieces_stored([index], now)
             return
-        for liar in self._begun().piece_stored(index, False, now):
+        exchange, leaves = self._begun(), self._trees.leaves
+        for liar in exchange.piece_stored(index, False, now):
             self._ban_liar(liar, index, now)
+        if leaves is not None and (suspects := exchange.suspects(index)):
+            leaves.suspect(index, {source.endpoint for source in suspects if source.endpoint is not None}, now)
 
     def pieces_stored(self, indices: Sequence[int], now: float) -> None:
         """Pieces were hashed, found right, and stored."""
         for liar, index in self._begun().pieces_stored(indices, now):
             self._ban_liar(liar, index, now)
+        if self._trees.leaves is not None:
+            self._trees.leaves.settled(indices)
         self._events.extend(map(PieceDone, indices))
         self._check_finished(now)
 
     def _ban_liar(self, liar: Source, index: int, now: float) -> None:
         if liar.endpoint is not None:
             self._ban(liar.endpoint, f"sent wrong data in piece {index}", now)
+
+    # --- trees (BEP 52)
+
+    def _prefer_layers(self, wanted: Sequence[bool] | None) -> None:
+        if self.info is not None and wanted is not None and not self.info.layers.complete:
+            files = zip(self.info.files, wanted, strict=True)
+            self._trees.prefer({entry.pieces_root for entry, flag in files if flag and entry.pieces_root is not None})
+
+    def newly_judgeable(self) -> list[int]:
+        """Pieces held back for want of their hash, which is known now; `judgeable` ends it."""
+        return [] if self._exchange is None else self._exchange.held.newly_judgeable()
+
+    def leaves_known(self, index: int, leaves: Sequence[bytes], now: float) -> None:
+        """The hashes of the blocks of a piece that was wrong came: they name who sent which."""
+        for liar, block in self._begun().leaves_known(index, leaves).items():
+            if liar.endpoint is not None:
+                self._ban(liar.endpoint, f"sent wrong data in block {block} of piece {index}", now)
+
+    def judgeable(self, stored: Sequence[int], now: float) -> None:
+        """More piece hashes are known; `stored`: those of these pieces that the store has."""
+        self._begun().judgeable(stored, now)
+        self._check_finished(now)
+
+    @property
+    def lacks_hashes(self) -> bool:
+        """What is wanted and not stored waits for its hashes, or for peers that have it."""
+        return self._exchange is not None and self._exchange.lacks_hashes
+
+    def leaf_job(self, now: float) -> int | None:
+        """A piece whose blocks are to be hashed for a peer, answered by `leaves_hashed`."""
+        leaves = self._trees.leaves
+        return None if leaves is None else leaves.next_job(now)
+
+    def leaves_hashed(self, index: int, leaves: bytes | None) -> None:
+        """The hashes of the blocks of that piece, end to end; None: it cannot be read, or is not what it was."""
+        if self._trees.leaves is not None:
+            self._trees.leaves.hashed(index, leaves)
 
     def piece_kept_out(self, index: int, now: float) -> None:
         """A piece could not be stored, because of the disk: it is fetched again."""
@@ -132,6 +177,7 @@ class Wishes(Members):
     def want_files(self, wanted: Sequence[bool], now: float) -> None:
         """Says anew which files are wanted: a flag for each file entry."""
         self._begun().want_files(wanted, now)
+        self._prefer_layers(wanted)
         self._check_finished(now)
 
     def set_sequential(self, sequential: bool) -> None:
@@ -145,6 +191,8 @@ class Wishes(Members):
         """
         self._check_pieces([piece])
         self._begun().set_deadline(piece, at, now)
+        if self.info is not None and (tree := self.info.tree_piece(piece)) is not None and tree.hash is None:
+            self._trees.prefer({tree.root})
         self._check_finished(now)
 
     def clear_deadlines(self, piece: int | None = None) -> None:
