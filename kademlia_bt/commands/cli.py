@@ -1,34 +1,34 @@
-"""The command `kademlia-bt`: its words, options and help. What a command does stands in `kademlia_bt.commands.node`.
+"""The command `kademlia-bt`: its words, options and help. What they do: node.py, questions.py, router.py.
 
 Only what is needed to read the command line is imported here, so that help and errors come at once.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 from kademlia_bt.commands.cli_items import app as item_commands
 from kademlia_bt.commands.cli_options import (
     AllowLocal,
-    Bootstrap,
     InfoHashArgument,
     Json,
-    Listen,
     NetworkName,
-    ProxyUrl,
-    State,
     Status,
     StatusNames,
-    Timeout,
     Verbose,
     node_id,
+    of_a_lookup,
+    of_a_node,
+    of_a_question,
     options_of,
     queries,
     whole,
 )
 from kademlia_bt.commands.console import endpoint, host_port, size
 from kademlia_bt.commands.front import App, Argument, Option
+from kademlia_bt.commands.options import Options
 from wire.compact import Endpoint
 
 __all__ = ["app"]
@@ -40,13 +40,9 @@ app = App(
 )
 
 
-@app.command()
+@app.command(shares=of_a_node)
 def run(
-    listen: Listen = None,
-    bootstrap: Bootstrap = None,
-    allow_local: AllowLocal = False,
-    network: NetworkName = None,
-    proxy: ProxyUrl = None,
+    settings: Options,
     state: Annotated[
         Path | None,
         Option(
@@ -65,14 +61,12 @@ def run(
     ] = None,
     status: Status = None,
     status_name: StatusNames = None,
-    json: Json = False,
-    verbose: Verbose = False,
 ) -> int:
     """Runs a DHT node that stays; others bootstrap from it. Ctrl-C or SIGTERM saves its state and ends it."""
     from kademlia_bt.commands import node as commands
 
     return commands.run(
-        options_of(listen, bootstrap, allow_local, state, json, verbose, 0.0, network, proxy),
+        replace(settings, state_dir=state),
         per_ip_limit=per_ip_limit,
         upload_limit=upload_limit,
         status=status,
@@ -151,90 +145,54 @@ def bootstrap(
         network_tag=b"" if network is None else network_tag(network),
     )
     return run_router(
-        options_of(listen, bootstrap, allow_local, state, json, verbose, 0.0, network),
+        options_of(listen, bootstrap, allow_local, network, state=state, json=json, verbose=verbose),
         RouterOptions(config, workers, status, tuple(status_name or ())),
     )
 
 
-@app.command()
+@app.command(shares=of_a_question)
 def ping(
+    settings: Options,
     node: Annotated[Any, Argument(parser=host_port, metavar="HOST:PORT", help="Host may be a name.")],
-    listen: Listen = None,
-    allow_local: AllowLocal = False,
-    network: NetworkName = None,
-    proxy: ProxyUrl = None,
-    timeout: Timeout = 15.0,
-    json: Json = False,
-    verbose: Verbose = False,
 ) -> int:
     """Asks one node whether it is there: its id, its program, the round trip, and how it sees us."""
-    from kademlia_bt.commands import node as commands
+    from kademlia_bt.commands import questions
 
-    return commands.ping(options_of(listen, None, allow_local, None, json, verbose, timeout, network, proxy), *node)
+    return questions.ping(settings, *node)
 
 
-@app.command("find-node")
+@app.command("find-node", shares=of_a_lookup)
 def find_node(
+    settings: Options,
     target: Annotated[bytes, Argument(parser=node_id, metavar="ID", help="40 hex digits.")],
-    listen: Listen = None,
-    bootstrap: Bootstrap = None,
-    allow_local: AllowLocal = False,
-    network: NetworkName = None,
-    proxy: ProxyUrl = None,
-    state: State = None,
-    timeout: Timeout = 60.0,
-    json: Json = False,
-    verbose: Verbose = False,
 ) -> int:
     """Finds the nodes closest to an id."""
-    from kademlia_bt.commands import node as commands
+    from kademlia_bt.commands import questions
 
-    return commands.find_node(
-        options_of(listen, bootstrap, allow_local, state, json, verbose, timeout, network, proxy), target
-    )
+    return questions.find_node(settings, target)
 
 
-@app.command("get-peers")
+@app.command("get-peers", shares=of_a_lookup)
 def get_peers(
+    settings: Options,
     info_hash: InfoHashArgument,
-    listen: Listen = None,
-    bootstrap: Bootstrap = None,
-    allow_local: AllowLocal = False,
-    network: NetworkName = None,
-    proxy: ProxyUrl = None,
-    state: State = None,
-    timeout: Timeout = 60.0,
-    json: Json = False,
-    verbose: Verbose = False,
 ) -> int:
     """Finds the peers of a torrent, and prints each as it is named."""
-    from kademlia_bt.commands import node as commands
+    from kademlia_bt.commands import questions
 
-    return commands.get_peers(
-        options_of(listen, bootstrap, allow_local, state, json, verbose, timeout, network, proxy), info_hash
-    )
+    return questions.get_peers(settings, info_hash)
 
 
-@app.command()
+@app.command(shares=of_a_lookup)
 def announce(
+    settings: Options,
     info_hash: InfoHashArgument,
     port: Annotated[int, Option(parser=whole(1, 65535), metavar="N", help="The TCP port of the peer.")],
-    listen: Listen = None,
-    bootstrap: Bootstrap = None,
-    allow_local: AllowLocal = False,
-    network: NetworkName = None,
-    proxy: ProxyUrl = None,
-    state: State = None,
-    timeout: Timeout = 60.0,
-    json: Json = False,
-    verbose: Verbose = False,
 ) -> int:
     """Announces this machine as a peer of a torrent to the nodes closest to it."""
-    from kademlia_bt.commands import node as commands
+    from kademlia_bt.commands import questions
 
-    return commands.announce(
-        options_of(listen, bootstrap, allow_local, state, json, verbose, timeout, network, proxy), info_hash, port
-    )
+    return questions.announce(settings, info_hash, port)
 
 
 app.include(item_commands)

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import click
 
 from kademlia_bt.commands.cli_options import (
-    AllowLocal,
-    Bootstrap,
     InfoHashArgument,
-    Json,
-    Listen,
-    NetworkName,
-    ProxyUrl,
     State,
-    Timeout,
-    Verbose,
-    options_of,
+    of_a_lookup,
+    of_a_node,
+    of_a_question,
     seconds,
     swarm_id,
     whole,
 )
 from kademlia_bt.commands.console import host_port
 from kademlia_bt.commands.front import App, Argument, Option
+from kademlia_bt.commands.options import Options
 from wire.ids import ID_BYTES
 
 __all__ = ["app"]
@@ -75,8 +71,9 @@ Salt = Annotated[
 ]
 
 
-@app.command()
+@app.command(shares=of_a_lookup)
 def get(
+    settings: Options,
     target: Annotated[
         bytes,
         Argument(parser=_target, metavar="TARGET", help="An item's hash, or the public key of a mutable one, in hex."),
@@ -85,15 +82,6 @@ def get(
     follow: Annotated[bool, Option("--follow", help="Stay, and print each newer one of a public key.")] = False,
     every: Annotated[float, Option(parser=seconds, metavar="SECONDS", help="Between two looks of --follow.")] = "300",  # type: ignore[assignment]
     raw: Annotated[bool, Option("--raw", help="Write the value's bencoded bytes to stdout, and nothing else.")] = False,
-    listen: Listen = None,
-    bootstrap: Bootstrap = None,
-    allow_local: AllowLocal = False,
-    network: NetworkName = None,
-    proxy: ProxyUrl = None,
-    state: State = None,
-    timeout: Timeout = 60.0,
-    json: Json = False,
-    verbose: Verbose = False,
 ) -> int:
     """Gets an item that somebody put into the DHT (BEP 44), verified, and prints its value.
 
@@ -104,16 +92,16 @@ def get(
 
     if follow and len(target) != _KEY_BYTES:
         raise click.BadParameter(f"--follow needs a public key ({2 * _KEY_BYTES} hex digits)")
-    if raw and json:
+    if raw and settings.json:
         raise click.BadParameter("--raw and --json are two ways to print: choose one")
-    options = options_of(listen, bootstrap, allow_local, state, json, verbose, timeout, network, proxy)
     if follow:
-        return item_commands.follow(options, target, salt, every_s=every, raw=raw)
-    return item_commands.get(options, target, salt, raw=raw)
+        return item_commands.follow(settings, target, salt, every_s=every, raw=raw)
+    return item_commands.get(settings, target, salt, raw=raw)
 
 
-@app.command()
+@app.command(shares=of_a_lookup)
 def put(
+    settings: Options,
     value: Annotated[str | None, Argument(metavar="[VALUE]", help="The text to put; '-' reads it from stdin.")] = None,
     torrent: Annotated[
         Any,
@@ -142,15 +130,6 @@ def put(
         Option(parser=whole(0), metavar="N", help="Put only where what is stored has this number."),
     ] = None,
     keep: Annotated[bool, Option("--keep", help="Stay, and put it again each hour: items live for two.")] = False,
-    listen: Listen = None,
-    bootstrap: Bootstrap = None,
-    allow_local: AllowLocal = False,
-    network: NetworkName = None,
-    proxy: ProxyUrl = None,
-    state: State = None,
-    timeout: Timeout = 60.0,
-    json: Json = False,
-    verbose: Verbose = False,
 ) -> int:
     """Puts a value of up to 999 bytes into the DHT (BEP 44), and prints where it is found.
 
@@ -166,55 +145,38 @@ def put(
     if torrent is not None and bencode:
         raise click.BadParameter("--bencode says how VALUE is to be read; there is none with --torrent")
     return item_commands.put(
-        options_of(listen, bootstrap, allow_local, state, json, verbose, timeout, network, proxy),
+        settings,
         item_commands.value_of(value, bencoded=bencode) if value is not None else item_commands.torrent_value(torrent),
         item_commands.Signing(key, salt, seq, cas, is_torrent=torrent is not None) if key is not None else None,
         keep=keep,
     )
 
 
-@app.command()
+@app.command(shares=of_a_lookup)
 def scrape(
+    settings: Options,
     info_hash: InfoHashArgument,
-    listen: Listen = None,
-    bootstrap: Bootstrap = None,
-    allow_local: AllowLocal = False,
-    network: NetworkName = None,
-    proxy: ProxyUrl = None,
-    state: State = None,
-    timeout: Timeout = 60.0,
-    json: Json = False,
-    verbose: Verbose = False,
 ) -> int:
     """Counts the seeds and downloaders of a torrent without naming them (BEP 33), and says how sure that is."""
     from kademlia_bt.commands import items as item_commands
 
-    return item_commands.scrape(
-        options_of(listen, bootstrap, allow_local, state, json, verbose, timeout, network, proxy), info_hash
-    )
+    return item_commands.scrape(settings, info_hash)
 
 
-@app.command()
+@app.command(shares=of_a_question)
 def sample(
+    settings: Options,
     node: Annotated[Any, Argument(parser=host_port, metavar="HOST:PORT", help="Host may be a name.")],
-    listen: Listen = None,
-    allow_local: AllowLocal = False,
-    network: NetworkName = None,
-    proxy: ProxyUrl = None,
-    timeout: Timeout = 15.0,
-    json: Json = False,
-    verbose: Verbose = False,
 ) -> int:
     """Asks one node for some of the info-hashes that it has peers of (BEP 51), and prints them."""
     from kademlia_bt.commands import items as item_commands
 
-    return item_commands.sample(
-        options_of(listen, None, allow_local, None, json, verbose, timeout, network, proxy), *node
-    )
+    return item_commands.sample(settings, *node)
 
 
-@app.command()
+@app.command(shares=of_a_node)
 def crawl(
+    settings: Options,
     output: Annotated[
         Path | None,
         Option(
@@ -234,14 +196,7 @@ def crawl(
     duration: Annotated[
         float, Option(parser=seconds, metavar="SECONDS", help="End after so long; 0: when everybody was asked.")
     ] = "0",  # type: ignore[assignment]
-    listen: Listen = None,
-    bootstrap: Bootstrap = None,
-    allow_local: AllowLocal = False,
-    network: NetworkName = None,
-    proxy: ProxyUrl = None,
     state: State = None,
-    json: Json = False,
-    verbose: Verbose = False,
 ) -> int:
     """Collects info-hashes from all nodes that show them (BEP 51): a JSON line a node, each info-hash once.
 
@@ -251,7 +206,7 @@ def crawl(
     from kademlia_bt.commands import items as item_commands
 
     return item_commands.crawl(
-        options_of(listen, bootstrap, allow_local, state, json, verbose, duration, network, proxy),
+        replace(settings, state_dir=state, timeout_s=duration),
         output,
         rate=rate,
         limit=limit,

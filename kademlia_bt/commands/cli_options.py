@@ -14,12 +14,12 @@ import click
 
 from kademlia_bt.commands.console import endpoint, host_port, network_name, proxy_url, status_address
 from kademlia_bt.commands.front import Argument, Option
+from kademlia_bt.commands.options import Options
 from wire.compact import Endpoint
 from wire.errors import ProtocolError
 from wire.ids import ID_BYTES, InfoHash
 
 if TYPE_CHECKING:
-    from kademlia_bt.commands.node import Options
     from wire.net import Network
     from wire.socks import Proxy
 
@@ -37,6 +37,9 @@ __all__ = [
     "Timeout",
     "Verbose",
     "node_id",
+    "of_a_lookup",
+    "of_a_node",
+    "of_a_question",
     "options_of",
     "queries",
     "seconds",
@@ -109,39 +112,6 @@ def web_name(text: str) -> str:
     return text
 
 
-def options_of(
-    listen: list[Endpoint] | None,
-    bootstrap: list[Any] | None,
-    allow_local: bool,
-    state: Path | None,
-    json: bool,
-    verbose: bool,
-    timeout: float,
-    network: str | None,
-    proxy: Proxy | None = None,
-) -> Options:
-    from kademlia_bt.commands.node import Options
-
-    outer: Network | None = None
-    if proxy is not None:
-        from wire.proxied import ProxiedNetwork
-        from wire.trio_net import TrioNetwork
-
-        outer = ProxiedNetwork(TrioNetwork(), proxy)
-
-    return Options(
-        listen=tuple(listen) if listen else None,
-        bootstrap=tuple(bootstrap) if bootstrap else None,
-        allow_local=allow_local or None,
-        state_dir=state,
-        json=json,
-        verbose=verbose,
-        timeout_s=timeout,
-        network=network,
-        outer=outer,
-    )
-
-
 Listen = Annotated[
     list[Endpoint] | None,
     Option(
@@ -202,3 +172,79 @@ Verbose = Annotated[bool, Option("--verbose", "-v", help="Says more on stderr.")
 InfoHashArgument = Annotated[
     bytes, Argument(parser=swarm_id, metavar="INFOHASH", help="40 hex digits or 32 base32 letters.")
 ]
+
+
+def options_of(
+    listen: list[Endpoint] | None = None,
+    bootstrap: list[Any] | None = None,
+    allow_local: bool = False,
+    network: str | None = None,
+    proxy: Proxy | None = None,
+    state: Path | None = None,
+    timeout: float = 0.0,
+    json: bool = False,
+    verbose: bool = False,
+) -> Options:
+    """What the words say, as the commands want it; what a command does not have, it leaves out."""
+    outer: Network | None = None
+    if proxy is not None:
+        from wire.proxied import ProxiedNetwork
+        from wire.trio_net import TrioNetwork
+
+        outer = ProxiedNetwork(TrioNetwork(), proxy)
+
+    return Options(
+        listen=tuple(listen) if listen else None,
+        bootstrap=tuple(bootstrap) if bootstrap else None,
+        allow_local=allow_local or None,
+        state_dir=state,
+        json=json,
+        verbose=verbose,
+        timeout_s=timeout,
+        network=network,
+        outer=outer,
+    )
+
+
+# What commands share: their functions name one of these, and get what it returns as `settings`.
+
+
+def of_a_node(
+    listen: Listen = None,
+    bootstrap: Bootstrap = None,
+    allow_local: AllowLocal = False,
+    network: NetworkName = None,
+    proxy: ProxyUrl = None,
+    json: Json = False,
+    verbose: Verbose = False,
+) -> Options:
+    """Of a node that stays."""
+    return options_of(listen, bootstrap, allow_local, network, proxy, json=json, verbose=verbose)
+
+
+def of_a_lookup(
+    listen: Listen = None,
+    bootstrap: Bootstrap = None,
+    allow_local: AllowLocal = False,
+    network: NetworkName = None,
+    proxy: ProxyUrl = None,
+    state: State = None,
+    timeout: Timeout = 60.0,
+    json: Json = False,
+    verbose: Verbose = False,
+) -> Options:
+    """Of a question to the whole DHT."""
+    return options_of(listen, bootstrap, allow_local, network, proxy, state, timeout, json, verbose)
+
+
+def of_a_question(
+    listen: Listen = None,
+    allow_local: AllowLocal = False,
+    network: NetworkName = None,
+    proxy: ProxyUrl = None,
+    timeout: Timeout = 15.0,
+    json: Json = False,
+    verbose: Verbose = False,
+) -> Options:
+    """Of a question to one node."""
+    return options_of(listen, None, allow_local, network, proxy, None, timeout, json, verbose)

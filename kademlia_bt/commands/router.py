@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import trio
 
 from kademlia_bt.commands.console import ExitCode, complain, emit, run_async, version_of
-from kademlia_bt.commands.node import NAME, Options, log_to_stderr, say_stopped, state_folder, status_page
+from kademlia_bt.commands.node import say_stopped, state_folder, status_page
+from kademlia_bt.commands.options import Options
+from kademlia_bt.commands.telling import NAME, log_to_stderr
 from kademlia_bt.dht.private import network_tag
 from kademlia_bt.router.core import RouterConfig, RouterStats
 from kademlia_bt.router.node import RouterNode
