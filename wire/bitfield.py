@@ -41,8 +41,7 @@ class Bitfield:
     def of(cls, size: int, indices: Iterable[int]) -> Bitfield:
         """One that has the named pieces. Raises MisuseError for an index outside it."""
         made = cls(size)
-        for index in indices:
-            made.set(index)
+        made.update(indices)
         return made
 
     @classmethod
@@ -89,6 +88,17 @@ class Bitfield:
         self._bits[byte] |= bit
         self._count += 1
         return True
+
+    def update(self, indices: Iterable[int]) -> None:
+        """Adds pieces, as `set` does each."""
+        bits, size = self._bits, self._size
+        for index in indices:
+            if not 0 <= index < size:
+                raise MisuseError(f"there is no piece {index} among {size}")
+            byte, bit = index >> 3, 0x80 >> (index & 7)
+            if not bits[byte] & bit:
+                bits[byte] |= bit
+                self._count += 1
 
     def clear(self, index: int) -> bool:
         """Takes a piece away; False where it was not there. Raises MisuseError outside the range."""

@@ -21,6 +21,10 @@ def test_like_sets(size: int, data: st.DataObject) -> None:
         assert bits.count == len(expected)
         assert bits.all == (len(expected) == size)
         assert Bitfield.from_bytes(bits.to_bytes(), size) == bits
+    both = x.copy()
+    both.update(b)
+    assert both == x | y
+    assert both.count == len(a | b)
     assert x.overlaps(y) == bool(a & b)
     for index in a:
         assert x[index]

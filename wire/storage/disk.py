@@ -125,9 +125,7 @@ class DiskStore:
         if self._read_only or self._closed:
             raise MisuseError("this store is not open for writing")
         outcomes = await self._hop(self._put_many, pieces)
-        for (index, _), right in zip(pieces, outcomes, strict=True):
-            if right is True:
-                self._have.set(index)
+        self._have.update([index for (index, _), right in zip(pieces, outcomes, strict=True) if right is True])
         return outcomes
 
     async def read_many(self, requests: Sequence[tuple[int, int, int]]) -> list[bytes]:

@@ -300,8 +300,7 @@ class Exchange:
         for liar, index in liars:
             if liar.endpoint is None:
                 self.web.lied(liar, index)
-        for index in indices:
-            self.have.set(index)
+        self.have.update(indices)
         if self.giving.super_seed is None:
             self._tell_have(indices)
         if self.finished:

@@ -28,14 +28,14 @@ from wire.swarm.values import (
     MetadataComplete,
     NodeNamed,
     PeerDropped,
-    PieceDone,
+    PiecesDone,
     Settings,
     SwarmEvent,
     SwarmStats,
 )
 from wire.swarm.wishes import Wishes
 
-__all__ = ["Finished", "MetadataComplete", "PeerDropped", "PieceDone", "Settings", "Swarm", "SwarmEvent"]
+__all__ = ["Finished", "MetadataComplete", "PeerDropped", "PiecesDone", "Settings", "Swarm", "SwarmEvent"]
 
 IDLE_TICK_S = 10.0
 MAX_UPGRADES = 3

@@ -94,12 +94,12 @@ class Storing:
         assert self._store is not None
         try:
             while batch := self._next_batch():
-                outcomes = await self._store.put_many([(job.index, job.data) for job in batch])
+                outcomes = await self._store.put_many(batch)
                 kept_out = []
                 right = [job.index for job, outcome in zip(batch, outcomes, strict=True) if outcome is True]
                 if right:
                     self.swarm.pieces_stored(right, trio.current_time())
-                for job, outcome in zip(batch, outcomes, strict=True):
+                for job, outcome in zip(batch, outcomes, strict=True) if len(right) < len(batch) else ():
                     if isinstance(outcome, DiskError):
                         self._fail(outcome)
                         kept_out.append(job.index)
@@ -131,9 +131,12 @@ class Storing:
     def _next_batch(self) -> list[PieceJob]:
         batch: list[PieceJob] = []
         room = STORE_BATCH_BYTES
-        while self._waiting_jobs and (not batch or len(self._waiting_jobs[0].data) <= room):
-            batch.append(self._waiting_jobs.popleft())
-            room -= len(batch[-1].data)
+        waiting = self._waiting_jobs
+        while waiting:
+            room -= len(waiting[0].data)
+            if batch and room < 0:
+                break
+            batch.append(waiting.popleft())
         return batch
 
     def _fail(self, error: DiskError) -> None:

@@ -16,7 +16,7 @@ __all__ = [
     "MetadataComplete",
     "NodeNamed",
     "PeerDropped",
-    "PieceDone",
+    "PiecesDone",
     "Priority",
     "Settings",
     "SwarmEvent",
@@ -77,10 +77,10 @@ class LayerComplete:
 
 
 @dataclass(frozen=True, slots=True)
-class PieceDone:
-    """A piece is verified and stored."""
+class PiecesDone:
+    """Pieces are verified and stored."""
 
-    index: int
+    indices: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ class NodeNamed:
     endpoint: Endpoint
 
 
-SwarmEvent = MetadataComplete | LayerComplete | PieceDone | Finished | PeerDropped | NodeNamed
+SwarmEvent = MetadataComplete | LayerComplete | PiecesDone | Finished | PeerDropped | NodeNamed
 
 
 @dataclass(frozen=True, slots=True)

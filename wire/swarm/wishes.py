@@ -15,7 +15,7 @@ from wire.swarm.members import Members
 from wire.swarm.peer import Peer
 from wire.swarm.pieces import BlockId, PieceJob
 from wire.swarm.source import Source
-from wire.swarm.values import Finished, PieceDone, Priority
+from wire.swarm.values import Finished, PiecesDone, Priority
 from wire.swarm.webtrade import WebTrade
 
 __all__ = ["Wishes"]
@@ -93,7 +93,7 @@ class Wishes(Members):
             self._ban_liar(liar, index, now)
         if self._trees.leaves is not None:
             self._trees.leaves.settled(indices)
-        self._events.extend(map(PieceDone, indices))
+        self._events.append(PiecesDone(tuple(indices)))
         self._check_finished(now)
 
     def _ban_liar(self, liar: Source, index: int, now: float) -> None:

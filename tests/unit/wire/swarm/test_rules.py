@@ -20,7 +20,7 @@ from wire.peer.messages import BLOCK_BYTES as B
 from wire.peer.pex import PexMessage, PexPeer
 from wire.swarm import requests
 from wire.swarm.peer import Peer
-from wire.swarm.rules import Finished, MetadataComplete, PeerDropped, PieceDone, Settings, Swarm
+from wire.swarm.rules import Finished, MetadataComplete, PeerDropped, PiecesDone, Settings, Swarm
 from wire.swarm.values import SwarmEvent
 
 DATA = random.Random(3).randbytes(6 * B + 100)
@@ -201,7 +201,7 @@ def test_a_seed_is_asked_for_everything_and_told_what_came(dialled: bool) -> Non
     guest.serve()
     assert sorted(finish_jobs(table)) == [0, 1, 2, 3]
     events = table.events()
-    assert {event.index for event in events if isinstance(event, PieceDone)} == {0, 1, 2, 3}
+    assert {index for event in events if isinstance(event, PiecesDone) for index in event.indices} == {0, 1, 2, 3}
     assert Finished() in events
     stats = table.swarm.stats()
     assert (stats.downloaded_bytes, stats.wanted_left_bytes, stats.pieces_done) == (len(DATA), 0, 4)
