@@ -253,9 +253,12 @@ class Exchange:
         self.employ(peer, now)
 
     def _send_cancels(self) -> None:
+        together: dict[Source, list[BlockId]] = {}
         for source, block in self._requests.cancels():
+            together.setdefault(source, []).append(block)
+        for source, blocks in together.items():
             if (peer := self._by_source.get(source)) is not None:
-                self._cancel(peer, [block])
+                self._cancel(peer, blocks)
 
     def rejected(self, peer: Peer, index: int, begin: int, now: float) -> None:
         """The peer will not answer a request of ours (BEP 6)."""
@@ -418,9 +421,10 @@ class Exchange:
         hopeless = []
         self.down.measure(now)
         self.web.tick(now)
+        queue_s = self._requests.queue_s()
         for peer in self._peers:
             source = peer.source
-            source.measure(now)
+            source.measure(now, queue_s)
             overdue = self._requests.overdue(source, now)
             if overdue is not None:
                 self._cancel(peer, overdue)

@@ -16,7 +16,7 @@ from wire.swarm.blame import Blame, Digests
 from wire.swarm.deadlines import Deadlines
 from wire.swarm.picker import Picker
 from wire.swarm.pieces import BlockId, OpenPiece, PieceJob
-from wire.swarm.source import Source
+from wire.swarm.source import FIRST_DEPTH, QUEUE_S, Source
 
 __all__ = ["Ledger", "block_key"]
 
@@ -25,6 +25,8 @@ MAX_OPEN_BYTES = 128 << 20
 MIN_OPEN_PIECES = 2
 """However large the pieces are: one arrives while one is stored."""
 MAX_POOL_BYTES = 32 << 20
+ASKED = 0.5
+"""Of what all buffers hold, so much is asked for; the rest is pieces that are begun, and those that are stored."""
 STRETCH_BYTES = 1 << 20
 """Neighbouring pieces up to so much are asked for together, so that they come and are written together."""
 SNUB_S = 20.0
@@ -64,6 +66,8 @@ class Ledger:
         """Of a piece that is not shorter than the others."""
         self._stretch = max(1, STRETCH_BYTES // piece_length)
         """Neighbouring pieces that are opened together."""
+        self._max_asked = ASKED * self._max_open * self._blocks
+        """Blocks outstanding with all sources together."""
         self._max_pool = max(1, MAX_POOL_BYTES // piece_length)
         self._open: dict[int, OpenPiece] = {}
         self._storing: dict[int, OpenPiece] = {}
@@ -86,13 +90,28 @@ class Ledger:
     def join(self, source: Source) -> None:
         """A source may be asked from now on."""
         self._sources[source] = None
+        self._share_out()
+
+    def _share_out(self) -> None:
+        share = max(FIRST_DEPTH, int(self._max_asked / max(1, len(self._sources))))
+        for source in self._sources:
+            source.share = share
+            if source.growing:
+                source.depth = min(source.depth, share)
+
+    def queue_s(self) -> float:
+        """Seconds of data to ask each source for ahead of time: less where all together are so fast that pieces would
+        be open everywhere, and some would find none to open."""
+        rate = sum(source.meter.rate for source in self._sources) / BLOCK_BYTES
+        return min(QUEUE_S, self._max_asked / rate) if rate > 0.0 else QUEUE_S
 
     def __contains__(self, source: Source) -> bool:
         return source in self._sources
 
     def leave(self, source: Source) -> None:
         """It may not any more: choked, closed. Its blocks are free again."""
-        self._sources.pop(source, None)
+        if self._sources.pop(source, 0) is None:
+            self._share_out()
         self.release(source)
 
     def release(self, source: Source) -> list[BlockId]:
@@ -302,8 +321,8 @@ class Ledger:
         if source.snubbed:
             source.snubbed = False
             source.growing = True
-        if source.growing and source.depth < source.limit:
-            source.depth = min(source.depth + blocks, source.limit)
+        if source.growing and source.depth < (most := min(source.limit, source.share)):
+            source.depth = min(source.depth + blocks, most)
 
     def _take_late(self, source: Source, key: int) -> bool:
         """Whether the block was once asked of this source; then nobody else needs to send it."""

@@ -29,6 +29,8 @@ RELIEF_LOOKS = 4
 """Queues looked through, the longest first."""
 STEAL_BELOW = 4
 """Who has so many blocks outstanding has work of his own still."""
+SEEK_EVERY_S = 0.1
+"""Who found nothing to double looks again so often: it looks through all queues."""
 STEAL_ETA_S = 0.5
 """Who is done sooner than this keeps his blocks in the end game."""
 
@@ -174,7 +176,9 @@ class Requests(Ledger):
     def _places_for_new(self, askable: int) -> int:
         """How many pieces may be opened; one is given up for the sake of another where it must be."""
         free = self._max_open - len(self._open) - len(self._storing)
-        return free if free > 0 else int(self._evict(askable))
+        if free <= 0 and not self._loose & askable:
+            return int(self._evict(askable))
+        return max(free, 0)
 
     def _believed(self, source: Source) -> int:
         """The pieces that a source may be asked for now: few at a time until something from it was right."""
@@ -285,6 +289,8 @@ class Requests(Ledger):
     def _evict(self, unless: int) -> bool:
         """Gives up a piece that nobody works on and that this source cannot go on with; for the sake of a new one."""
         picker = self._picker
+        if not picker.open & ~unless:
+            return False
         idle = [
             piece
             for index, piece in self._open.items()
@@ -349,19 +355,21 @@ class Requests(Ledger):
     def _steal(self, source: Source, room: int, now: float) -> list[BlockId]:
         """The end game: asks again for what others were asked for, from the far end of the slowest one's queue."""
         picker = self._picker
-        if source.snubbed or not picker.open & source.askable or picker.missing & picker.with_anybody:
+        if source.snubbed or now - source.sought_at < SEEK_EVERY_S:
+            return []
+        if not picker.open & source.askable or picker.missing & picker.with_anybody:
             return []  # before the end, doubled requests only take the line from others
         best: tuple[float, Source] | None = None
         for other in self._sources:
             if other is source or not other.asked:
                 continue
             silent = now - max(other.last_block_at, next(iter(other.asked.values())))
-            rate = other.meter.rate / BLOCK_BYTES
-            eta_s = len(other.asked) / rate if rate > 0.0 else float("inf")
-            eta_s = max(eta_s, silent)
+            rate = max(other.meter.rate, other.meter.latest) / BLOCK_BYTES
+            eta_s = max(silent, len(other.asked) / rate if rate > 0.0 else 0.0)
             if eta_s >= STEAL_ETA_S and (best is None or eta_s > best[0]):
                 best = (eta_s, other)
         if best is None:
+            source.sought_at = now
             return []
         victim = best[1]
         room = min(room, (len(victim.asked) + 1) // 2)
@@ -379,6 +387,8 @@ class Requests(Ledger):
                 continue  # two at work on a block are enough
             askers.append(source)
             batch.append(piece.block(number))
+        if not batch:
+            source.sought_at = now
         batch.reverse()
         for index, begin, _ in batch:
             source.asked[block_key(index, begin)] = now

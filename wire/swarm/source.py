@@ -11,7 +11,7 @@ from wire.peer.messages import BLOCK_BYTES
 from wire.swarm.meter import Meter
 from wire.swarm.pieces import OpenPiece
 
-__all__ = ["DEFAULT_REQQ", "MAX_DEPTH", "Source"]
+__all__ = ["DEFAULT_REQQ", "FIRST_DEPTH", "MAX_DEPTH", "QUEUE_S", "Source"]
 
 FIRST_DEPTH = 32
 """Requests to a peer nothing is known of yet: half a megabyte."""
@@ -49,7 +49,9 @@ class Source:
         "recalled",
         "recalled_at",
         "relieved_at",
+        "share",
         "snubbed",
+        "sought_at",
         "suggested",
         "timeouts",
         "unasked",
@@ -80,6 +82,8 @@ class Source:
         self.depth = FIRST_DEPTH
         self.limit = DEFAULT_REQQ
         """At most so many are outstanding; never over `MAX_DEPTH`."""
+        self.share = MAX_DEPTH
+        """While nothing is known of its rate: its part of what all buffers may hold, kept by the ledger."""
         self.growing = True
         self.snubbed = False
         self.last_block_at = now
@@ -87,6 +91,8 @@ class Source:
         """Bytes of piece data from here."""
         self.relieved_at = float("-inf")
         """When it looked last for work of others."""
+        self.sought_at = float("-inf")
+        """When it sought to double others' requests and found none."""
         self.unasked = 0
         self.timeouts = 0
         """Times in a row that it let its time pass."""
@@ -109,8 +115,8 @@ class Source:
         asked = self.asked
         return len(asked) > 1 and self.endpoint is not None and now - next(iter(asked.values())) > RELIEF_AGE_S
 
-    def measure(self, now: float) -> None:
-        """Once a second: sets how many requests to keep outstanding, by what the peer delivers."""
+    def measure(self, now: float, queue_s: float = QUEUE_S) -> None:
+        """Once a second: sets how many requests to keep outstanding, by what the peer delivers in `queue_s`."""
         before = self.meter.latest
         self.meter.measure(now)
         if self.snubbed:
@@ -119,7 +125,7 @@ class Source:
         if self.growing and self.meter.latest > before * 1.1:
             return  # `Requests.take` doubles it each round trip while the rate follows
         self.growing = False
-        wanted = int(max(self.meter.rate, self.meter.latest) * QUEUE_S / BLOCK_BYTES) + MIN_DEPTH
+        wanted = int(max(self.meter.rate, self.meter.latest) * queue_s / BLOCK_BYTES) + MIN_DEPTH
         self.depth = min(max(wanted, MIN_DEPTH), self.limit)
 
     def restart(self) -> None:

@@ -13,8 +13,8 @@ from wire.peer.messages import Landed
 from wire.swarm import ledger as r
 from wire.swarm.picker import Picker
 from wire.swarm.pieces import BlockId
-from wire.swarm.requests import STEAL_ETA_S, PieceJob, Requests
-from wire.swarm.source import MAX_DEPTH, Source
+from wire.swarm.requests import MAX_UNPROVEN, SEEK_EVERY_S, STEAL_ETA_S, PieceJob, Requests
+from wire.swarm.source import MAX_DEPTH, QUEUE_S, Source
 
 
 class Desk:
@@ -169,6 +169,18 @@ def test_who_is_nearly_done_keeps_his_blocks() -> None:
     assert desk.fill(idle) == blocks[2:]
 
 
+def test_who_found_nothing_to_double_looks_again_a_little_later() -> None:
+    desk = Desk(pieces=1, last=4 * B)
+    slow, idle = desk.source(1), desk.source(2)
+    blocks = desk.fill(slow)
+    assert desk.fill(idle) == []
+    slow.meter.rate = 1.0
+    desk.now = SEEK_EVERY_S / 2
+    assert desk.fill(idle) == []
+    desk.now = SEEK_EVERY_S
+    assert desk.fill(idle) == blocks[2:]
+
+
 def test_blocks_that_were_not_asked_for_are_waste_and_then_a_breach() -> None:
     desk = Desk()
     source = desk.source()
@@ -256,6 +268,55 @@ def test_memory_is_bounded_and_a_stranded_piece_gives_way() -> None:
     assert [index for index, _, _ in desk.fill(other)] == [5] * 4
     assert len(desk.picker.indices(desk.picker.open)) == 3
     assert desk.ledger.wasted_bytes == B
+
+
+def test_what_can_be_gone_on_with_comes_before_what_must_be_given_up_for_it() -> None:
+    desk = Desk(pieces=10, max_open_bytes=2 * 4 * B)
+    stranded = desk.source(1, depth=1, has=desk.picker.bit(0))
+    desk.give(stranded, desk.fill(stranded)[0])
+    desk.ledger.leave(stranded)
+    slow = desk.source(2, depth=1, has=desk.picker.bit(1))
+    assert desk.fill(slow) == [(1, 0, B)]
+    other = desk.source(3, depth=3, has=desk.picker.full & ~desk.picker.bit(0))
+    assert [index for index, _, _ in desk.fill(other)] == [1] * 3
+    assert desk.ledger.wasted_bytes == 0
+
+
+def test_small_pieces_are_asked_for_with_their_neighbours() -> None:
+    desk = Desk(pieces=1024, blocks=1, last=100)
+    stretch = r.STRETCH_BYTES // B
+    source = desk.source(depth=stretch + 10)
+    indices = [index for index, _, _ in desk.fill(source)]
+    assert len(set(indices)) == len(indices) == stretch + 10
+    assert indices[:stretch] == list(range(indices[0], indices[0] + stretch))
+    assert indices[0] % stretch == 0
+    assert indices[stretch:] == list(range(indices[stretch], indices[stretch] + 10)), "no more than it is asked for"
+    assert desk.picker.open.bit_count() == stretch + 10
+    jobs = desk.give_all(source, [(index, 0, desk.sizes[index]) for index in indices])
+    assert desk.ledger.all_stored([job.index for job in jobs]) == []
+    assert desk.picker.done == desk.picker.joint(indices)
+    new = desk.source(2, depth=100)
+    new.proven = False
+    assert len(desk.fill(new)) == MAX_UNPROVEN
+
+
+def test_sources_share_what_may_be_open_until_their_rates_are_known() -> None:
+    desk = Desk(pieces=2000, max_open_bytes=1000 * 4 * B)
+    sources = [desk.source(number, depth=MAX_DEPTH) for number in range(10)]
+    for source in sources:
+        source.restart()
+        for _ in range(8):
+            desk.fill(source)
+            landed(desk, source, most=32)
+            desk.ledger.all_stored([job.index for job in desk.ledger.jobs()])
+        assert source.depth == 200, "of 1,000 pieces that may be open half the blocks, to ten"
+    for source in sources:
+        source.meter.rate = 400.0 * B
+    assert desk.ledger.queue_s() == 0.5
+    for source in sources[1:]:
+        desk.ledger.leave(source)
+    assert sources[0].share == 2000
+    assert desk.ledger.queue_s() == QUEUE_S
 
 
 def test_the_depth_doubles_while_the_rate_follows_and_then_fits_it() -> None:
