@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import struct
+from contextlib import suppress
+
 import pytest
 import trio
 from trio.testing import MockClock
 
 from tests.shell.kit import a_world, link_of, make_torrent
 from wire.bitfield import Bitfield
+from wire.errors import NetworkError
 from wire.net import Stream
 from wire.peer.connection import PeerConnection
 from wire.peer.extended import ExtendedHandshake
-from wire.peer.messages import HandshakeReceived, Request, piece_header
+from wire.peer.handshake import Handshake
+from wire.peer.messages import HandshakeReceived, Request, frame, piece_header
 
 TORRENT, DATA = make_torrent("stalled", {"stalled": 200_000})
 
@@ -71,3 +76,37 @@ async def test_what_a_peer_keeps_is_asked_of_another_within_a_minute(
             await handle.finished()
         assert staller.asked.is_set(), "it had its chance"
         assert bytes(world.stores[session].last.data) == DATA
+
+
+async def test_what_is_asked_before_the_metadata_is_refused_at_once_and_whoever_does_not_read_that_is_dropped(
+    autojump_clock: MockClock,
+) -> None:
+    """Refusals of the connection's own go out as they come: they do not pile up until the brain's next look."""
+    asked = [frame(6, struct.pack(">III", at, 0, 16384)) for at in range(1000)]
+    swarm_id = TORRENT.info.info_hash.swarm_ids[0]
+    refused_at: list[float] = []
+    dropped = trio.Event()
+
+    async def asks(stream: Stream) -> None:
+        await stream.receive_into(memoryview(bytearray(68)))
+        await stream.send_all(
+            [Handshake(swarm_id, b"-XX0000-askingasking", extended=False, fast=True, dht=False).encode()]
+        )
+        began, said = trio.current_time(), 0
+        await stream.send_all(asked)
+        buffer = memoryview(bytearray(65536))
+        while said < 17 * len(asked):
+            said += await stream.receive_into(buffer)
+        refused_at.append(trio.current_time() - began)
+        with suppress(NetworkError):
+            while True:  # and reads no more
+                await stream.send_all(asked)
+        dropped.set()
+
+    async with a_world() as world:
+        peer = await world.peer(asks)
+        session = await world.session(dht=False, encryption="off")
+        await session.add(link_of(TORRENT, peer))
+        with trio.fail_after(60.0):
+            await dropped.wait()
+    assert refused_at[0] < 0.5

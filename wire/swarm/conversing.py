@@ -190,7 +190,7 @@ class Conversing(Storing):
             except ProtocolError as error:
                 swarm.breached(peer, error, now)
                 break
-            if events:
+            if events or connection.outgoing_bytes:  # some requests it refuses by itself
                 swarm.receive(peer, events, now)
                 self.settle()
         self.settle()

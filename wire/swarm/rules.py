@@ -40,8 +40,8 @@ __all__ = ["Finished", "MetadataComplete", "PeerDropped", "PiecesDone", "Setting
 IDLE_TICK_S = 10.0
 MAX_UPGRADES = 3
 """Connections closed and opened again for the sake of piece layers."""
-MAX_OUTBOX_BYTES = 2 << 20
-"""A peer that lets so much lie unread is dropped. Haves for 100,000 pieces fit; piece data are not queued so."""
+MAX_OUTBOX_BYTES = 3 << 19
+"""A peer that lets so much lie unread is dropped. Haves for 100,000 pieces fit, and a batch of blocks just read."""
 
 
 class Swarm(Wishes):
@@ -137,6 +137,8 @@ class Swarm(Wishes):
             return
         if peer.connection.outgoing_bytes > MAX_OUTBOX_BYTES:
             self._drop(peer, "it does not read what it is sent", now)
+        elif peer.connection.outgoing_bytes:
+            self._dirty[peer] = None
 
     def landing(self, peer: Peer, most: int) -> Landing | None:
         """Where the next whole blocks belong that the peer owes, at most so many: to be received into at once."""
