@@ -7,13 +7,15 @@ already literals are dialled: names are resolved by `resolve`, once, at the bord
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol, cast, runtime_checkable
 
-from wire.compact import Endpoint
+from wire.compact import Address, Endpoint
 from wire.errors import NetworkError
 
 __all__ = [
+    "AnsweredDatagrams",
+    "Answerer",
     "Buffer",
     "Datagrams",
     "Listener",
@@ -27,6 +29,9 @@ __all__ = [
 ]
 
 Buffer = bytes | bytearray | memoryview
+
+Answerer = Callable[[bytes, Address, float], Buffer | None]
+"""Takes a datagram, its source and the time; gives what is to be sent back at once, if anything. Never raises."""
 
 
 class Datagrams(Protocol):
@@ -55,6 +60,27 @@ class Datagrams(Protocol):
 
     def close(self) -> None:
         """Closes it; a waiting `receive` raises NetworkError."""
+        ...
+
+
+@runtime_checkable
+class AnsweredDatagrams(Datagrams, Protocol):
+    """A UDP socket whose datagrams can be answered one by one, as they are read: cheaper than in batches."""
+
+    async def readable(self) -> None:
+        """Waits until there may be datagrams. Raises NetworkError when closed."""
+        ...
+
+    def serve(self, answerers: Sequence[Answerer], now: float, unsent: list[Endpoint]) -> bool:
+        """Has the datagrams answered that are there, up to a batch; False where no more are. Not after `expect_bulk`.
+
+        Raises NetworkError when closed.
+
+        Args:
+            answerers: Who takes a datagram, by its first byte; the last, the 257th, takes those that are empty.
+            now: Passed on to them.
+            unsent: Gets the source of each answer that the system would not take.
+        """
         ...
 
 

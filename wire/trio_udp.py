@@ -15,12 +15,14 @@ import trio
 
 from wire.compact import IPV4, IPV6, Endpoint
 from wire.errors import NetworkError
-from wire.net import Buffer
+from wire.net import Answerer, Buffer
 
 __all__ = ["TrioDatagrams", "TrioMulticast", "endpoint_of"]
 
 _RECEIVE_BATCH = 16
 """Datagrams read before they are answered: few, so that the other side works while we do."""
+_SERVED_AT_ONCE = 128
+"""Datagrams that are answered one by one before what else they brought about is looked after."""
 _UNYIELDED_BATCHES = 12
 """Batches read before other tasks get their turn: some 4 ms of answering."""
 _DATAGRAM_BYTES = 65536
@@ -94,13 +96,35 @@ class TrioDatagrams:
                 return batch
         while True:
             self._unyielded = 0
-            try:
-                await trio.lowlevel.wait_readable(self._socket)
-            except (OSError, ValueError, trio.ClosedResourceError) as error:
-                raise NetworkError(f"the UDP socket {self.endpoint} is closed") from error
+            await self.readable()
             batch = self._read()
             if batch:
                 return batch
+
+    async def readable(self) -> None:
+        try:
+            await trio.lowlevel.wait_readable(self._socket)
+        except (OSError, ValueError, trio.ClosedResourceError) as error:
+            raise NetworkError(f"the UDP socket {self.endpoint} is closed") from error
+
+    def serve(self, answerers: Sequence[Answerer], now: float, unsent: list[Endpoint]) -> bool:
+        # Neither a list of datagrams nor one of answers: making and walking these costs as much as half an answer.
+        is_v4, receive, send = self._is_v4, self._socket.recvfrom, self._socket.sendto
+        for _ in range(_SERVED_AT_ONCE):
+            try:
+                data, address = receive(_DATAGRAM_BYTES)
+            except BlockingIOError:
+                return False
+            except OSError as error:
+                self._not_closed(error)
+                continue
+            answer = answerers[data[0] if data else -1](data, address if is_v4 else endpoint_of(address), now)
+            if answer is not None:
+                try:
+                    send(answer, address)
+                except (OSError, OverflowError):  # as in `send`
+                    unsent.append(endpoint_of(address))
+        return True
 
     def _read(self) -> list[tuple[bytes, Endpoint]]:
         receive = self._socket.recvfrom
@@ -121,10 +145,13 @@ class TrioDatagrams:
         except BlockingIOError:
             pass
         except OSError as error:
-            # An ICMP "unreachable" for something sent earlier surfaces here on some systems.
-            if self._socket.fileno() < 0:
-                raise NetworkError(f"the UDP socket {self.endpoint} is closed") from error
+            self._not_closed(error)
         return batch
+
+    def _not_closed(self, error: OSError) -> None:
+        """An ICMP "unreachable" for something sent earlier surfaces at a read, on some systems: no reason to end."""
+        if self._socket.fileno() < 0:
+            raise NetworkError(f"the UDP socket {self.endpoint} is closed") from error
 
     def _read_bulk(self, room: memoryview, batch: list[tuple[bytes, Endpoint]]) -> None:
         receive, buffers = self._socket.recvmsg_into, [room]

@@ -8,18 +8,20 @@ begun) is heard after `wake`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import trio
 
-from wire.compact import Endpoint
+from wire.compact import Address, Endpoint
 from wire.errors import NetworkError
-from wire.net import Buffer, Datagrams
+from wire.net import AnsweredDatagrams, Answerer, Buffer, Datagrams
 
-__all__ = ["Tenant", "UdpPump"]
+__all__ = ["AnsweringTenant", "Tenant", "UdpPump"]
 
 _NEVER = float("inf")
 _MAX_UNSENT_TO = 64
+_UNYIELDED_BATCHES = 3
+"""Batches of answered datagrams before other tasks get their turn: some 2 ms."""
 
 
 class Tenant(Protocol):
@@ -46,6 +48,16 @@ class Tenant(Protocol):
         ...
 
 
+@runtime_checkable
+class AnsweringTenant(Tenant, Protocol):
+    """A tenant most of whose datagrams are questions."""
+
+    def answer(self, data: bytes, source: Address, now: float) -> Buffer | None:
+        """As `receive`, but gives back what is to be sent to the source at once, in place of keeping it for
+        `outgoing`."""
+        ...
+
+
 class UdpPump:
     """Pumps one socket for its tenants; `run` does the work, until its socket is closed or it is cancelled."""
 
@@ -55,6 +67,8 @@ class UdpPump:
         self._settled = settled
         self._tenants: list[Tenant] = []
         self._by_first_byte: list[Tenant | None] = [None] * 256
+        self._answerers: list[Answerer] | None = None
+        """Who answers, by first byte, where all tenants do."""
         self._wakened = trio.Event()
         self._sleeps_until = _NEVER
         self.unclaimed = 0
@@ -74,9 +88,15 @@ class UdpPump:
         if bulk:
             self._datagrams.expect_bulk()
         self._tenants.append(tenant)
+        owners = self._by_first_byte
         for first in range(256):
-            if self._by_first_byte[first] is None and tenant.claims(first):
-                self._by_first_byte[first] = tenant
+            if owners[first] is None and tenant.claims(first):
+                owners[first] = tenant
+        self._answerers = None
+        if all(isinstance(each, AnsweringTenant) for each in self._tenants):
+            self._answerers = [
+                owner.answer if isinstance(owner, AnsweringTenant) else self._leave for owner in [*owners, None]
+            ]
         self.wake()
 
     def wake(self) -> None:
@@ -103,22 +123,49 @@ class UdpPump:
             raise failure
 
     async def _read(self) -> None:
-        owners = self._by_first_byte
+        datagrams = self._datagrams if isinstance(self._datagrams, AnsweredDatagrams) else None
         while True:
-            batch = await self._datagrams.receive()
-            now = trio.current_time()
-            for data, address in batch:
-                tenant = owners[data[0]] if data else None
-                if tenant is None:
-                    self.unclaimed += 1
-                else:
-                    tenant.receive(data, address, now)
-            self._drain()
-            if self._settled is not None:
-                self._settled()
-            # A timer that moved away is noticed when the old one is due; only an earlier one must wake the sleeper.
-            if self._due() < self._sleeps_until:
-                self._wakened.set()
+            if datagrams is None or self._answerers is None:
+                await self._receive()
+            else:
+                await datagrams.readable()
+                self._serve(datagrams)
+
+    def _serve(self, datagrams: AnsweredDatagrams) -> None:
+        for _ in range(_UNYIELDED_BATCHES):
+            if self._answerers is None:  # a tenant has come in meanwhile
+                return
+            unsent: list[Endpoint] = []
+            more = datagrams.serve(self._answerers, trio.current_time(), unsent)
+            self._lost(unsent)
+            self._settle()
+            if not more:
+                return
+
+    async def _receive(self) -> None:
+        owners = self._by_first_byte
+        batch = await self._datagrams.receive()
+        now = trio.current_time()
+        for data, address in batch:
+            tenant = owners[data[0]] if data else None
+            if tenant is None:
+                self.unclaimed += 1
+            else:
+                tenant.receive(data, address, now)
+        self._settle()
+
+    def _settle(self) -> None:
+        """After a batch: what else it brought about."""
+        self._drain()
+        if self._settled is not None:
+            self._settled()
+        # A timer that moved away is noticed when the old one is due; only an earlier one must wake the sleeper.
+        if self._due() < self._sleeps_until:
+            self._wakened.set()
+
+    def _leave(self, data: bytes, source: Address, now: float) -> None:
+        """No tenant wants it."""
+        self.unclaimed += 1
 
     def _due(self) -> float:
         due = _NEVER
@@ -146,8 +193,12 @@ class UdpPump:
     def _drain(self) -> None:
         for tenant in self._tenants:
             if batch := tenant.outgoing():
-                for address in self._datagrams.send_many(batch):
-                    self.unsent += 1
-                    self.unsent_to[address] = None
-                    if len(self.unsent_to) > _MAX_UNSENT_TO:
-                        del self.unsent_to[next(iter(self.unsent_to))]
+                self._lost(self._datagrams.send_many(batch))
+
+    def _lost(self, unsent: list[Endpoint]) -> None:
+        """Counts datagrams that the system would not take, by where they were to go."""
+        for address in unsent:
+            self.unsent += 1
+            self.unsent_to[address] = None
+            if len(self.unsent_to) > _MAX_UNSENT_TO:
+                del self.unsent_to[next(iter(self.unsent_to))]

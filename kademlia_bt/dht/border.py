@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterable
-from functools import lru_cache, partial
 
 from kademlia_bt.dht.contact import Contact
+from kademlia_bt.dht.places import is_global, is_local
 from wire.compact import IPV6, Endpoint, Family, reach
 
 __all__ = ["Border"]
@@ -22,13 +22,33 @@ _MAX_HOSTS = 4_096
 class Border:
     """The law for one face."""
 
-    __slots__ = ("allow_local", "family", "packed")
+    __slots__ = ("allow_local", "family", "known")
 
     def __init__(self, family: Family, allow_local: bool) -> None:
         self.family = family
         self.allow_local = allow_local
-        self.packed = lru_cache(maxsize=_MAX_HOSTS)(partial(_packed, family, allow_local))
+        self.known: dict[str, bytes] = {}
+        """What `packed` has given lately. To be looked into by whoever is asked often; not to be changed."""
+
+    def packed(self, host: str) -> bytes | None:
         """The packed address of a host that is talked to, None for others: remembered, as each datagram asks for it."""
+        ip = self.known.get(host)
+        if ip is None:
+            ip = self._packed(host)
+            if ip is not None:
+                if len(self.known) >= _MAX_HOSTS:  # all at once: dropping one for each that is new costs more
+                    self.known.clear()
+                self.known[host] = ip
+        return ip
+
+    def _packed(self, host: str) -> bytes | None:
+        if (":" in host) != (self.family is IPV6):
+            return None
+        try:
+            ip = socket.inet_pton(self.family.af, host)
+        except (OSError, ValueError):  # no address, or one with a zone (ValueError: a NUL in it)
+            return None
+        return ip if is_global(ip) or (self.allow_local and is_local(ip)) else None
 
     def talks_to(self, endpoint: Endpoint) -> bool:
         """Whether datagrams go to, and are taken from, an endpoint."""
@@ -44,12 +64,3 @@ class Border:
     def believed(self, contacts: Iterable[Contact], sender: Endpoint) -> list[Contact]:
         """Of the nodes that `sender` names, those that may be used."""
         return [contact for contact in contacts if self.believes(contact.endpoint, sender)]
-
-
-def _packed(family: Family, allow_local: bool, host: str) -> bytes | None:
-    if (":" in host) != (family is IPV6):
-        return None
-    place = reach(host)
-    if place == "global" or (allow_local and place in ("loopback", "private")):
-        return socket.inet_pton(family.af, host)
-    return None

@@ -1,7 +1,7 @@
 """One socket's DHT without I/O: takes datagrams, answers queries, keeps its table alive (BEP 5, 32, 42, 43).
 
-A `wire.udp.Tenant`. Datagrams are judged here in this order: where from, well-formed, within limits. What this
-face asks of others, and what their answers lead to, stands in seeker.py; what the faces share in core.py.
+A `wire.udp.AnsweringTenant`. How datagrams are judged and queries answered stands in intake.py; what this face asks of
+others, and what their answers lead to, in seeker.py; what the faces share in core.py.
 """
 
 from __future__ import annotations
@@ -14,23 +14,18 @@ from kademlia_bt.dht.border import Border
 from kademlia_bt.dht.contact import Contact
 from kademlia_bt.dht.events import ExternalAddress, FaceStats, Health, Joined, NodeIdChanged
 from kademlia_bt.dht.firewall import Firewall
-from kademlia_bt.dht.guard import Guard
+from kademlia_bt.dht.intake import Intake
 from kademlia_bt.dht.keeper import BEAT_S, Keeper
-from kademlia_bt.dht.krpc import Query, QueryError, encode_error, parse
 from kademlia_bt.dht.lookup import Lookup
 from kademlia_bt.dht.lookups import FindNode
 from kademlia_bt.dht.node_id import fits, spread_id
 from kademlia_bt.dht.peer_store import PeerStore
-from kademlia_bt.dht.private import Envelope
 from kademlia_bt.dht.responder import Responder
 from kademlia_bt.dht.seeker import Seeker
 from kademlia_bt.dht.table import K, Table
-from kademlia_bt.dht.traffic import DropReason, Traffic
-from kademlia_bt.dht.usual import usual_query
 from kademlia_bt.dht.votes import AddressVotes
 from wire.compact import Endpoint, Family, reach
-from wire.errors import ProtocolError
-from wire.limits import TokenBucket
+from wire.net import Buffer
 
 if TYPE_CHECKING:
     from kademlia_bt.dht.core import Dht
@@ -38,18 +33,6 @@ if TYPE_CHECKING:
 __all__ = ["Face"]
 
 _KRPC_FIRST_BYTE = ord("d")
-_ERROR = b"d1:eli"
-"""How an error begins; its code of three digits follows."""
-_MIN_BYTES = 20
-"""Shorter than the shortest message."""
-_MAX_BYTES = 8_192
-"""Nobody sends more than 1,500 on purpose; a larger datagram only costs time."""
-
-_PER_IP_LIMIT = 5.0
-_LOCAL_PER_IP_LIMIT = 1_000.0
-_UPLOAD_LIMIT = 16_000
-_UPLOAD_BURST_S = 4.0
-_UDP_OVERHEAD_BYTES = 28
 _SWEEP_S = 60.0
 _PINGED_AT_START = 4 * K
 """Of the saved nodes, the best: should half of them be gone, more than a bucket full is left."""
@@ -81,28 +64,16 @@ class Face:
         self.responder = Responder(self.table, store, dht.items, dht.tokens, config.version, rng)
         self.seeker = Seeker(dht, self, rng)
         self.firewall = Firewall(now)
-        self.traffic = Traffic()
-        self._packed = self.border.packed
-        self.queries = self.answers = 0
-        self.received_bytes = 0
-        self._answered_bytes = 0
+        self.intake = Intake(self, config, now)
+        self.traffic = self.intake.traffic
+        self.answer = self.intake.answer
+        """See `wire.udp.AnsweringTenant`."""
         self._dht = dht
         self._rng = rng
         self._votes = AddressVotes()
         self._join: Lookup | None = None
-        self._outbox: list[tuple[bytes | bytearray | memoryview, Endpoint]] = []
-        self._envelope = Envelope(config.network)
+        self._outbox: list[tuple[Buffer, Endpoint]] = []
         self._tag_bytes = 0
-        per_ip = config.per_ip_limit
-        if per_ip is None:
-            per_ip = _LOCAL_PER_IP_LIMIT if allow_local else _PER_IP_LIMIT
-        self._read_only = config.read_only
-        self._guard = Guard(per_ip)
-        self._is_open = not self._read_only and not self._guard.is_on
-        upload = config.upload_limit
-        if upload is None:
-            upload = 0 if allow_local else _UPLOAD_LIMIT
-        self._upload = TokenBucket(upload, upload * _UPLOAD_BURST_S, now)
         self._beat_at = now
         self._sweep_at = now + _SWEEP_S
 
@@ -112,9 +83,24 @@ class Face:
         return self._votes.agreed
 
     @property
+    def queries(self) -> int:
+        """Queries that came in, those included that were dropped for a limit."""
+        return self.intake.queries
+
+    @property
+    def answers(self) -> int:
+        """Answers and errors that were sent."""
+        return self.intake.answers
+
+    @property
+    def received_bytes(self) -> int:
+        """UDP headers not counted."""
+        return self.intake.received_bytes
+
+    @property
     def sent_bytes(self) -> int:
         """Of answers and questions; UDP headers not counted."""
-        return self._answered_bytes + self.seeker.sent_bytes + self._tag_bytes
+        return self.intake.answered_bytes + self.seeker.sent_bytes + self._tag_bytes
 
     @property
     def dropped(self) -> int:
@@ -137,80 +123,26 @@ class Face:
         """KRPC datagrams begin with `d`."""
         return first_byte == _KRPC_FIRST_BYTE
 
-    def outgoing(self) -> list[tuple[bytes | bytearray | memoryview, Endpoint]]:
+    def outgoing(self) -> list[tuple[Buffer, Endpoint]]:
         """What is to be sent, drained."""
         outbox = self._outbox
         if outbox:
             self._outbox = []
-        if self.seeker.outbox:
-            outbox = outbox + self.seeker.outbox
+        questions = self.seeker.outbox
+        if questions:
             self.seeker.outbox = []
-        envelope = self._envelope
-        if envelope.overhead_bytes:
-            self._tag_bytes += envelope.overhead_bytes * len(outbox)
-            outbox = [(envelope.seal(data), to) for data, to in outbox]
+            envelope = self.intake.envelope
+            if envelope.overhead_bytes:
+                self._tag_bytes += envelope.overhead_bytes * len(questions)
+                questions = [(envelope.seal(data), to) for data, to in questions]
+            outbox = outbox + questions
         return outbox
 
     def receive(self, data: bytes, address: Endpoint, now: float) -> None:
-        """Takes a datagram; never raises for what is in it."""
-        size = len(data)
-        self.received_bytes += size
-        if not _MIN_BYTES <= size <= _MAX_BYTES:
-            self._drop("malformed")
-            return
-        host, port = address
-        ip = self._packed(host)
-        if ip is None or not port:
-            self._drop("address")
-            return
-        envelope = self._envelope
-        opened = envelope.open(data) if envelope.overhead_bytes else data
-        query = None if opened is None else usual_query(opened)
-        if query is None:
-            query = self._other(data, address, now)
-            if query is None:
-                return
-        self.queries += 1
-        if not self._is_open and not self._admits(address, now):
-            return
-        self.traffic.hear(query.method)
-        if now >= self.firewall.look_again_at:
-            self.firewall.heard(address, now)
-        node = self.table.get(address)
-        if node is not None and node.contact.id == query.sender:
-            node.last_query = now
-        elif (
-            not query.read_only
-            and query.sender != self.node_id
-            and self.keeper.would_take(address, now)
-            and (node is not None or self.table.wants(query.sender, address))
-        ):
-            self.keeper.suggest(address, now)
-            self.seeker.probe(now)
-        self._reply(self.responder.answer(query, ip, port, size, node is not None, now), address, now)
-
-    def _other(self, data: bytes, address: Endpoint, now: float) -> Query | None:
-        """A datagram that is none of the usual queries: given back where it is another, else dealt with."""
-        opened = self._envelope.open(data)
-        if opened is None:
-            self._drop("foreign")
-            return None
-        try:
-            message = parse(opened)
-        except QueryError as error:
-            self.queries += 1
-            if self._is_open or self._admits(address, now):
-                answer = encode_error(error.tid, error.code, str(error), address.compact(), self._dht.config.version)
-                self._reply(answer, address, now)
-            return None
-        except ProtocolError:
-            self._drop("malformed")
-            return None
-        if isinstance(message, Query):
-            return message
-        if not self.seeker.response(message, address, now):
-            self._drop("unasked")
-        return None
+        """Takes a datagram, as `answer` does; its answer comes from `outgoing`. Never raises for what is in it."""
+        answer = self.answer(data, address, now)
+        if answer is not None:
+            self._outbox.append((answer, address))
 
     def next_timer(self) -> float:
         """When `tick` is wanted next."""
@@ -326,30 +258,6 @@ class Face:
             if sibling.table.has_good(now):
                 self.remember(sibling.table.closest(self.node_id, 2 * K)[::-1], now)
 
-    def _drop(self, reason: DropReason) -> None:
-        self.traffic.dropped[reason] += 1
-
-    # Queries
-
-    def _admits(self, address: Endpoint, now: float) -> bool:
-        if self._read_only:
-            self._drop("read_only")
-            return False
-        if self._guard.is_on and not self._guard.allows(address, now):
-            self._drop("limit")
-            return False
-        return True
-
-    def _reply(self, data: bytes, address: Endpoint, now: float) -> None:
-        if self._upload.rate and not self._upload.take(len(data) + _UDP_OVERHEAD_BYTES, now):
-            self._drop("upload")
-            return
-        self.answers += 1
-        if data.startswith(_ERROR):
-            self.traffic.refuse(int(data[len(_ERROR) : len(_ERROR) + 3]))
-        self._answered_bytes += len(data)
-        self._outbox.append((data, address))
-
     # Upkeep
 
     def _nudge(self, now: float) -> None:
@@ -368,7 +276,7 @@ class Face:
         self.seeker.probe(now)
         if now >= self._sweep_at:
             self._sweep_at = now + _SWEEP_S
-            self._guard.sweep(now)
+            self.intake.sweep(now)
             self._dht.sweep(now)
         self._dht.watch_health(now)
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from kademlia_bt.dht.contact import Contact
 from kademlia_bt.dht.table import GOOD_S, K, Table
-from wire.compact import Endpoint
+from wire.compact import Address, Endpoint
 
 __all__ = ["BEAT_S", "Keeper"]
 
@@ -43,7 +43,7 @@ class Keeper:
         self._table = table
         self._rng = rng
         self._queue: dict[Endpoint, None] = {}
-        self._tried: dict[Endpoint, float] = {}
+        self._tried: dict[Address, float] = {}
         self._probes = 0
         self._remembered: dict[Endpoint, Contact] = {}
         self._keepalive_s = _KEEPALIVE_MAX_S
@@ -78,7 +78,7 @@ class Keeper:
         if endpoint not in self._queue and len(self._queue) < _MAX_QUEUE:
             self._queue[endpoint] = None
 
-    def would_take(self, endpoint: Endpoint, now: float) -> bool:
+    def would_take(self, endpoint: Address, now: float) -> bool:
         """Whether `suggest` would queue an address: most of a busy node's askers need no closer look."""
         tried_at = self._tried.get(endpoint)
         return len(self._queue) < _MAX_QUEUE and (tried_at is None or now - tried_at >= _TRY_AGAIN_S)

@@ -1,19 +1,18 @@
-"""KRPC messages: bytes to values and back (BEP 5; BEP 32 `want`, BEP 33, BEP 42 `ip`, BEP 43 `ro`, BEP 44, BEP 51).
+"""KRPC messages read: bytes to values (BEP 5; BEP 32 `want`, BEP 33, BEP 42 `ip`, BEP 43 `ro`, BEP 44, BEP 51).
 
 The border where datagrams are verified: only `ProtocolError` comes out of it. Queries are parsed whole,
-as many are answered; an answer is parsed as far as its transaction wants. Answers are written by hand, keys
-in their sorted order, since that is the hot path. What a message means is decided in responder.py and face.py.
+as many are answered; an answer is parsed as far as its transaction wants. Written are they in writing.py.
+What a message means is decided in responder.py, intake.py and seeker.py.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Final, NamedTuple
 
 from kademlia_bt.dht.contact import Contact, unpack_contacts
 from kademlia_bt.items.bloom import FILTER_BYTES, BloomFilter
-from wire.bencode import Encodable, Value, decode, encode, get_bytes, get_int, raw_item
-from wire.compact import IPV4, IPV6, Endpoint, Family
+from wire.bencode import Value, decode, encode, get_bytes, get_int, raw_item
+from wire.compact import Endpoint, Family
 from wire.errors import BencodeError, ProtocolError
 from wire.ids import ID_BYTES
 
@@ -33,10 +32,6 @@ __all__ = [
     "QueryError",
     "Refusal",
     "Samples",
-    "byte_string",
-    "encode_answer",
-    "encode_error",
-    "encode_query",
     "parse",
 ]
 
@@ -339,56 +334,3 @@ def _refusal(message: dict[bytes, Value], tid: bytes) -> Refusal:
         code if isinstance(code, int) and abs(code) < 1_000_000 else GENERIC_ERROR,
         text[:_MAX_ERROR_TEXT].decode("utf-8", "replace") if isinstance(text, bytes) else "",
     )
-
-
-def byte_string(value: bytes) -> bytes:
-    """A bencoded byte string."""
-    return b"%d:%b" % (len(value), value)
-
-
-def encode_query(
-    tid: bytes,
-    method: bytes,
-    node_id: bytes,
-    arguments: dict[bytes, Encodable],
-    *,
-    version: bytes,
-    read_only: bool,
-    want: int = 0,
-) -> bytes:
-    """A query; `arguments` are those beside `id` and `want`."""
-    full: dict[bytes, Encodable] = {b"id": node_id, **arguments}
-    if want:
-        full[b"want"] = [f.want for f, bit in ((IPV4, WANT_IPV4), (IPV6, WANT_IPV6)) if want & bit]
-    message: dict[bytes, Encodable] = {b"a": full, b"q": method, b"t": tid, b"v": version, b"y": b"q"}
-    if read_only:
-        message[b"ro"] = 1
-    return encode(message)
-
-
-def encode_answer(tid: bytes, returned: bytes, address: bytes, version: bytes) -> bytes:
-    """An answer.
-
-    Args:
-        tid: As it came.
-        returned: The items of the `r` dictionary, bencoded, keys sorted.
-        address: The asker's compact endpoint (BEP 42).
-        version: Ours.
-    """
-    return b"".join(
-        (_IP_HEADS[len(address)], address, b"1:rd", returned, _TID_HEADS[len(tid)], tid, _answer_tail(version))
-    )
-
-
-_IP_HEADS = {family.endpoint_bytes: b"d2:ip%d:" % family.endpoint_bytes for family in (IPV4, IPV6)}
-_TID_HEADS = tuple(b"e1:t%d:" % length for length in range(_MAX_TID_BYTES + 1))
-
-
-@lru_cache(maxsize=8)
-def _answer_tail(version: bytes) -> bytes:
-    return b"1:v%b1:y1:re" % byte_string(version)
-
-
-def encode_error(tid: bytes, code: int, text: str, address: bytes, version: bytes) -> bytes:
-    """An error, `ip` included (BEP 42)."""
-    return encode({b"e": [code, text], b"ip": address, b"t": tid, b"v": version, b"y": b"e"})

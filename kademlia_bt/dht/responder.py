@@ -1,7 +1,7 @@
 """Answers queries: nodes from the tables, peers and tokens from the stores (BEP 5, 32). Sends nothing itself.
 
 The hot path of a node that others use: everything that can be is made once and joined. Who may ask at all
-(limits, addresses, read-only mode) is decided in face.py before. What BEP 33, 44 and 51 ask for: items/extras.py.
+(limits, addresses, read-only mode) is decided in intake.py before. What BEP 33, 44 and 51 ask for: items/extras.py.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from kademlia_bt.dht.krpc import (
     WANT_IPV4,
     WANT_IPV6,
     Query,
-    encode_answer,
-    encode_error,
 )
 from kademlia_bt.dht.peer_store import PeerStore
 from kademlia_bt.dht.table import Table
 from kademlia_bt.dht.tokens import Tokens
+from kademlia_bt.dht.usual import FORM_TID_BYTES
+from kademlia_bt.dht.writing import answer_writer, encode_answer, encode_error
 from kademlia_bt.items.extras import Extras
 from kademlia_bt.items.store import ItemStore
 from kademlia_bt.items.values import ItemError
@@ -69,6 +69,11 @@ class Responder:
     @node_id.setter
     def node_id(self, node_id: bytes) -> None:
         self._id_item = b"2:id20:" + node_id
+        self.pongs = {
+            tid_bytes: answer_writer(self._id_item, self._version, self._table.family, tid_bytes)
+            for tid_bytes in FORM_TID_BYTES
+        }
+        """Write the answer to a ping, by the length of its transaction id."""
 
     def serve(self, tables: Sequence[Table]) -> None:
         """Says which tables there are, so that askers of both families are served (BEP 32)."""
@@ -91,7 +96,8 @@ class Responder:
         if method == b"get_peers":
             if query.more is not None and (query.more.scrape or query.more.no_seeds):
                 return self._extended(query, ip, address, asked_bytes, proven, now)
-            returned = self._get_peers(query, ip, asked_bytes, proven, now)
+            assert query.target is not None
+            returned = self._with_peers(self._id_item + self._nodes(query), query.target, ip, asked_bytes, proven, now)
         elif method == b"find_node":
             returned = self._id_item + self._nodes(query)
         elif method == b"ping":
@@ -106,6 +112,15 @@ class Responder:
             return encode_error(query.tid, METHOD_UNKNOWN, "method unknown", address, self._version)
         return encode_answer(query.tid, returned, address, self._version)
 
+    def usual(
+        self, method: bytes, target: bytes, tid: bytes, ip: bytes, port: int, asked_bytes: int, proven: bool, now: float
+    ) -> bytes:
+        """As `answer`, for a `find_node` or `get_peers` that asks for a target and for nothing beside it."""
+        items = self._id_item + self._table.closest_item(target)
+        if method == b"get_peers":
+            items = self._with_peers(items, target, ip, asked_bytes, proven, now)
+        return encode_answer(tid, items, ip + port.to_bytes(2, "big"), self._version)
+
     def _nodes(self, query: Query) -> bytes:
         target = query.target
         assert target is not None
@@ -115,10 +130,9 @@ class Responder:
         tables = [self._tables.get(bit) for bit in (WANT_IPV4, WANT_IPV6) if want & bit]
         return b"".join([table.closest_item(target) for table in tables if table is not None])
 
-    def _get_peers(self, query: Query, ip: bytes, asked_bytes: int, proven: bool, now: float) -> bytes:
-        info_hash = query.target
-        assert info_hash is not None
-        items = self._id_item + self._nodes(query)
+    def _with_peers(
+        self, items: bytes, info_hash: bytes, ip: bytes, asked_bytes: int, proven: bool, now: float
+    ) -> bytes:
         store = self._store
         if info_hash not in store:  # as is most often so
             return items if store.is_full else items + b"5:token8:" + self._tokens.make(ip, info_hash, now)

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from kademlia_bt.dht.contact import Contact
 from kademlia_bt.dht.events import Answered, PeersFound, StarterStats, Unanswered
-from kademlia_bt.dht.krpc import WANT_IPV4, WANT_IPV6, Answer, Refusal, encode_query
+from kademlia_bt.dht.krpc import WANT_IPV4, WANT_IPV6, Answer, Refusal
 from kademlia_bt.dht.lookup import Candidate, Lookup, State, Walk
 from kademlia_bt.dht.lookups import PutItem
 from kademlia_bt.dht.questions import Question
 from kademlia_bt.dht.table import K
 from kademlia_bt.dht.transactions import Pending, RoundTrip, Transactions
+from kademlia_bt.dht.writing import encode_query
 from wire.bencode import Encodable
 from wire.compact import IPV4, IPV6, Endpoint
 

@@ -16,7 +16,7 @@ from itertools import islice
 from kademlia_bt.dht.contact import Contact
 from kademlia_bt.dht.node_id import ID_BITS, is_secure, number, random_id_sharing, shared_bits
 from kademlia_bt.dht.votes import network_of
-from wire.compact import Endpoint, Family, reach
+from wire.compact import Address, Endpoint, Family, reach
 
 __all__ = ["GOOD_S", "K", "Node", "Table", "bucket_capacity"]
 
@@ -79,6 +79,8 @@ class Table:
 
     def __init__(self, family: Family, own_id: bytes) -> None:
         self.family = family
+        self.by_endpoint: dict[Address, Node] = {}
+        """All nodes, in the order they came in. To be looked into by whoever asks often; not to be changed."""
         self._item_head = b"%d:%b" % (len(family.nodes_key), family.nodes_key)
         self._reset(own_id)
 
@@ -86,7 +88,7 @@ class Table:
         self.own_id = own_id
         self._own = number(own_id)
         self._buckets = [_Bucket(bucket_capacity(depth)) for depth in range(ID_BITS)]
-        self._by_endpoint: dict[Endpoint, Node] = {}
+        self.by_endpoint.clear()
         self._by_host: dict[str, Node] = {}
         # The index of nodes to hand out, built anew when one came or went: their numbers in order, their compact
         # forms, and for the first bits of a target the ready answer, or else the numbers among which it is.
@@ -96,12 +98,12 @@ class Table:
         self._near: list[bytes | list[int] | None] = []
 
     def __len__(self) -> int:
-        return len(self._by_endpoint)
+        return len(self.by_endpoint)
 
     @property
     def nodes(self) -> list[Node]:
         """All nodes, in the order they came in."""
-        return list(self._by_endpoint.values())
+        return list(self.by_endpoint.values())
 
     @property
     def replacements(self) -> int:
@@ -110,7 +112,7 @@ class Table:
 
     def good(self, now: float, at_most: int | None = None) -> int:
         """How many nodes are good; counted no further than `at_most`."""
-        good = (node for node in self._by_endpoint.values() if node.is_good(now))
+        good = (node for node in self.by_endpoint.values() if node.is_good(now))
         return sum(1 for _ in islice(good, at_most))
 
     def has_good(self, now: float) -> bool:
@@ -119,12 +121,12 @@ class Table:
 
     def get(self, endpoint: Endpoint) -> Node | None:
         """The node at an endpoint."""
-        return self._by_endpoint.get(endpoint)
+        return self.by_endpoint.get(endpoint)
 
     def wants(self, node_id: bytes, endpoint: Endpoint) -> bool:
         """Whether a node with that id would find a place, so that it is worth a ping. False for those in the table."""
         bits = ID_BITS - (int.from_bytes(node_id, "big") ^ self._own).bit_length()
-        if bits == ID_BITS or endpoint in self._by_endpoint:
+        if bits == ID_BITS or endpoint in self.by_endpoint:
             return False
         bucket = self._buckets[bits]
         if len(bucket.nodes) >= bucket.capacity and not bucket.silent:
@@ -133,7 +135,7 @@ class Table:
 
     def answered(self, contact: Contact, rtt_s: float, now: float) -> bool:
         """A node answered a question of ours: it is refreshed, or comes in, or waits. True where it is in the table."""
-        node = self._by_endpoint.get(contact.endpoint)
+        node = self.by_endpoint.get(contact.endpoint)
         if node is not None and node.contact.id == contact.id:
             node.last_reply = now
             node.rtt_s += (rtt_s - node.rtt_s) * _RTT_GAIN
@@ -160,7 +162,7 @@ class Table:
 
     def failed(self, endpoint: Endpoint) -> Contact | None:
         """A node left an exchange unanswered: it is handed out no more. Gives back a node that had to go for it."""
-        node = self._by_endpoint.get(endpoint)
+        node = self.by_endpoint.get(endpoint)
         if node is None:
             return None
         bucket = self._bucket(node)
@@ -203,7 +205,7 @@ class Table:
     def closest(self, target: bytes, count: int) -> list[Contact]:
         """The closest nodes to start a lookup from; those that failed last time only where others are few."""
         at = number(target)
-        nodes = sorted(self._by_endpoint.values(), key=lambda node: node.number ^ at)
+        nodes = sorted(self.by_endpoint.values(), key=lambda node: node.number ^ at)
         alive = [node for node in nodes if not node.fails][:count]
         if len(alive) < K:
             alive += [node for node in nodes if node.fails][: K - len(alive)]
@@ -211,9 +213,9 @@ class Table:
 
     def stalest(self, now: float, age_s: float) -> Node | None:
         """The node longest unheard of and not asked since, if that is `age_s` ago or more."""
-        if not self._by_endpoint:
+        if not self.by_endpoint:
             return None
-        node = min(self._by_endpoint.values(), key=_last_heard)
+        node = min(self.by_endpoint.values(), key=_last_heard)
         return node if now - _last_heard(node) >= age_s else None
 
     def looked_up(self, target: bytes, now: float) -> None:
@@ -278,7 +280,7 @@ class Table:
     def _insert(self, node: Node, bucket: _Bucket) -> None:
         bucket.nodes.append(node)
         bucket.silent += bool(node.fails)
-        self._by_endpoint[node.contact.endpoint] = node
+        self.by_endpoint[node.contact.endpoint] = node
         if reach(node.contact.endpoint.host) == "global":
             self._by_host[node.contact.endpoint.host] = node
         self._stale = True
@@ -287,12 +289,12 @@ class Table:
         bucket = self._bucket(node)
         bucket.nodes.remove(node)
         bucket.silent -= bool(node.fails)
-        del self._by_endpoint[node.contact.endpoint]
+        del self.by_endpoint[node.contact.endpoint]
         self._by_host.pop(node.contact.endpoint.host, None)
         self._stale = True
 
     def _rebuild(self) -> None:
-        alive = [node for node in self._by_endpoint.values() if not node.fails]
+        alive = [node for node in self.by_endpoint.values() if not node.fails]
         self._numbers = sorted(node.number for node in alive)
         self._compact = {node.number: node.compact for node in alive}
         self._near = [None] * (1 << _INDEX_BITS)

@@ -9,10 +9,11 @@ from __future__ import annotations
 import random
 from typing import ClassVar, NamedTuple
 
-from kademlia_bt.dht.krpc import More, Query, byte_string
+from kademlia_bt.dht.krpc import More, Query
 from kademlia_bt.dht.peer_store import PeerStore
 from kademlia_bt.dht.tokens import Tokens
 from kademlia_bt.dht.votes import network_of
+from kademlia_bt.dht.writing import byte_string
 from kademlia_bt.items.sampling import INTERVAL_S, SampleSet
 from kademlia_bt.items.store import ItemStore
 from kademlia_bt.items.values import (

@@ -14,11 +14,12 @@ from socket import inet_pton
 from typing import TYPE_CHECKING, Final
 
 from kademlia_bt.dht.guard import Guard
-from kademlia_bt.dht.krpc import WANT_IPV4, WANT_IPV6, Answer, Query, encode_answer, encode_query, parse
+from kademlia_bt.dht.krpc import WANT_IPV4, WANT_IPV6, Answer, Query, parse
 from kademlia_bt.dht.node_id import fits, random_id
 from kademlia_bt.dht.places import is_global, is_local
 from kademlia_bt.dht.private import Envelope
 from kademlia_bt.dht.votes import AddressVotes
+from kademlia_bt.dht.writing import encode_answer, encode_query
 from kademlia_bt.router.ring_keeper import RingKeeper
 from wire.bencode import Encodable
 from wire.compact import IPV6, Endpoint, Family

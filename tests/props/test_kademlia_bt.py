@@ -10,12 +10,13 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from kademlia_bt.dht.contact import Contact, unpack_contacts
 from kademlia_bt.dht.core import Dht, DhtConfig
-from kademlia_bt.dht.krpc import Answer, Query, Refusal, encode_answer, encode_error, parse
+from kademlia_bt.dht.krpc import Answer, Query, Refusal, parse
 from kademlia_bt.dht.node_id import fits, make_node_id, number, random_id_sharing, shared_bits
 from kademlia_bt.dht.peer_store import MAX_PEERS_PER_TORRENT, PEER_LIFE_S, PeerStore
 from kademlia_bt.dht.table import K, Table
 from kademlia_bt.dht.tokens import Tokens
 from kademlia_bt.dht.transactions import DEAD_S, Pending, Transactions
+from kademlia_bt.dht.writing import encode_answer, encode_error
 from wire.bencode import decode, encode
 from wire.compact import IPV4, IPV6, Endpoint
 from wire.errors import ProtocolError

@@ -11,10 +11,11 @@ import trio
 import trio.testing
 
 from tests.sim.net import Host, Internet
-from wire.compact import Endpoint
+from wire.compact import Address, Endpoint
 from wire.errors import NetworkError
-from wire.net import Buffer
-from wire.udp import UdpPump
+from wire.net import Buffer, Datagrams
+from wire.trio_net import TrioNetwork
+from wire.udp import AnsweringTenant, UdpPump
 
 
 class Recorder:
@@ -165,4 +166,100 @@ async def test_closing_ends_run(autojump_clock: trio.testing.MockClock, internet
         async with trio.open_nursery() as nursery:
             nursery.start_soon(pump.run)
             await trio.sleep(1)
+            pump.close()
+
+
+class Oracle(Recorder):
+    """A tenant that gives its answers back: what it heard, in capitals."""
+
+    def answer(self, data: bytes, source: Address, now: float) -> Buffer | None:
+        self.heard.append((data, Endpoint(*source), now))
+        return None if data == b"d silence" else bytes(70_000) if data == b"d much" else data.upper()
+
+
+@asynccontextmanager
+async def answering(*tenants: Recorder, host: str = "127.0.0.1") -> AsyncIterator[tuple[UdpPump, Datagrams]]:
+    """A pump over a real socket, and a real socket to ask from."""
+    pump = UdpPump(await TrioNetwork().udp(Endpoint(host, 0)))
+    for tenant in tenants:
+        pump.add(tenant)
+    asking = await TrioNetwork().udp(Endpoint(host, 0))
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pump.run)
+            with trio.fail_after(10):
+                yield pump, asking
+            nursery.cancel_scope.cancel()
+    finally:
+        pump.close()
+        asking.close()
+
+
+async def heard(asking: Datagrams, count: int) -> list[bytes]:
+    came: list[bytes] = []
+    while len(came) < count:
+        came += [data for data, _ in await asking.receive()]
+    return came
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+async def test_answers_go_back_one_by_one(host: str) -> None:
+    krpc = Oracle(b"d")
+    assert isinstance(krpc, AnsweringTenant)
+    try:
+        (await TrioNetwork().udp(Endpoint(host, 0))).close()
+    except NetworkError:
+        pytest.skip(f"no {host} here")
+    async with answering(krpc, host=host) as (pump, asking):
+        for data in (b"d one", b"", b"x is nobody's", b"d silence", b"d much", b"d two"):
+            assert asking.send(data, pump.endpoint)
+        assert await heard(asking, 2) == [b"D ONE", b"D TWO"]
+        assert [data for data, _, _ in krpc.heard] == [b"d one", b"d silence", b"d much", b"d two"]
+        assert {source for _, source, _ in krpc.heard} == {asking.endpoint}
+        assert pump.unclaimed == 2
+        assert (pump.unsent, list(pump.unsent_to)) == (1, [asking.endpoint])
+
+
+async def test_what_answers_bring_about_goes_out_too() -> None:
+    krpc = Oracle(b"d")
+    settled: list[int] = []
+    async with answering(krpc) as (pump, asking):
+        pump._settled = lambda: settled.append(len(krpc.heard))
+        krpc.outbox = [(b"a question of its own", asking.endpoint)]
+        asking.send(b"d", pump.endpoint)
+        assert sorted(await heard(asking, 2)) == [b"D", b"a question of its own"]
+        assert settled[-1] == 1
+
+
+async def test_a_tenant_that_only_listens_gets_its_datagrams_from_then_on() -> None:
+    krpc, utp = Oracle(b"d"), Recorder(b"\x01")
+    async with answering(krpc) as (pump, asking):
+        asking.send(b"d before", pump.endpoint)
+        assert await heard(asking, 1) == [b"D BEFORE"]
+        pump.add(utp, bulk=True)
+        utp.echo = krpc.echo = True
+        for data in (b"\x01 between", b"d after"):  # the first finds the pump waiting as it did before
+            asking.send(data, pump.endpoint)
+            assert await heard(asking, 1) == [data]
+        assert [data for data, _, _ in utp.heard] == [b"\x01 between"]
+
+
+async def test_a_flood_of_questions_leaves_the_others_their_turn() -> None:
+    krpc = Oracle(b"d")
+    async with answering(krpc) as (pump, asking):
+        for _ in range(2_000):
+            asking.send(b"d silence", pump.endpoint)
+        while len(krpc.heard) < 2_000:
+            before = len(krpc.heard)
+            await trio.lowlevel.checkpoint()
+            assert len(krpc.heard) - before <= 800  # two turns of the pump at most
+
+
+async def test_closing_ends_who_answers() -> None:
+    pump = UdpPump(await TrioNetwork().udp(Endpoint("127.0.0.1", 0)))
+    pump.add(Oracle(b"d"))
+    with pytest.RaisesGroup(NetworkError):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pump.run)
+            await trio.testing.wait_all_tasks_blocked()
             pump.close()

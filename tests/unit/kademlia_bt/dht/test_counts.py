@@ -55,7 +55,14 @@ def test_errors_that_come_to_us_are_told_from_answers() -> None:
     world = World(1)
     first = world.add()
     second = world.add()
-    second.face.responder.answer = lambda query, *_: b"d1:eli201e4:oopse1:t%d:%b1:y1:ee" % (len(query.tid), query.tid)  # type: ignore[method-assign]
+    for length in second.face.responder.pongs:
+        second.face.responder.pongs[length] = lambda ip, port, tid: (
+            b"d1:eli201e4:oopse1:t%d:%b1:y1:ee"
+            % (
+                len(tid),
+                tid,
+            )
+        )
     first.dht.add_node(second.endpoint, world.now)
     world.poke(first)
     world.run(3)

@@ -6,6 +6,7 @@ import pytest
 
 from kademlia_bt.dht import krpc
 from kademlia_bt.dht.krpc import WANT_IPV4, WANT_IPV6, Answer, Query, QueryError, Refusal, parse
+from kademlia_bt.dht.writing import encode_answer, encode_error, encode_query
 from wire.bencode import decode, encode
 from wire.compact import IPV4, IPV6, Endpoint
 from wire.errors import ProtocolError
@@ -202,18 +203,18 @@ def test_what_is_no_message_raises_only_protocol_error(data: bytes) -> None:
 
 def test_answers_are_written_sorted_and_with_the_askers_address() -> None:
     address = Endpoint("1.2.3.4", 0x1A2B).compact()
-    data = krpc.encode_answer(b"aa", b"2:id20:" + ID, address, b"KB\x01\x00")
+    data = encode_answer(b"aa", b"2:id20:" + ID, address, b"KB\x01\x00")
     assert data == encode({b"ip": address, b"r": {b"id": ID}, b"t": b"aa", b"v": b"KB\x01\x00", b"y": b"r"})
 
 
 def test_errors_carry_the_address_too() -> None:
     address = Endpoint("1.2.3.4", 5).compact()
-    message = decode(krpc.encode_error(b"t", 203, "bad token", address, b"KB\x01\x00"))
+    message = decode(encode_error(b"t", 203, "bad token", address, b"KB\x01\x00"))
     assert message == {b"e": [203, b"bad token"], b"ip": address, b"t": b"t", b"v": b"KB\x01\x00", b"y": b"e"}
 
 
 def test_queries_round_trip() -> None:
-    data = krpc.encode_query(
+    data = encode_query(
         b"tid!",
         b"get_peers",
         ID,
@@ -223,5 +224,5 @@ def test_queries_round_trip() -> None:
         want=WANT_IPV4 | WANT_IPV6,
     )
     assert query_of(data) == Query(b"tid!", b"get_peers", ID, TARGET, WANT_IPV4 | WANT_IPV6, True)
-    plain = krpc.encode_query(b"tid!", b"ping", ID, {}, version=b"KB\x01\x00", read_only=False)
+    plain = encode_query(b"tid!", b"ping", ID, {}, version=b"KB\x01\x00", read_only=False)
     assert plain == b"d1:ad2:id20:abcdefghij0123456789e1:q4:ping1:t4:tid!1:v4:KB\x01\x001:y1:qe"

@@ -194,6 +194,20 @@ class TestGuard:
         guard.sweep(WINDOW_S)
         assert not guard._sources
 
+    def test_who_came_first_is_forgotten_first(self) -> None:
+        guard = Guard(0.1)
+        source = [Endpoint(f"9.{index // 65536}.{index // 256 % 256}.{index % 256}", 1) for index in range(8_194)]
+        assert guard.allows(source[0], 0.0)
+        guard.sweep(WINDOW_S)  # it is gone, and comes anew
+        for each in source[1:8_192]:
+            assert guard.allows(each, WINDOW_S)
+        assert guard.allows(source[0], WINDOW_S)
+        assert not guard.allows(source[1], WINDOW_S)  # known, and over its limit
+        assert guard.allows(source[8_192], WINDOW_S)
+        assert guard.allows(source[1], WINDOW_S)  # forgotten for the one before
+        assert guard.allows(source[2], WINDOW_S)  # and so on
+        assert not guard.allows(source[0], WINDOW_S)
+
     def test_a_sweep_does_not_pardon(self) -> None:
         guard = Guard(5)
         for _ in range(60):
