@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,14 +17,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
+from kademlia_bt import kept
 from kademlia_bt.dht.contact import Contact, unpack_contacts
 from wire import bencode
 from wire.compact import IPV4, IPV6
-from wire.errors import DiskError, ProtocolError
+from wire.errors import ProtocolError
 from wire.ids import ID_BYTES
 
 __all__ = ["SavedNode", "StateFile"]
 
+_WHAT = "the DHT state"
 _HEADER = b"kademlia-bt dht state 1\n"
 _MAX_FILE_BYTES = 256 << 10
 """Ten times what 500 nodes of IPv6 take: nothing larger is ours."""
@@ -78,7 +79,7 @@ class SavedNode:
             if not isinstance(compact, bytes) or len(compact) % family.node_bytes:
                 raise ProtocolError("its nodes are broken")
             nodes += unpack_contacts(compact, family, _MAX_NODES)
-        return cls({name: kept for name, kept in ids.items() if kept}, tuple(nodes))
+        return cls({name: own for name, own in ids.items() if own}, tuple(nodes))
 
 
 class StateFile:
@@ -111,34 +112,19 @@ class StateFile:
 
         Raises ProtocolError for a damaged file, which is set aside as `NAME.damaged`, and DiskError.
         """
-        try:
-            with self.path.open("rb") as file:
-                data = file.read(_MAX_FILE_BYTES + 1)
-        except FileNotFoundError:
+        data = kept.read(self.path, _WHAT, _MAX_FILE_BYTES)
+        if data is None:
             return SavedNode()
-        except OSError as error:
-            raise DiskError(f"cannot read the DHT state {self.path}: {error.strerror}") from error
         try:
             return SavedNode.from_bytes(data)
         except ProtocolError as error:
-            aside = self.path.with_name(self.path.name + ".damaged")
-            with contextlib.suppress(OSError):  # it will be overwritten instead
-                self.path.replace(aside)
-            raise ProtocolError(f"the DHT state {self.path} is damaged ({error}); starting afresh") from None
+            raise kept.damaged(self.path, _WHAT, error, "starting afresh") from None
 
     def save(self, saved: SavedNode) -> bool:
         """Writes the file in one step; False where another process owns it. Raises DiskError."""
         if not self.owned:
             return False
-        temporary = self.path.with_name(f"{self.path.name}.{os.getpid()}.tmp")
-        try:
-            # Not synced: after a power cut the checksum tells, and a node without its table finds a new one.
-            temporary.write_bytes(saved.to_bytes())
-            temporary.replace(self.path)
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise DiskError(f"cannot save the DHT state {self.path}: {error.strerror}") from error
+        kept.write(self.path, _WHAT, [saved.to_bytes()])
         return True
 
 

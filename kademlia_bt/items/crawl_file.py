@@ -44,6 +44,8 @@ class CrawlFile:
         Raises DiskError, and ProtocolError where the file is another's: then nothing was changed.
         """
         assert self._file is not None
+        if not self.path.is_file():  # a pipe, a terminal: nothing of earlier runs is in it
+            return
         try:
             with self.path.open("rb") as file:
                 whole_bytes = 0

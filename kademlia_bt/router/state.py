@@ -9,20 +9,21 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from kademlia_bt import kept
 from kademlia_bt.router.ring import MAX_NODES
 from wire import bencode
 from wire.compact import IPV4, IPV6, Family
-from wire.errors import DiskError, ProtocolError
+from wire.errors import ProtocolError
 from wire.ids import ID_BYTES
 
 __all__ = ["RouterState", "files_for", "load", "save"]
 
+_WHAT = "the router's state"
 _HEADER = b"kademlia-bt router state 1\n"
 _FAMILIES = (IPV4, IPV6)
 _MAX_FILE_BYTES = MAX_NODES * sum(family.node_bytes for family in _FAMILIES) + (64 << 10)
@@ -80,39 +81,22 @@ def load(path: Path) -> RouterState:
 
     Raises ProtocolError for a damaged file, which is set aside as `NAME.damaged`, and DiskError.
     """
-    try:
-        with path.open("rb") as file:
-            data = file.read(_MAX_FILE_BYTES + 1)
-    except FileNotFoundError:
+    data = kept.read(path, _WHAT, _MAX_FILE_BYTES)
+    if data is None:
         return RouterState()
-    except OSError as error:
-        raise DiskError(f"cannot read the router's state {path}: {error.strerror}") from error
     try:
         return RouterState.from_bytes(data)
     except ProtocolError as error:
-        aside = path.with_name(path.name + ".damaged")
-        with contextlib.suppress(OSError):  # it will be overwritten instead
-            path.replace(aside)
-        raise ProtocolError(f"the router's state {path} is damaged ({error}); starting without it") from None
+        raise kept.damaged(path, _WHAT, error, "starting without it") from None
 
 
 def save(path: Path, state: RouterState) -> None:
     """Writes the file in one step. Raises DiskError."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     parts = state.parts()
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Not synced: after a power cut the checksum tells, and a ring fills again.
-        with temporary.open("wb") as file:
-            file.writelines([_HEADER, digest.digest(), *parts])
-        temporary.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise DiskError(f"cannot save the router's state {path}: {error.strerror}") from error
+    kept.write(path, _WHAT, [_HEADER, digest.digest(), *parts])
 
 
 def files_for(folder: Path, worker: int, workers: int) -> Sequence[Path]:

@@ -7,12 +7,14 @@ import os
 import random
 import sys
 from pathlib import Path
+from typing import IO
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kademlia_bt.dht.contact import Contact
+from kademlia_bt.router.state import load
 from kademlia_bt.state import SavedNode, StateFile
 from wire import bencode
 from wire.compact import Endpoint
@@ -120,10 +122,10 @@ def test_a_failed_save_keeps_the_old_file_and_says_why(tmp_path: Path, monkeypat
     with StateFile(tmp_path / "dht.state") as file:
         file.save(SAVED)
 
-        def full(self: Path, data: bytes) -> int:
+        def full(self: Path, mode: str) -> IO[bytes]:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(Path, "write_bytes", full)
+        monkeypatch.setattr(Path, "open", full)
         with pytest.raises(DiskError, match="No space left"):
             file.save(SavedNode())
         assert file.load() == SAVED
@@ -133,3 +135,13 @@ def test_a_folder_in_the_files_place_is_a_disk_error(tmp_path: Path) -> None:
     (tmp_path / "dht.state").mkdir()
     with StateFile(tmp_path / "dht.state") as file, pytest.raises(DiskError):
         file.load()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "dht.state"
+    os.mkfifo(path)
+    with StateFile(path) as file, pytest.raises(DiskError, match="no regular file"):
+        file.load()
+    with pytest.raises(DiskError, match="no regular file"):
+        load(path)
