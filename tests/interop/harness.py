@@ -264,7 +264,7 @@ def free_port(host: str = "127.0.0.1") -> int:
             continue
         try:
             for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
-                with socket.socket(socket.AF_INET, kind) as probe:
+                with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, kind) as probe:
                     probe.bind((host, port))
         except OSError:
             continue

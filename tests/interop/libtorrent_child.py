@@ -223,7 +223,7 @@ def run_torrent(options: argparse.Namespace) -> None:
         torrent.set_download_limit(options.down_rate)
     for peer in options.peer:
         host, _, port = peer.rpartition(":")
-        torrent.connect_peer((host, int(port)))
+        torrent.connect_peer((host.strip("[]"), int(port)))
     if options.command == "seed":
         say("seeding", listen=options.listen)
     wires: set[str] = set()

@@ -67,6 +67,28 @@ def test_it_gets_from_us(tmp_path: Path, way: str) -> None:
     assert_same_tree(root, tmp_path / "got" / "things")
 
 
+@pytest.mark.parametrize("we_seed", [False, True], ids=["we get", "it gets"])
+def test_utp_over_ipv6(tmp_path: Path, we_seed: bool) -> None:
+    need_libtorrent()
+    root, torrent, _ = torrent_of(tmp_path, FILES)
+    there, here = (f"[::1]:{free_port('::1')}" for _ in range(2))
+    ours = ("--no-dht", "--json", "--transport", "utp", "--encryption", "off")
+    if we_seed:
+        serving = ("--data", root.parent, "--listen", there, "--up-limit", "12M")
+        seed = magnet("seed", torrent, *serving, *ours, state=tmp_path / "s")
+        its = get = libtorrent("get", torrent, tmp_path / "got", "--listen", here, "--peer", there, "--utp", "--wires")
+    else:
+        serving = ("--listen", there, "--rate", "12000000")
+        its = seed = libtorrent("seed", torrent, root.parent, *serving, "--utp", "--wires")
+        fetching = ("-o", tmp_path / "got", "--peer", there, "--listen", here, "--timeout", "20")
+        get = magnet("get", torrent, *fetching, *ours, state=tmp_path / "state")
+    with seed, get:
+        seed.wait_event("seeding")
+        get.wait_event("done")
+        assert its.ask("stats", "stats")["wires"] == [UTP.format(CLEAR)]
+    assert_same_tree(root, tmp_path / "got" / "things")
+
+
 def test_by_default_the_handshake_is_encrypted_where_the_peer_can(tmp_path: Path) -> None:
     """And what follows is as the accepting side likes it: libtorrent likes it plain."""
     need_libtorrent()

@@ -18,6 +18,8 @@ FIRST_BUFFER_BYTES = 64 << 10
 """What a connection may fill before anything of it was read: a thousand strangers together hold 64 MB at most."""
 _SMALL_BYTES = 512
 """Payloads below are put together: an object for each byte would take fifty times its memory."""
+_LARGE_BYTES = 4096
+"""Payloads above are cheaper looked into than copied."""
 _MAX_AHEAD = 2048
 """Packets beyond the next expected one that are kept: a window of 2 MiB in packets of a kilobyte."""
 _MAX_SACK_BITS = 1024
@@ -45,7 +47,7 @@ class Inbound:
         """Something came, or room was made, that the peer should hear of."""
         self.deaf = False
         """Nobody reads any more: what comes is acknowledged and thrown away."""
-        self._chunks: deque[bytes] = deque()
+        self._chunks: deque[bytes | memoryview] = deque()
         self._ahead: dict[int, bytes] = {}
         self._ahead_bytes = 0
         self._unread_bytes = 0
@@ -92,7 +94,7 @@ class Inbound:
         ):
             return False
         self.ack = seq
-        self._chunks.append(datagram[HEADER_BYTES:])
+        self._chunks.append(memoryview(datagram)[HEADER_BYTES:] if size > _LARGE_BYTES else datagram[HEADER_BYTES:])
         self._unread_bytes += size
         self.must_ack = True
         return True
@@ -124,7 +126,7 @@ class Inbound:
         if payload and not self.deaf:
             chunks = self._chunks
             if len(payload) < _SMALL_BYTES and chunks and len(chunks[-1]) < _SMALL_BYTES:
-                chunks[-1] += payload
+                chunks[-1] = b"".join((chunks[-1], payload))
             else:
                 chunks.append(payload)
             self._unread_bytes += len(payload)

@@ -195,6 +195,19 @@ def test_many_small_packets_take_little_more_memory_than_their_bytes() -> None:
     assert set(bytes(room[:60_000])) == {ord("x")}
 
 
+def test_a_large_packet_is_read_in_parts_and_small_ones_come_behind() -> None:
+    talk = Talk()
+    room = memoryview(bytearray(1 << 15))
+    large = random.Random(3).randbytes(30_000)
+    for number, payload in enumerate((b"begin", large, b"small", b"and smaller")):
+        packet = pack(Kind.DATA, talk.syn.connection_id, 1, 1, 1 << 20, THEIRS + number, talk.syn.seq, payload)
+        talk.mux.receive(packet, B, 1.0)
+        if payload is large:
+            assert talk.connection.read_into(room[:29_995]) == 29_995
+    got = bytes(room[:29_995])
+    assert got + bytes(room[: talk.connection.read_into(room)]) == b"begin" + large + b"smalland smaller"
+
+
 def test_a_stranger_fills_little() -> None:
     talk = Talk()
     for number in range(1, 400):  # all but the first, which never comes
