@@ -25,6 +25,9 @@ _KEEP_ALIVE_S = 29.0
 """NAT boxes forget a silent UDP flow after 30 s and more (RFC 4787 wants 120 s)."""
 _HALF_OPEN_S = 10.0
 """Time for the dialler's first data to be lost and sent again, and again."""
+_NEWS_S = 1.0
+_MAX_NEWS_S = 16.0
+"""That there is room again is repeated after a second and, more and more rarely, up to 16 s: libtorrent never asks."""
 _LINGER_S = 30.0
 """How long a closed connection goes on with what was still to be sent, before it is forgotten."""
 _NEVER = float("inf")
@@ -61,6 +64,9 @@ class UtpConnection:
         "_heard_stamp_us",
         "_idle_at",
         "_inbound",
+        "_news_ack",
+        "_news_at",
+        "_news_s",
         "_outbound",
         "_send_id",
         "_state",
@@ -83,6 +89,10 @@ class UtpConnection:
         """The peer's clock in its last packet, and ours when that came."""
         self._heard_at = now
         self._idle_at = now + _KEEP_ALIVE_S
+        self._news_at: float | None = None
+        """When the news that there is room again is to be repeated, unless data behind `_news_ack` have come."""
+        self._news_ack = 0
+        self._news_s = _NEWS_S
         self._closing = False
         self._fin_sent = False
         self._control: list[bytes] = []
@@ -236,10 +246,10 @@ class UtpConnection:
         """When `tick` is wanted."""
         if self._state is _State.SYN_RECEIVED:
             return self._half_open_until
-        overdue_at = self._outbound.timeout_at
-        if overdue_at is not None:
-            return min(overdue_at, self._idle_at)
-        return self._idle_at if self._state is _OPEN else _NEVER
+        at = self._idle_at if self._state is _OPEN else _NEVER
+        if (overdue_at := self._outbound.timeout_at) is not None:
+            at = min(overdue_at, self._idle_at)
+        return at if self._news_at is None else min(at, self._news_at)
 
     def tick(self, now: float) -> None:
         """Sends again what was not answered in time; gives a silent peer up."""
@@ -249,6 +259,8 @@ class UtpConnection:
             if now >= self._half_open_until:
                 self._end(Ended.TIMED_OUT)
             return
+        if self._news_at is not None and now >= self._news_at:
+            self._repeat_news(now)
         outbound = self._outbound
         if outbound.timeout_at is None or now < outbound.timeout_at:
             if now >= self._idle_at and self._closing:
@@ -262,6 +274,19 @@ class UtpConnection:
             self._end(Ended.TIMED_OUT)
         else:
             outbound.overdue(now)
+
+    def _repeat_news(self, now: float) -> None:
+        if self._inbound.ack != self._news_ack or self._news_s > _MAX_NEWS_S:
+            self._news_at = None
+            return
+        self._inbound.must_ack = True
+        self._news_s *= 2
+        self._news_at = now + self._news_s
+
+    def _told(self, window_bytes: int, now: float) -> None:
+        if self._inbound.told(window_bytes):
+            self._news_ack, self._news_s = self._inbound.ack, _NEWS_S
+            self._news_at = now + _NEWS_S
 
     # packets out
 
@@ -284,10 +309,10 @@ class UtpConnection:
                 outbound.number(Kind.FIN)
                 outbound.collect_numbered(out, head, now)
         if out and not inbound.has_holes:
-            inbound.told(window)  # each packet carries the ack; only a selective one needs a packet of its own
+            self._told(window, now)  # each packet carries the ack; only a selective one needs a packet of its own
         if inbound.must_ack:
             out.append(self._state_packet(head))
-            inbound.told(window)
+            self._told(window, now)
         if out and not self._closing:
             self._idle_at = now + _KEEP_ALIVE_S
         return out

@@ -20,6 +20,8 @@ _SMALL_BYTES = 512
 """Payloads below are put together: an object for each byte would take fifty times its memory."""
 _LARGE_BYTES = 4096
 """Payloads above are cheaper looked into than copied."""
+_SHUT_BYTES = 1500
+"""A window that lets no full packet through."""
 _MAX_AHEAD = 2048
 """Packets beyond the next expected one that are kept: a window of 2 MiB in packets of a kilobyte."""
 _MAX_SACK_BITS = 1024
@@ -158,10 +160,12 @@ class Inbound:
         self._ahead.clear()
         self._ahead_bytes = 0
 
-    def told(self, window_bytes: int) -> None:
-        """The acknowledgement goes out."""
+    def told(self, window_bytes: int) -> bool:
+        """The acknowledgement goes out. True where it is news: there was no room for a packet, and is again."""
         self.must_ack = False
+        is_news = self._told_bytes < _SHUT_BYTES <= window_bytes
         self._told_bytes = window_bytes
+        return is_news
 
     def sack(self) -> bytes:
         """The selective ack: which packets ahead of the hole are here."""

@@ -208,6 +208,39 @@ def test_a_large_packet_is_read_in_parts_and_small_ones_come_behind() -> None:
     assert got + bytes(room[: talk.connection.read_into(room)]) == b"begin" + large + b"smalland smaller"
 
 
+def test_that_there_is_room_again_is_said_until_something_comes() -> None:
+    """libtorrent, told once that there is no room, waits for ever where the news of room gets lost."""
+    talk = Talk()
+    seq = THEIRS
+    room = memoryview(bytearray(1 << 17))
+
+    def fill() -> None:
+        nonlocal seq
+        while talk.say(Kind.DATA, seq, talk.syn.seq, bytes(1000))[-1].window_bytes >= 1000:
+            seq += 1
+        seq += 1
+
+    def said(seconds: float) -> int:
+        """How often it says that there is room, while time passes."""
+        times, until = 0, talk.now + seconds
+        while (timer := talk.mux.next_timer()) is not None and timer <= until:
+            talk.now = timer
+            talk.mux.tick(timer)
+            times += sum(parse(data).window_bytes > 1500 for data, _ in talk.mux.outgoing(timer))
+        talk.now = until
+        return times
+
+    fill()
+    assert said(20) == 0
+    talk.connection.read_into(room)
+    assert talk.connection.has_news
+    assert talk.ours()[-1].window_bytes > 60_000
+    assert said(10) == 3
+    talk.say(Kind.DATA, seq, talk.syn.seq, bytes(1000))
+    assert said(20) == 0
+    assert said(40) <= 2  # what keeps NATs open
+
+
 def test_a_stranger_fills_little() -> None:
     talk = Talk()
     for number in range(1, 400):  # all but the first, which never comes
