@@ -85,9 +85,15 @@ class PeerSearch:
     One task at a time may iterate. Counts may be read at any time.
     """
 
-    def __init__(self, lookup: Lookup, end: Callable[[PeerSearch], None]) -> None:
+    def __init__(
+        self,
+        lookup: Lookup,
+        end: Callable[[PeerSearch], None],
+        take: Callable[[Sequence[Endpoint]], None] | None = None,
+    ) -> None:
         """Made by `Node.get_peers`; `end` is called by `close`."""
         self._end = end
+        self._hand_out = take
         self.lookup = lookup
         self._ready: deque[Endpoint] = deque()
         self._news = trio.Event()
@@ -148,6 +154,9 @@ class PeerSearch:
 
     def take(self, endpoints: Sequence[Endpoint]) -> None:
         """The node's: peers came in."""
+        if self._hand_out is not None:
+            self._hand_out(endpoints)
+            return
         self._ready.extend(endpoints)
         self._news.set()
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from types import TracebackType
@@ -255,11 +255,11 @@ class Node(Asking):
             pending.arrived.set()
         self._searches.clear()
 
-    def _search(self, kind: LookupKind) -> PeerSearch:
+    def _search(self, kind: LookupKind, take: Callable[[Sequence[Endpoint]], None] | None = None) -> PeerSearch:
         if len(kind.target) != ID_BYTES:
             raise MisuseError(f"a target is {ID_BYTES} bytes long, not {len(kind.target)}")
         lookup = self._dht.start(kind, trio.current_time())
-        search = self._searches[lookup] = PeerSearch(lookup, self._end_search)
+        search = self._searches[lookup] = PeerSearch(lookup, self._end_search, take)
         self._settle()
         return search
 
@@ -360,14 +360,22 @@ class Node(Asking):
         await self._joined.wait()
 
     def get_peers(
-        self, info_hash: bytes, *, announce_port: int | None = None, implied_port: bool = False, seed: bool = False
+        self,
+        info_hash: bytes,
+        *,
+        announce_port: int | None = None,
+        implied_port: bool = False,
+        seed: bool = False,
+        take: Callable[[Sequence[Endpoint]], None] | None = None,
     ) -> PeerSearch:
         """Starts a search for peers; with `announce_port` or `implied_port` it announces us at its end.
 
+        `take` gets the peers in place of the iterator, at the moment they come in: it must be quick and raise nothing.
         Needs no join: it starts from whatever is known, and waits for the first nodes where nothing is.
         Raises MisuseError for an info-hash that is not 20 bytes.
         """
-        return self._search(GetPeers(info_hash, announce_port=announce_port, implied_port=implied_port, seed=seed))
+        kind = GetPeers(info_hash, announce_port=announce_port, implied_port=implied_port, seed=seed)
+        return self._search(kind, take)
 
     async def announce(self, info_hash: bytes, port: int | None, *, seed: bool = False) -> int:
         """Announces a peer at `port` (None: the UDP port that the nodes see) and returns how many nodes took it."""

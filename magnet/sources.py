@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import trio
 
@@ -209,8 +210,8 @@ class Sources:
                 nursery.start_soon(self._name_again, host, port)
             for announcer in self._announcers:
                 nursery.start_soon(self._ask_trackers, announcer)
-            if self._node is not None or self._neighbours is not None:
-                nursery.start_soon(self._ask_strangers)
+            if (self._node is not None or self._neighbours is not None) and not self._strangers.cancel_called:
+                await self._ask_strangers()
             await trio.sleep_forever()
 
     async def _ask_trackers(self, announcer: Announcer) -> None:
@@ -234,7 +235,6 @@ class Sources:
 
     async def _ask_strangers(self) -> None:
         with self._strangers:
-            await trio.lowlevel.checkpoint()  # a private torrent ends here, before a word is said
             try:
                 async with trio.open_nursery() as nursery:
                     self._strangers_nursery = nursery
@@ -264,9 +264,12 @@ class Sources:
             announcing = trio.current_time() >= announce_at
             if announcing or not self._satisfied:
                 search = node.get_peers(
-                    swarm_id, announce_port=self._announce_port if announcing else None, seed=self._satisfied
+                    swarm_id,
+                    announce_port=self._announce_port if announcing else None,
+                    seed=self._satisfied,
+                    take=partial(self._take_from_dht, swarm_id),
                 )
-                await self._follow(search, swarm_id)
+                await self._follow(search)
                 # A node that is just joining tells nobody or few: then the next search is soon, and tells again.
                 if search.announced:
                     announce_at = trio.current_time() + ANNOUNCE_S
@@ -274,13 +277,16 @@ class Sources:
                 await self._is_satisfied.wait()
                 await trio.sleep_until(announce_at)
 
-    async def _follow(self, search: PeerSearch, swarm_id: bytes) -> None:
+    def _take_from_dht(self, swarm_id: bytes, endpoints: Sequence[Endpoint]) -> None:
+        for endpoint in endpoints:
+            if self._may_lead_somewhere(endpoint):
+                self._take(Found(endpoint, DHT, swarm_id))
+
+    async def _follow(self, search: PeerSearch) -> None:
         self._searching.append(search)
         try:
             async with search:
-                async for endpoint in search:
-                    if self._may_lead_somewhere(endpoint):
-                        self._take(Found(endpoint, DHT, swarm_id))
+                await search.wait_done()
         finally:
             self._searching.remove(search)
             self._past = self._past.plus(search)

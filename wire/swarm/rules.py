@@ -303,7 +303,8 @@ class Swarm(Wishes):
         if self.info is not None:
             return
         self._know(info, now)
-        for other in list(self._peers.values()):
+        is_all = self.settings.metadata_only and not self._trees.wanted
+        for other in [] if is_all else list(self._peers.values()):  # nothing more is wanted: nobody is told
             try:
                 other.connection.set_piece_count(info.piece_count)
             except ProtocolError as error:

@@ -20,8 +20,8 @@ GOOD = Endpoint("80.1.2.3", 6881)
 class FakeSearch:
     """Answers of the DHT to one search: an address a second."""
 
-    def __init__(self, node: FakeNode, peers: list[Endpoint], announcing: bool) -> None:
-        self._node, self._peers = node, list(peers)
+    def __init__(self, node: FakeNode, peers: list[Endpoint], announcing: bool, take) -> None:
+        self._node, self._peers, self._take = node, list(peers), take
         self.asked, self.answered, self.announced = 8, 5, (node.takes_announces if announcing else 0)
         self.found = len(peers)
 
@@ -32,14 +32,11 @@ class FakeSearch:
     async def __aexit__(self, *_):
         self._node.open -= 1
 
-    def __aiter__(self):
-        return self
-
-    async def __anext__(self):
+    async def wait_done(self):
+        for peer in self._peers:
+            await trio.sleep(1)
+            self._take([peer])
         await trio.sleep(1)
-        if not self._peers:
-            raise StopAsyncIteration
-        return self._peers.pop(0)
 
 
 class FakeNode:
@@ -57,9 +54,9 @@ class FakeNode:
     def externals(self):
         return [] if self.external is None else [self.external]
 
-    def get_peers(self, info_hash, *, announce_port=None, implied_port=False, seed=False):
+    def get_peers(self, info_hash, *, announce_port=None, implied_port=False, seed=False, take):
         self.asked.append((trio.current_time(), info_hash, announce_port, seed))
-        return FakeSearch(self, self.peers, announce_port is not None)
+        return FakeSearch(self, self.peers, announce_port is not None, take)
 
 
 def sources(node=None, *, given=(), ids=(ONE,), port=None, local=False, network=None) -> Sources:
