@@ -172,7 +172,7 @@ class Node(Asking):
         for socket in sockets:
             node_id = self._id_for(socket.family, saved)
             face = dht.add_face(socket.family, node_id, now, allow_local=socket.allow_local, bound=socket.bound)
-            pump = UdpPump(socket.datagrams, settled=self._settle)
+            pump = UdpPump(socket.datagrams, settled=self._settle, told=self._tell)
             pump.add(face)
             self._pumps.append(pump)
         self._tell_not_apart()
@@ -291,9 +291,18 @@ class Node(Asking):
 
     def _settle(self) -> None:
         """After anything that the core was told: hands out its events, and sends what any face has to say."""
+        self._tell()
         dht = self._core
         assert dht is not None
-        if dht.has_events:
+        for face, pump in zip(dht.faces, self._pumps, strict=True):
+            if face.has_outgoing:
+                pump.wake()
+
+    def _tell(self) -> bool:
+        """Hands out the core's events; whether there were any."""
+        dht = self._core
+        assert dht is not None
+        if has_events := dht.has_events:
             for event in dht.events():
                 if isinstance(event, PeersFound):
                     if (search := self._searches.get(event.lookup)) is not None:
@@ -312,9 +321,7 @@ class Node(Asking):
                 elif isinstance(event, HealthChanged):
                     self._health_changed.set()
                     self._health_changed = trio.Event()
-        for face, pump in zip(dht.faces, self._pumps, strict=True):
-            if face.has_outgoing:
-                pump.wake()
+        return has_events
 
     def _tell_not_apart(self) -> None:
         """Warns, once, of sockets that are one to others."""

@@ -150,6 +150,7 @@ class Work:
                     await self._go_on(nursery, known, task.via)
             self.complete = True
             self._tell()
+            await trio.lowlevel.checkpoint()  # who waits for it goes before those who are cancelled now
 
     async def _go_on(self, nursery: trio.Nursery, torrent: Torrent, via: str) -> None:
         """From the metadata to the end. What only a download needs begins here."""

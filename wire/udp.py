@@ -61,10 +61,21 @@ class AnsweringTenant(Tenant, Protocol):
 class UdpPump:
     """Pumps one socket for its tenants; `run` does the work, until its socket is closed or it is cancelled."""
 
-    def __init__(self, datagrams: Datagrams, *, settled: Callable[[], None] | None = None) -> None:
-        """`settled` is called after each batch and tick: for what lies behind the tenants, such as their events."""
+    def __init__(
+        self,
+        datagrams: Datagrams,
+        *,
+        settled: Callable[[], None] | None = None,
+        told: Callable[[], bool] | None = None,
+    ) -> None:
+        """`settled` is called after each batch and tick: for what lies behind the tenants, such as their events.
+
+        `told` is called before it, after a batch: whether somebody now knows more than before, for whom the rest waits.
+        """
         self._datagrams = datagrams
         self._settled = settled
+        self._told = told
+        self._has_told = False
         self._tenants: list[Tenant] = []
         self._by_first_byte: list[Tenant | None] = [None] * 256
         self._answerers: list[Answerer] | None = None
@@ -130,6 +141,11 @@ class UdpPump:
             else:
                 await datagrams.readable()
                 self._serve(datagrams)
+            if self._has_told:
+                # Who was told goes first, whatever the order of tasks in a turn: he may have waited for just this.
+                self._has_told = False
+                await trio.lowlevel.checkpoint()
+                await trio.lowlevel.checkpoint()
 
     def _serve(self, datagrams: AnsweredDatagrams) -> None:
         for _ in range(_UNYIELDED_BATCHES):
@@ -139,7 +155,7 @@ class UdpPump:
             more = datagrams.serve(self._answerers, trio.current_time(), unsent)
             self._lost(unsent)
             self._settle()
-            if not more:
+            if not more or self._has_told:
                 return
 
     async def _receive(self) -> None:
@@ -156,6 +172,8 @@ class UdpPump:
 
     def _settle(self) -> None:
         """After a batch: what else it brought about."""
+        if self._told is not None and self._told():
+            self._has_told = True
         self._drain()
         if self._settled is not None:
             self._settled()
