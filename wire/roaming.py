@@ -8,18 +8,21 @@ this, now that. While the machine has no global address, the socket is at the wi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from typing import TypeVar, cast
 
 import trio
 
 from wire.compact import IPV6, Endpoint
 from wire.errors import NetworkError
-from wire.net import Buffer, Datagrams, Network
+from wire.net import AnsweredDatagrams, Answerer, Buffer, Datagrams, Network
 
 __all__ = ["Roaming", "open_udp"]
 
 _LOOK_AGAIN_S = 60.0
+
+T = TypeVar("T")
 
 
 async def open_udp(network: Network, at: Endpoint) -> Datagrams:
@@ -27,10 +30,13 @@ async def open_udp(network: Network, at: Endpoint) -> Datagrams:
     if at.host != IPV6.any_host:
         return await network.udp(at)
     host = network.global_ipv6()
+    inner: Datagrams | None = None
     if host is not None:
         with suppress(NetworkError):  # one that the system is still testing cannot be bound to yet
-            return Roaming(network, await network.udp(Endpoint(host, at.port)))
-    return Roaming(network, await network.udp(at))
+            inner = await network.udp(Endpoint(host, at.port))
+    if inner is None:
+        inner = await network.udp(at)
+    return _AnsweredRoaming(network, inner) if isinstance(inner, AnsweredDatagrams) else Roaming(network, inner)
 
 
 class Roaming:
@@ -72,16 +78,21 @@ class Roaming:
         self._moved.set()
         self._moved = trio.Event()
 
-    async def receive(self) -> list[tuple[bytes, Endpoint]]:
+    async def _while_it_moves(self, call: Callable[[Datagrams], Awaitable[T]]) -> T:
+        """What a call on the socket gives, waiting for the next one where it was closed to move. Raises NetworkError
+        once it was closed for good."""
         while True:
             inner, moved = self._inner, self._moved
             try:
-                return await inner.receive()
+                return await call(inner)
             except NetworkError:
                 if self._closed:
                     raise
             if inner is self._inner:
                 await moved.wait()
+
+    async def receive(self) -> list[tuple[bytes, Endpoint]]:
+        return await self._while_it_moves(lambda inner: inner.receive())
 
     def send(self, data: Buffer, to: Endpoint) -> bool:
         return self._inner.send(data, to)
@@ -97,3 +108,18 @@ class Roaming:
         self._closed = True
         self._inner.close()
         self._moved.set()
+
+
+class _AnsweredRoaming(Roaming):
+    """Where the network's sockets are `AnsweredDatagrams`."""
+
+    async def readable(self) -> None:
+        await self._while_it_moves(lambda inner: cast("AnsweredDatagrams", inner).readable())
+
+    def serve(self, answerers: Sequence[Answerer], now: float, unsent: list[Endpoint]) -> bool:
+        try:
+            return cast("AnsweredDatagrams", self._inner).serve(answerers, now, unsent)
+        except NetworkError:
+            if self._closed:
+                raise
+            return False  # it moves
