@@ -1,9 +1,9 @@
 """One connection to a peer, without I/O: bytes in, events out; verbs in, bytes out (BEP 3, 6, 9, 10, 11, 54, 55).
 
 The shell reads the socket straight into `buffer()` and says how much came with `received`; it sends what
-`outgoing()` gives. The connection knows the handshake, the framing, both sides' four flags, what the peer has,
-and how long a peer may be silent. It does not know what was asked for, what is wanted, or whom to trust:
-that is `wire.swarm`.
+`outgoing()` gives. The connection knows the handshake, the framing, and how long a peer may be silent; what messages
+mean is in `hearer`, how they are said in `speaker`. It does not know what was asked for, what is wanted, or whom to
+trust: that is `wire.swarm`.
 
 Blocks are the hot path: they are read where the kernel put them and handed on as views.
 """
@@ -12,25 +12,15 @@ from __future__ import annotations
 
 import enum
 
-from wire.bitfield import Bitfield
 from wire.errors import MisuseError, ProtocolError
 from wire.ids import ID_BYTES
 from wire.peer import messages as m
-from wire.peer.extended import (
-    METADATA_DATA,
-    METADATA_REJECT,
-    METADATA_REQUEST,
-    ExtendedHandshake,
-    MetadataMessage,
-)
+from wire.peer.extended import ExtendedHandshake
 from wire.peer.handshake import HANDSHAKE_BYTES, Handshake, SelfConnectionError, check_start, client_of
-from wire.peer.holepunch import HolepunchMessage
+from wire.peer.hearer import Hearer
 from wire.peer.landing import FRAME_BYTES, Landing
 from wire.peer.messages import Event
-from wire.peer.pex import PexMessage
-from wire.peer.pieces import RemotePieces
 from wire.peer.receive_buffer import ReceiveBuffer
-from wire.peer.speaker import Speaker
 
 __all__ = ["Event", "PeerConnection", "TimedOut", "opening"]
 
@@ -39,8 +29,6 @@ IDLE_TIMEOUT_S = 180.0
 """Peers keep a connection alive every two minutes (BEP 3); a lost or late one is forgiven."""
 KEEP_ALIVE_CHECK_S = 50.0
 """Where nothing was sent for a whole such span, a keep-alive is: after 100 s at the latest; some give up at 120."""
-PEX_INTERVAL_S = 45.0
-"""Peer exchanges that come faster are ignored: one a minute is the rule (BEP 11), clocks and queues shift it."""
 
 SHRINK_AFTER_S = 30.0
 """A large receive buffer goes when no block has come for so long."""
@@ -56,7 +44,7 @@ class TimedOut(enum.Enum):
     IDLE = "nothing came for 3 minutes"
 
 
-class PeerConnection(Speaker):
+class PeerConnection(Hearer):
     """The state machine of one peer connection. After a ProtocolError it must not be used any more.
 
     Dialling side: `info_hash` is what we want; our handshake lies in `outgoing()` at once.
@@ -67,21 +55,16 @@ class PeerConnection(Speaker):
 
     __slots__ = (
         "_buffer",
-        "_heard_at",
         "_keep_alive_at",
         "_last_block_at",
         "_opening_ends_at",
         "_our_dht",
         "_our_id",
-        "_pex_ignored_until",
-        "_pieces",
         "_rest",
         "_upgradable",
         "_upgrade",
         "info_hash",
-        "peer_choking",
         "peer_id",
-        "peer_interested",
     )
 
     def __init__(
@@ -103,9 +86,7 @@ class PeerConnection(Speaker):
         """
         if len(peer_id) != ID_BYTES or (info_hash is not None and len(info_hash) != ID_BYTES):
             raise MisuseError("a peer id and an info-hash in a handshake are 20 bytes long")
-        super().__init__(extended)
-        self.peer_choking = True
-        self.peer_interested = False
+        super().__init__(extended, piece_count, now)
         self.peer_id: bytes | None = None
         """The peer's, once its handshake came."""
         self.info_hash = info_hash
@@ -114,14 +95,11 @@ class PeerConnection(Speaker):
         self._our_dht = dht
         self._upgrade = upgrade
         self._upgradable = False
-        self._pieces = RemotePieces(piece_count)
         self._buffer = ReceiveBuffer()
         self._rest = 0  # of a frame that `scattered` is to complete
-        self._heard_at = now
         self._last_block_at = now
         self._opening_ends_at = now + HANDSHAKE_TIMEOUT_S
         self._keep_alive_at = now + KEEP_ALIVE_CHECK_S
-        self._pex_ignored_until = now
         if info_hash is not None and not greeted:
             self._send_handshake(info_hash)
 
@@ -129,16 +107,6 @@ class PeerConnection(Speaker):
     def client(self) -> str:
         """What the peer calls itself, else what its peer id says, else "": printable, for people."""
         return self.remote.v or client_of(self.peer_id or b"")
-
-    @property
-    def is_seed(self) -> bool:
-        """The peer is known to have every piece."""
-        return self._pieces.is_all
-
-    @property
-    def peer_has(self) -> Bitfield | None:
-        """What the peer has, kept up to date; None until the piece count is known."""
-        return self._pieces.has
 
     # In
 
@@ -228,14 +196,6 @@ class PeerConnection(Speaker):
         self._read_frames(events)
         return events
 
-    def set_piece_count(self, count: int) -> list[Event]:
-        """Says how many pieces there are, once. Returns a HasPieces event if the peer has told of pieces before.
-
-        Raises ProtocolError where that does not fit `count`.
-        """
-        told = self._pieces.set_count(count)
-        return [] if told is None else [m.HasPieces(told)]
-
     def _read_handshake(self, events: list[Event]) -> None:
         if self.peer_id is not None:
             return  # it waits for `accept`
@@ -311,80 +271,6 @@ class PeerConnection(Speaker):
         # The buffer grows only as data fill it: a mere promise of a long frame takes no memory.
         if received.is_full and (blocks_seen or at == 0):
             received.grow()
-
-    def _take(self, message: m.Message, events: list[Event]) -> None:
-        """Changes the state by any message but a block, and adds what the swarm is to know."""
-        count = self._pieces.count
-        match message:
-            case m.Request() | m.Cancel() | m.Reject():
-                if isinstance(message, m.Reject) and not self.fast:
-                    return
-                if count is None:
-                    if isinstance(message, m.Request):
-                        self.reject(message.index, message.begin, message.length)
-                elif message.index >= count:
-                    raise ProtocolError(f"a request for piece {message.index} of {count}")
-                else:
-                    events.append(message)
-            case m.Have(index):
-                if self._pieces.have(index):
-                    events.append(message)
-            case m.Choked() | m.Unchoked():
-                choking = isinstance(message, m.Choked)
-                if choking != self.peer_choking:
-                    self.peer_choking = choking
-                    events.append(message)
-            case m.Interested() | m.NotInterested():
-                interested = isinstance(message, m.Interested)
-                if interested != self.peer_interested:
-                    self.peer_interested = interested
-                    events.append(message)
-            case m.RawBitfield(bits):
-                self._declared(self._pieces.declare(bits), events)
-            case m.HaveAll() | m.HaveNone():
-                if self.fast:
-                    everything = isinstance(message, m.HaveAll)
-                    self._declared(self._pieces.declare(None, everything=everything), events)
-            case m.Extended(kind, payload):
-                self._take_extended(kind, payload, events)
-            case m.Port(port):
-                if port:
-                    events.append(message)
-            case m.Suggest(index) | m.AllowedFast(index):
-                # Advice: worthless before the piece count is known, or for a piece that is not there.
-                if self.fast and count is not None and index < count:
-                    events.append(message)
-            case m.HashRequest() | m.Hashes() | m.HashReject():
-                events.append(message)
-
-    def _declared(self, gained: Bitfield | None, events: list[Event]) -> None:
-        if gained is not None:
-            events.append(m.HasPieces(gained))
-
-    def _take_extended(self, kind: int, payload: bytes, events: list[Event]) -> None:
-        if kind == 0:
-            self.remote = self.remote.updated(payload)
-            events.append(m.ExtendedReceived(self.remote))
-        elif kind == self._ours.ut_metadata:
-            message = MetadataMessage.parse(payload)
-            if message.kind == METADATA_REQUEST:
-                events.append(m.MetadataRequest(message.piece))
-            elif message.kind == METADATA_DATA:
-                events.append(m.MetadataData(message.piece, message.total_size, message.data))
-            elif message.kind == METADATA_REJECT:
-                events.append(m.MetadataReject(message.piece))
-        elif kind == self._ours.lt_donthave:
-            if len(payload) != 4:
-                raise ProtocolError(f"a lt_donthave message of {len(payload)} bytes")
-            index = int.from_bytes(payload, "big")
-            if self._pieces.lose(index):
-                events.append(m.HaveNot(index))
-        elif kind == self._ours.ut_holepunch and self.remote.ut_holepunch:  # BEP 55: else it is to be ignored
-            if (punch := HolepunchMessage.parse(payload)) is not None:
-                events.append(m.HolepunchReceived(punch))
-        elif kind == self._ours.ut_pex and self._heard_at >= self._pex_ignored_until:
-            self._pex_ignored_until = self._heard_at + PEX_INTERVAL_S
-            events.append(m.PexReceived(*PexMessage.parse(payload)))
 
     # Time
 

@@ -140,11 +140,19 @@ class Ledger:
             del source.late[next(iter(source.late))]
 
     def reject(self, source: Source, index: int, begin: int) -> bool:
-        """The source will not give this block (BEP 6); False where it was not asked for it."""
+        """The source will not give this block (BEP 6); False where it was not asked for it.
+
+        Raises ProtocolError where it rejects what was never asked for, time and again.
+        """
         key = block_key(index, begin)
         source.recalled.pop(key, None)
         if source.asked.pop(key, None) is None:
-            return source.late.pop(key, 0) is None
+            if source.late.pop(key, 0) is None:
+                return True
+            source.stray_rejects += 1
+            if source.stray_rejects > MAX_UNASKED:
+                raise ProtocolError("rejects what it was not asked for")
+            return False
         piece = self._open.get(index)
         if piece is not None:
             self._give_back(piece, begin // BLOCK_BYTES, source)

@@ -273,6 +273,8 @@ class Members:
         self._holepunch.gone(peer)
         if peer.ready and not breach and not ban:
             self._remember_other_address(peer, now)
+            if now - peer.crossed_at <= CROSSING_S and peer.listens_at is not None:
+                candidates.again(peer.listens_at, now)  # the other side kept the one that we closed
         self._trees.gone(peer, now)
         if self._exchange is not None:
             self._exchange.leave(peer, now, lied=ban)
@@ -292,6 +294,8 @@ class Members:
             peer.ready = True  # it is no failed handshake
             if peer.dialled:
                 twin.listens_at = peer.endpoint
+            if twin.dialled != peer.dialled:
+                twin.crossed_at = now
             self._drop(peer, "it is connected already", now)
             return
         peer.ready = True
@@ -325,7 +329,7 @@ class Members:
         same = identity is not None and twin.connection.peer_id in (None, identity)
         if identity is None or not same or twin.dialled == dialled or now - twin.joined_at > CROSSING_S:
             return False
-        if dialled != (self.peer_id < identity):
+        if dialled != (self.peer_id > identity):
             return False
         self._drop(twin, "the other connection to it stays", now)
         return True
@@ -339,15 +343,20 @@ class Members:
         return self._exchange.have
 
     def _replaces(self, peer: Peer, twin: Peer, now: float) -> bool:
-        """Of two connections to one peer, both sides must keep the same: that which the lower id dialled (BEP 3)."""
+        """Of two connections to one peer, both sides must keep the same: that which the higher id dialled.
+
+        libtorrent has that rule too, and where its user allows one connection to a host another, by ports: then it
+        closes one before both have shaken hands. Who is left without any is dialled again at once.
+        """
         if peer.dialled == twin.dialled or peer.endpoint.host != twin.endpoint.host:
             return False  # the older stays: the id may be stolen
         if now - twin.joined_at > CROSSING_S:
             return False
-        we_dial = self.peer_id < (peer.connection.peer_id or b"")
+        we_dial = self.peer_id > (peer.connection.peer_id or b"")
         if peer.dialled != we_dial:
             return False
         peer.listens_at = peer.listens_at or twin.listens_at
+        peer.crossed_at = now
         self._drop(twin, "the other connection to it stays", now)
         return True
 

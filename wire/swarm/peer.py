@@ -19,6 +19,7 @@ class Peer:
     __slots__ = (
         "choked_at",
         "connection",
+        "crossed_at",
         "dialled",
         "encrypted",
         "endpoint",
@@ -97,6 +98,8 @@ class Peer:
         self.grant = 0
         """Bytes that it may still have so."""
         self.joined_at = now
+        self.crossed_at = float("-inf")
+        """When another connection to it was closed for the sake of this one."""
         self.unchoked_at: float | None = None
         self.choked_at = now
         self.pex = PexSender(now)

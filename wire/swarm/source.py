@@ -52,6 +52,7 @@ class Source:
         "share",
         "snubbed",
         "sought_at",
+        "stray_rejects",
         "suggested",
         "timeouts",
         "unasked",
@@ -94,6 +95,8 @@ class Source:
         self.sought_at = float("-inf")
         """When it sought to double others' requests and found none."""
         self.unasked = 0
+        self.stray_rejects = 0
+        """Of what was never asked for: halved each second."""
         self.timeouts = 0
         """Times in a row that it let its time pass."""
 
@@ -117,6 +120,7 @@ class Source:
 
     def measure(self, now: float, queue_s: float = QUEUE_S) -> None:
         """Once a second: sets how many requests to keep outstanding, by what the peer delivers in `queue_s`."""
+        self.stray_rejects >>= 1
         before = self.meter.latest
         self.meter.measure(now)
         if self.snubbed:

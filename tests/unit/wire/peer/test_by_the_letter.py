@@ -52,6 +52,53 @@ def test_exactly_one_of_bitfield_all_and_none_is_said_first(pieces: Bitfield | N
     assert len(said) == 4 + int.from_bytes(said[:4], "big")
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        m.frame(m.HAVE_ALL),
+        m.frame(m.HAVE_NONE),
+        m.index_frame(m.SUGGEST, 3),
+        m.index_frame(m.ALLOWED_FAST, 3),
+        m.blocks_frames(m.REJECT, [(3, 0, 16384)]),
+    ],
+)
+@pytest.mark.parametrize("piece_count", [10, None])
+def test_without_the_fast_extension_its_messages_end_the_connection(message: bytes, piece_count: int | None) -> None:
+    feed(opened(piece_count=piece_count), message)
+    with pytest.raises(ProtocolError, match="BEP 6"):
+        feed(opened(piece_count=piece_count, fast=False), message)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (m.frame(m.HAVE_ALL), m.frame(m.HAVE_NONE)),
+        (m.frame(m.HAVE_NONE), m.frame(m.HAVE_ALL)),
+        (m.frame(m.BITFIELD, b"\xff\xc0"), m.frame(m.HAVE_ALL)),
+        (m.frame(m.BITFIELD, b"\0\0"), m.frame(m.HAVE_NONE)),
+    ],
+)
+@pytest.mark.parametrize("piece_count", [10, None])
+def test_all_and_none_after_another_word_of_the_kind_end_the_connection(
+    first: bytes, second: bytes, piece_count: int | None
+) -> None:
+    connection = opened(piece_count=piece_count)
+    feed(connection, first)
+    with pytest.raises(ProtocolError, match="after it said something else"):
+        feed(connection, second)
+
+
+@pytest.mark.parametrize("said", [m.frame(m.HAVE_ALL), m.frame(m.HAVE_NONE), m.frame(m.BITFIELD, b"\x80\0")])
+def test_what_it_has_need_not_be_the_first_word_and_may_be_said_twice(said: bytes) -> None:
+    """More than BEP 6 allows, as libtorrent does: WebTorrent says "have none" twice, others announce a piece first."""
+    connection = opened()
+    feed(connection, m.index_frame(m.HAVE, 0) + m.frame(m.INTERESTED) + said + said)
+    assert connection.peer_has is not None
+    assert connection.peer_has[0]
+    feed(connection, m.frame(m.BITFIELD, b"\x40\0"))  # aria2, for many haves
+    assert connection.peer_has[1]
+
+
 def test_choke_no_longer_implies_reject() -> None:
     here, there = joined()
     here.unchoke()

@@ -99,8 +99,6 @@ def test_a_peer_without_extensions_gets_none() -> None:
     assert sent(connection) == bytes.fromhex("00000003 05 0000"), "some wait for a first message"
     connection.bitfield(Bitfield.full(10))
     assert sent(connection) == bytes.fromhex("00000003 05 ffc0")
-    assert feed(connection, m.frame(m.HAVE_ALL) + m.blocks_frames(m.REJECT, [(1, 0, 16384)])) == []
-    assert connection.peer_has == Bitfield(10)
 
 
 # Messages

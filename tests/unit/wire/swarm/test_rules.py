@@ -447,6 +447,57 @@ def test_unasked_blocks_end_the_connection() -> None:
     assert table.swarm.stats().wasted_bytes >= 256 * B
 
 
+def test_stray_rejects_end_the_connection() -> None:
+    """BEP 6 would have it closed at the first; but rejects and cancels cross on their way."""
+    table = Table()
+    guest = table.guest()
+    for _ in range(200):
+        guest.wire.reject(0, 0, B)
+        guest.pump()
+    table.pass_time(2.0)
+    for _ in range(200):
+        guest.wire.reject(0, 0, B)
+        guest.pump()
+    assert not guest.gone
+    for _ in range(100):
+        guest.wire.reject(0, 0, B)
+        guest.pump()
+    assert guest.gone
+    assert "rejects what it was not asked for" in table.drops()[-1].reason
+
+
+def test_a_fast_message_without_the_extension_is_told_of() -> None:
+    table = Table()
+    guest = table.guest()
+    assert guest.peer is not None
+    guest.peer.connection.fast = False
+    guest.wire._send(m.frame(m.HAVE_ALL))
+    guest.pump()
+    assert guest.gone
+    assert table.drops()[-1].reason == "sends have all (BEP 6) without having agreed to such messages"
+
+
+@pytest.mark.parametrize("survivor_is_ours", [True, False])
+def test_who_is_left_without_a_connection_after_a_crossing_is_dialled_again(survivor_is_ours: bool) -> None:
+    """The other side may keep the one that we closed."""
+    table = Table()
+    identity = b"-AA0000-" + bytes(12) if survivor_is_ours else b"-ZZ0000-" + bytes(12)
+    there = Endpoint("80.0.0.5", 6881)
+    table.swarm.found(there, "dht", table.now)
+    assert table.swarm.next_dial(table.now) == there
+    came = table.guest("80.0.0.5", peer_id=identity)
+    dialled = table.swarm.dial_opened(there, table.now)
+    assert dialled is not None
+    handshake = m.HandshakeReceived(INFO.info_hash.swarm_ids[0], identity, False, False, False)
+    dialled.connection.open, dialled.connection.peer_id = True, identity
+    table.swarm.receive(dialled, [handshake], table.now)
+    assert (came.peer.gone, dialled.gone) == (survivor_is_ours, not survivor_is_ours)
+    survivor = dialled if survivor_is_ours else came.peer
+    assert table.swarm.next_dial(table.now) is None
+    table.swarm.lost(survivor, "the peer closed the connection", table.now + 0.1)
+    assert table.swarm.next_dial(table.now + 0.2) == there
+
+
 def test_ourselves_and_twins_are_dropped() -> None:
     table = Table()
     first = table.guest("80.0.0.1")
