@@ -70,7 +70,7 @@ class _Pieces:
     async def read(self, piece: int, begin: int, length: int) -> bytes:
         if self._gone.is_set():
             raise self._handle.failure()
-        return (await self._store.read_many([(piece, begin, length)]))[0]
+        return bytes((await self._store.read_many([(piece, begin, length)]))[0])
 
     async def _until_gone(self) -> None:
         await self._gone.wait()

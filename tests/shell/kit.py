@@ -27,7 +27,7 @@ from wire.bencode import encode
 from wire.compact import Endpoint
 from wire.errors import DiskError, NetworkError, ProtocolError
 from wire.metainfo import Info, Torrent
-from wire.net import Stream
+from wire.net import Buffer, Stream
 from wire.peer.connection import PeerConnection
 from wire.peer.extended import UT_METADATA_ID, ExtendedHandshake
 from wire.peer.messages import HandshakeReceived, MetadataRequest
@@ -86,7 +86,7 @@ class Store(MemoryStore):
         self.written += right
         return right
 
-    async def read_many(self, requests: Sequence[tuple[int, int, int]]) -> list[bytes]:
+    async def read_many(self, requests: Sequence[tuple[int, int, int]]) -> list[Buffer]:
         await trio.lowlevel.checkpoint()
         assert not self.closed, "read after it was closed"
         return await super().read_many(requests)
@@ -101,10 +101,10 @@ class LyingStore(Store):
 
     each = 1
 
-    async def read_many(self, requests: Sequence[tuple[int, int, int]]) -> list[bytes]:
+    async def read_many(self, requests: Sequence[tuple[int, int, int]]) -> list[Buffer]:
         blocks = await super().read_many(requests)
         return [
-            bytes([block[0] ^ 1]) + block[1:] if request[0] % self.each == 0 else block
+            bytes([block[0] ^ 1, *block[1:]]) if request[0] % self.each == 0 else block
             for request, block in zip(requests, blocks, strict=True)
         ]
 
@@ -114,7 +114,7 @@ class StallingStore(Store):
 
     blocks = 2
 
-    async def read_many(self, requests: Sequence[tuple[int, int, int]]) -> list[bytes]:
+    async def read_many(self, requests: Sequence[tuple[int, int, int]]) -> list[Buffer]:
         self.blocks -= len(requests)
         if self.blocks < 0:
             await trio.sleep_forever()

@@ -442,6 +442,29 @@ async def test_a_full_disk_stops_it_and_loses_nothing(tmp_path: Path, monkeypatc
     assert_placed(root)
 
 
+async def test_blocks_that_follow_each_other_are_read_in_one_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place(tmp_path)
+    store = DiskStore(MADE.info, tmp_path)
+    await store.load()
+    reads: list[tuple[int, int]] = []
+    real = os.pread
+
+    def pread(fd: int, length: int, offset: int) -> bytes:
+        reads.append((offset, length))
+        return real(fd, length, offset)
+
+    monkeypatch.setattr(os, "pread", pread)
+    wanted = [(0, 0, 4), (0, 4, 8), (0, 12, 4), (1, 0, 3), (1, 4, 3), (1, 7, 2), (0, 9, 1), (0, 3, 5)]
+    blocks = await store.read_many(wanted)
+    assert blocks == [MADE.piece(index)[begin : begin + length] for index, begin, length in wanted]
+    assert reads == [(0, 16), (16, 3), (20, 5), (9, 1), (3, 5)]
+    with pytest.raises(MisuseError):
+        await store.read_many([(0, 0, 8), (0, 8, 9)])
+    await store.aclose()
+
+
 async def test_a_file_that_shrinks_while_it_is_shared(tmp_path: Path) -> None:
     place(tmp_path)
     store = DiskStore(MADE.info, tmp_path)

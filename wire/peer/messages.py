@@ -80,6 +80,8 @@ Buffer = bytes | bytearray | memoryview
 
 BLOCK_BYTES: Final = 16384
 """What a request asks for (BEP 3); only a piece's last block is shorter."""
+REQUEST_LENGTH: Final = 13
+"""Of a request, its id and what follows."""
 MAX_REQUEST_BYTES: Final = 128 * 1024
 """Some old clients ask for more than a block at once; 128 KiB is the largest that was ever usual."""
 MAX_PIECES: Final = 2_097_152
@@ -276,7 +278,7 @@ _EXACT_LENGTHS = {
     INTERESTED: 1,
     NOT_INTERESTED: 1,
     HAVE: 5,
-    REQUEST: 13,
+    REQUEST: REQUEST_LENGTH,
     CANCEL: 13,
     PORT: 3,
     SUGGEST: 5,

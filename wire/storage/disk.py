@@ -20,6 +20,7 @@ from wire.bitfield import Bitfield
 from wire.errors import DiskError, MetainfoError, MisuseError
 from wire.metainfo import Info
 from wire.metainfo.judge import is_right, leaves_if_right
+from wire.net import Buffer
 from wire.storage.check import Checker, TreeHasher, check_pieces
 from wire.storage.places import Places
 from wire.storage.pool import disk_error
@@ -128,11 +129,12 @@ class DiskStore:
         self._have.update([index for (index, _), right in zip(pieces, outcomes, strict=True) if right is True])
         return outcomes
 
-    async def read_many(self, requests: Sequence[tuple[int, int, int]]) -> list[bytes]:
-        """See `Store.read_many`: one thread hop for all."""
-        for request in requests:
-            check_request(self.info, self._have, *request)
-        return await self._hop(lambda: [self._places.read_block(*request) for request in requests])
+    async def read_many(self, requests: Sequence[tuple[int, int, int]]) -> list[Buffer]:
+        """See `Store.read_many`: one thread hop for all, one read for those that follow each other."""
+        stretches = _stretches(requests)
+        for index, begin, lengths in stretches:
+            check_request(self.info, self._have, index, begin, sum(lengths))
+        return await self._hop(self._read_many, stretches)
 
     async def recheck(self, pieces: Sequence[int]) -> list[int]:
         """See `Store.recheck`: files as they were when `load` looked at them."""
@@ -266,6 +268,19 @@ class DiskStore:
         if (stamp := self._places.stamp(index)) is not None:
             self._stamps[index] = stamp
 
+    def _read_many(self, stretches: Sequence[tuple[int, int, list[int]]]) -> list[Buffer]:
+        blocks: list[Buffer] = []
+        for index, begin, lengths in stretches:
+            data = self._places.read_block(index, begin, sum(lengths))
+            if len(lengths) == 1:
+                blocks.append(data)
+                continue
+            view, at = memoryview(data), 0
+            for length in lengths:
+                blocks.append(view[at : at + length])
+                at += length
+        return blocks
+
     def _put_many(self, pieces: Sequence[tuple[int, memoryview]]) -> list[Outcome]:
         outcomes: dict[int, Outcome] = {}
         right: dict[int, memoryview] = {}
@@ -346,6 +361,20 @@ class DiskStore:
         if self._have.all and self._wanted.all and not self._read_only:
             with suppress(OSError):
                 self._places.path(PARTS).unlink(missing_ok=True)
+
+
+def _stretches(requests: Sequence[tuple[int, int, int]]) -> list[tuple[int, int, list[int]]]:
+    """Requests that follow each other in a piece, as one: its index, where it begins, and the lengths of each."""
+    joined: list[tuple[int, int, list[int]]] = []
+    piece, end = -1, 0
+    for index, begin, length in requests:
+        if index == piece and begin == end:
+            joined[-1][2].append(length)
+        else:
+            joined.append((index, begin, [length]))
+            piece, end = index, begin
+        end += length
+    return joined
 
 
 def _runs(indices: Sequence[int]) -> Iterator[range]:

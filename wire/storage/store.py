@@ -13,6 +13,7 @@ from wire.bitfield import Bitfield
 from wire.errors import DiskError, MetainfoError, MisuseError
 from wire.metainfo import Info
 from wire.metainfo.judge import is_right, leaves_if_right
+from wire.net import Buffer
 
 __all__ = ["MemoryStore", "Outcome", "Progress", "Store", "whole_files"]
 
@@ -48,7 +49,7 @@ class Store(Protocol):
         """As `put` for each, in one go: what it would return or, where it would raise, that error. No piece twice."""
         ...
 
-    async def read_many(self, requests: Sequence[tuple[int, int, int]]) -> list[bytes]:
+    async def read_many(self, requests: Sequence[tuple[int, int, int]]) -> list[Buffer]:
         """The bytes of each (piece, offset in it, length), in order.
 
         Raises MisuseError where the store has not that piece or the range leaves it, and DiskError.
@@ -121,7 +122,7 @@ class MemoryStore:
                 outcomes.append(error)
         return outcomes
 
-    async def read_many(self, requests: Sequence[tuple[int, int, int]]) -> list[bytes]:
+    async def read_many(self, requests: Sequence[tuple[int, int, int]]) -> list[Buffer]:
         """See `Store.read_many`."""
         for index, begin, length in requests:
             check_request(self.info, self._have, index, begin, length)

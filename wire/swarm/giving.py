@@ -192,9 +192,9 @@ class Giving:
         connection = peer.connection
         if connection.am_choking and not connection.fast:
             return  # it does not wait for them any more
+        connection.pieces(batch, data)
         total = 0
-        for (index, begin, length), block in zip(batch, data, strict=True):
-            connection.piece(index, begin, block)
+        for index, begin, length in batch:
             total += length
             if begin + length >= self._info.piece_size(index):
                 self._spread.gave(peer, index)

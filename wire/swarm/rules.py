@@ -124,6 +124,9 @@ class Swarm(Wishes):
                 if blocks:  # in the order in which they came
                     self._take_blocks(peer, blocks, now)
                     blocks = []
+                if type(event) is m.Request and self._exchange is not None:
+                    self._exchange.giving.request(peer, event)
+                    continue
                 if type(event) is m.Landed:
                     self._begun().landed(peer, event, now)
                     continue
@@ -181,8 +184,6 @@ class Swarm(Wishes):
 
     def _trade(self, exchange: Exchange, peer: Peer, event: m.Event, now: float) -> None:
         match event:
-            case m.Request():
-                exchange.giving.request(peer, (event.index, event.begin, event.length))
             case m.Have(index):
                 exchange.has_piece(peer, index, now)
                 self._drop_useless(peer, now)
