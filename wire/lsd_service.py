@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import trio
 
-from wire.compact import IPV4, IPV6, Endpoint, reach
+from wire.compact import IPV4, Endpoint, reach
 from wire.errors import NetworkError
 from wire.lsd import GROUP_V4, GROUP_V6, Lsd
 from wire.net import Datagrams, Network
@@ -32,8 +32,7 @@ class LocalDiscovery:
         places: dict[Endpoint, tuple[str, Lsd]] = {}
         for at in endpoints:
             group = GROUP_V4 if at.family is IPV4 else GROUP_V6
-            # An IPv6 address does not tell its interface: without the wildcard there is none to choose.
-            if reach(at.host) != "loopback" and (at.family is IPV4 or at.host == IPV6.any_host):
+            if reach(at.host) != "loopback":
                 places.setdefault(group, (at.host, Lsd(group, at.port, rng)))
         self._places = places
         self._waiting: dict[bytes, trio.MemorySendChannel[Endpoint]] = {}

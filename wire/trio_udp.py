@@ -259,6 +259,19 @@ class TrioMulticast(TrioDatagrams):
         return sent
 
 
+def _interface_of(at: str) -> int | None:
+    """The number of the interface that has an IPv6 address; None where it is not told, and for the wildcard."""
+    if at == IPV6.any_host:
+        return None
+    try:
+        with open("/proc/net/if_inet6", encoding="ascii") as lines:
+            rows = [line.split() for line in lines]
+    except OSError:  # not Linux: all interfaces serve
+        return None
+    packed = socket.inet_pton(socket.AF_INET6, at).hex()
+    return next((int(row[1], 16) for row in rows if row and row[0] == packed), None)
+
+
 def _joined(sock: socket.socket, group: Endpoint, at: str) -> list[bytes]:
     """Joins the group on the interfaces; returns what selects each for sending. Raises OSError where there is none."""
     v4 = group.family is IPV4
@@ -266,8 +279,9 @@ def _joined(sock: socket.socket, group: Endpoint, at: str) -> list[bytes]:
     if v4 and at != IPV4.any_host:
         ways.append(socket.inet_pton(socket.AF_INET, at))
     else:
+        its = None if v4 else _interface_of(at)
         for number, name in socket.if_nameindex()[:_MAX_INTERFACES]:
-            if name.startswith("lo"):
+            if name.startswith("lo") or its not in (None, number):
                 continue
             if not v4:
                 ways.append(struct.pack("@i", number))

@@ -1,0 +1,115 @@
+"""Over IPv6 alone, with what nobody here wrote: trackers over HTTP and UDP, and local discovery."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+
+import pytest
+import trio
+
+from magnet.nursery import open_plain_nursery
+from tests.interop.harness import (
+    Program,
+    assert_same_tree,
+    free_port,
+    libtorrent,
+    magnet,
+    need_client,
+    need_libtorrent,
+    torrent_of,
+)
+from tests.interop.namespaces import two_machines
+from wire.compact import Endpoint
+from wire.ids import make_peer_id
+from wire.tracker.client import TrackerClient
+from wire.tracker.values import Announce, AnnounceEvent
+from wire.trio_net import TrioNetwork
+from wire.udp import UdpPump
+
+pytestmark = pytest.mark.interop
+
+FILES = {"a.bin": 700_000, "b/c.bin": 123_456}
+HERE = "::1"
+
+
+@contextmanager
+def tracker() -> Iterator[int]:
+    """bittorrent-tracker on [::1] for HTTP and UDP; its port. Debian's opentracker is made for IPv4 alone."""
+    program, port = need_client("bittorrent-tracker"), free_port(HERE)
+    options = ["--http", "--udp", "--port", str(port), "--http-hostname", HERE, "--udp6-hostname", HERE]
+    with Program([program, *options, "--udp-hostname", "127.0.0.1"]) as running:
+        running.wait_line(lambda line: line.startswith("HTTP tracker"))
+        yield port
+
+
+def test_libtorrent_and_we_find_each_other_by_an_http_tracker(tmp_path: Path) -> None:
+    need_libtorrent()
+    root, torrent, info_hash = torrent_of(tmp_path, FILES)
+    options = ("--no-dht", "--no-lsd", "--listen", f"[{HERE}]:0", "--json", "--timeout", "30")
+    with tracker() as port:
+        url = f"http://[{HERE}]:{port}/announce"
+        link = f"magnet:?xt=urn:btih:{info_hash}&tr={url}"
+        with magnet("seed", torrent, "--data", root.parent, *options, "--tracker", url, state=tmp_path / "s1") as seed:
+            seed.wait_event("seeding")
+            with magnet("get", link, "-o", tmp_path / "got", *options, state=tmp_path / "s2") as get:
+                get.finish(0)
+            (tmp_path / "theirs").mkdir()
+            with libtorrent("get", link, tmp_path / "theirs", "--listen", f"[{HERE}]:{free_port(HERE)}") as theirs:
+                theirs.wait_event("done", timeout_s=40)
+    assert_same_tree(root, tmp_path / "got" / "things")
+    assert_same_tree(root, tmp_path / "theirs" / "things")
+
+
+async def test_a_udp_tracker_counts_us() -> None:
+    """It hears us on its IPv6 socket, and names IPv4 peers alone over UDP: so nobody is found there."""
+    rng = random.Random(1)
+    said = {"info_hash": b"info-hash of a test!", "peer_id": make_peer_id(rng), "port": 9}
+    hello = Announce(**said, uploaded=0, downloaded=0, left=0, event=AnnounceEvent.STARTED)  # type: ignore[arg-type]
+    with tracker() as port:
+        network = TrioNetwork()
+        socket = await network.udp(Endpoint(HERE, 0))
+        pump = UdpPump(socket)
+        client = TrackerClient(network, [pump], rng, near=True)
+        url = f"udp://[{HERE}]:{port}/announce"
+        with closing(socket), trio.fail_after(10):
+            async with open_plain_nursery() as nursery:
+                nursery.start_soon(pump.run)
+                answer = await client.announce(url, hello)
+                row = await client.scrape(url, b"info-hash of a test!")
+                nursery.cancel_scope.cancel()
+    assert answer.reply.peers == ()
+    assert row.seeders == 1
+
+
+@pytest.mark.parametrize("we_seed", [False, True])
+def test_local_discovery(tmp_path: Path, we_seed: bool) -> None:
+    """[ff15::efc0:988f]:6771 (BEP 14), in a network that has no IPv4."""
+    need_libtorrent()
+    root, torrent, info_hash = torrent_of(tmp_path, FILES)
+    got = tmp_path / "got"
+    got.mkdir()
+    with two_machines(ipv6=True) as (here, there), ExitStack() as stack:
+        for machine in (here, there):
+            address = ("address", "delete", f"{machine.address}/16", "dev", "wire")
+            subprocess.run([*machine.prefix, "ip", *address], check=True, timeout=20)
+        host, other = here.addresses[-1], there.addresses[-1]
+        ours = ("--no-dht", "--no-trackers", "--listen", f"[{host}]:{free_port()}", "--json", "--timeout", "60")
+        listen = ("--listen", f"[{other}]:{free_port()}", "--lsd")
+        if we_seed:
+            seed = stack.enter_context(
+                magnet("seed", torrent, "--data", root.parent, *ours, state=tmp_path / "s", prefix=here.prefix)
+            )
+            seed.wait_event("seeding")
+            get = stack.enter_context(libtorrent("get", torrent, got, *listen, prefix=there.prefix))
+            get.wait_event("done", timeout_s=70)
+        else:
+            theirs = stack.enter_context(libtorrent("seed", torrent, root.parent, *listen, prefix=there.prefix))
+            theirs.wait_event("seeding")
+            link = f"magnet:?xt=urn:btih:{info_hash}"
+            get = stack.enter_context(magnet("get", link, "-o", got, *ours, state=tmp_path / "s", prefix=here.prefix))
+            get.finish(0, timeout_s=70)
+    assert_same_tree(root, got / "things")
