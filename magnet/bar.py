@@ -34,9 +34,12 @@ class BarReporter(PlainReporter):
         self._console = console
         self._live: Live | None = None
         self._spinner = 0
+        self._drawn: tuple[int, list[int]] = (0, [])
+        """Of the frame that stands there: how wide the terminal was, and the cells of each line."""
 
     def close(self) -> None:
         if self._live is not None:
+            self._clear_what_wrapped()
             live, self._live = self._live, None
             live.update("", refresh=False)
             live.stop()
@@ -62,6 +65,7 @@ class BarReporter(PlainReporter):
         super().result(text)
 
     def _line(self, text: str) -> None:
+        self._clear_what_wrapped()
         self._console.print(one_line(text), markup=False, highlight=False, soft_wrap=True)
 
     def _show(self, what: RenderableType) -> None:
@@ -70,7 +74,24 @@ class BarReporter(PlainReporter):
 
             self._live = Live(console=self._console, auto_refresh=False, transient=True, redirect_stdout=False)
             self._live.start()
+        self._clear_what_wrapped()
+        lines = self._console.render_lines(what, pad=False)
+        self._drawn = self._console.width, [sum(part.cell_length for part in line) for line in lines]
         self._live.update(what, refresh=True)
+
+    def _clear_what_wrapped(self) -> None:
+        """In a terminal that was made narrower the lines of the old frame take more rows than rich knows of."""
+        width, (drawn_width, cells) = self._console.width, self._drawn
+        if self._live is None or width >= drawn_width:
+            return
+        self._drawn = (0, [])
+        if more := sum(max(0, -(-count // width) - 1) for count in cells):
+            from rich.control import Control
+            from rich.segment import ControlType
+
+            self._live.update("", refresh=True)  # what rich knows of goes, the cursor stands at its start
+            self._console.control(Control((ControlType.CURSOR_UP, more), (ControlType.CARRIAGE_RETURN,)))
+            self._console.file.write("\x1b[J")
 
     def _bar(self, status: TorrentStatus) -> RenderableType:
         waiting = status.phase is Phase.DOWNLOADING and not (status.peers or status.web_seeds)

@@ -430,6 +430,10 @@ def doctor(
         str | None,
         Option(parser=network_name, metavar="NAME", help="A private DHT of that name, not the mainline DHT."),
     ] = None,
+    proxy: Annotated[
+        Any,
+        Option(parser=proxy_url, metavar="URL", help="SOCKS5 for all of it: socks5://[USER:PASSWORD@]HOST:PORT."),
+    ] = None,
     deadline: Annotated[
         float, Option(parser=_seconds, metavar="SECONDS", help="For all of it.", show_default="25")
     ] = 25.0,
@@ -450,6 +454,7 @@ def doctor(
         listen=tuple(listen or ()),
         bootstrap=None if bootstrap is None else tuple(bootstrap),
         network=network,
+        proxy=proxy,
         deadline_s=deadline,
         state_dir=default_state_dir() if state is None else state,
     )

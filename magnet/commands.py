@@ -362,7 +362,7 @@ def _read_all(
 
 
 async def _seed_on(session: Session, handle: TorrentHandle, reporter: Reporter) -> None:
-    reporter.seeding([str(endpoint) for endpoint in session.endpoints], handle.link, handle.status())
+    reporter.seeding([str(endpoint) for endpoint in session.dialable], handle.link, handle.status())
     async with _shown(handle, reporter):
         await trio.sleep_forever()
 

@@ -19,16 +19,18 @@ import trio
 from kademlia_bt.answers import QueryError
 from kademlia_bt.bootstrap import ROUTERS
 from kademlia_bt.commands.console import ExitCode, emit, run_async
-from kademlia_bt.dht.votes import network_of
+from kademlia_bt.dht.votes import network_of as neighbourhood
 from kademlia_bt.node import Node
 from magnet.config import Config
 from magnet.mapping import find_gateways
+from magnet.network import check_proxy, network_of, trouble_of
 from magnet.nursery import open_plain_nursery
 from magnet.reporter import Reporter
 from wire.compact import IPV4, IPV6, Endpoint, Family, reach
 from wire.errors import NetworkError, WireError
 from wire.net import Network
 from wire.routes import source_towards
+from wire.socks import Proxy
 from wire.trio_net import TrioNetwork
 
 __all__ = ["DEFAULT_DEADLINE_S", "Finding", "Sight", "doctor", "examine", "judge_nat"]
@@ -101,7 +103,7 @@ def judge_nat(bound_port: int, sights: Sequence[Sight], own_hosts: Sequence[str]
 def _majority(sights: Sequence[Sight]) -> str | None:
     """The address that most networks name: one voice each."""
     voices = {
-        network_of(sight.voter) if reach(sight.voter.host) == "global" else sight.voter: sight for sight in sights
+        neighbourhood(sight.voter) if reach(sight.voter.host) == "global" else sight.voter: sight for sight in sights
     }
     hosts = Counter(sight.seen.host for sight in voices.values())
     return max(hosts, key=hosts.__getitem__, default=None)
@@ -143,6 +145,12 @@ async def examine(
     """Looks at everything, within `config.deadline_s` (or `DEFAULT_DEADLINE_S`), and tells each finding as it comes."""
     ends_at = trio.current_time() + (config.deadline_s or DEFAULT_DEADLINE_S)
     tell(await trio.to_thread.run_sync(_state_folder, config))
+    network = network_of(config, network)
+    if config.proxy is not None:
+        finding = await _look_at_proxy(network, config.proxy)
+        tell(finding)
+        if finding.state == "broken":
+            return  # and nothing goes around it
     hosts = [endpoint.host for endpoint in config.listen] + [host for host, _ in config.bootstrap or ()]
     local = any(reach(host) in ("loopback", "private") for host in hosts)
     node = Node(
@@ -155,10 +163,21 @@ async def examine(
     )
     try:
         async with node:
-            await _Examination(config, node, network or TrioNetwork(), tell, ends_at, local).run(find_mappings)
+            await _Examination(config, node, network, tell, ends_at, local).run(
+                find_mappings and config.proxy is None  # no gateway is asked around a proxy
+            )
     except NetworkError as error:
         mend = "another program has the port, or the address is none of this machine: give another with --listen"
         tell(Finding("udp", "broken", str(error), mend))
+
+
+async def _look_at_proxy(network: Network, proxy: Proxy) -> Finding:
+    try:
+        await check_proxy(network)
+    except NetworkError as error:
+        mend = "start it, or check the address, user and password given with --proxy; nothing goes around it"
+        return Finding("proxy", "broken", str(error), mend)
+    return Finding("proxy", "ok", f"{proxy} lets us in; all that follows goes through it")
 
 
 class _Examination:
@@ -179,8 +198,7 @@ class _Examination:
         self._sights: list[Sight] = []
 
     async def run(self, find_mappings: bool) -> None:
-        where = ", ".join(map(str, self._node.endpoints))
-        self._tell(Finding("udp", "ok", f"bound to {where}", facts={"addresses": where.split(", ")}))
+        self._tell_udp()
         gateways: list[str] = []
 
         async def look_for_gateways() -> None:
@@ -200,6 +218,16 @@ class _Examination:
             await self._tell_family(family)
         self._tell_mapping(gateways, find_mappings and not self._local)
         self._tell_reachability()
+
+    def _tell_udp(self) -> None:
+        if self._config.proxy is None:
+            where = [str(endpoint) for endpoint in self._node.endpoints]
+            self._tell(Finding("udp", "ok", f"bound to {', '.join(where)}", facts={"addresses": where}))
+        elif (trouble := trouble_of(self._network)) is None:
+            self._tell(Finding("udp", "ok", "the proxy takes datagrams", facts={"addresses": []}))
+        else:
+            mend = "without them there is no DHT, uTP or UDP tracker: take a proxy that knows UDP ASSOCIATE"
+            self._tell(Finding("udp", "broken", trouble, mend))
 
     # places to start from
 
@@ -272,7 +300,7 @@ class _Examination:
             room = _ASKED_OF_FAMILY
             for view in table.nodes:
                 endpoint = view.endpoint
-                network = network_of(endpoint) if reach(endpoint.host) == "global" else endpoint
+                network = neighbourhood(endpoint) if reach(endpoint.host) == "global" else endpoint
                 if room and endpoint not in asked and network not in networks:
                     networks.add(network)
                     chosen.append(endpoint)
@@ -339,6 +367,8 @@ class _Examination:
         own = [bound.host]
         if isinstance(self._network, TrioNetwork) and (source := source_towards(sights[0].voter)) is not None:
             own.append(source)
+        if self._config.proxy is not None:
+            return  # it is the proxy that they see
         kind, state, text, mend = judge_nat(bound.port, sights, own)
         self._tell(Finding(f"{name} NAT", state, text, mend, {"kind": kind}))
 
@@ -346,7 +376,12 @@ class _Examination:
 
     def _tell_mapping(self, gateways: Sequence[str], looked: bool) -> None:
         if not looked:
-            self._tell(Finding("port mapping", "unknown", "not looked for on a local network"))
+            where = (
+                "on a local network"
+                if self._config.proxy is None
+                else "around a proxy, behind which nobody can dial us"
+            )
+            self._tell(Finding("port mapping", "unknown", f"not looked for {where}"))
         elif gateways:
             text = f"the gateway offers {' and '.join(gateways)}: a port is mapped while a download or a seed runs"
             self._tell(Finding("port mapping", "ok", text, facts={"offers": list(gateways)}))

@@ -99,7 +99,7 @@ class Fleet:
                 told = False
                 if self._share:
                     self._reporter.seeding(
-                        [str(endpoint) for endpoint in self._session.endpoints], handle.link, handle.status()
+                        [str(endpoint) for endpoint in self._session.dialable], handle.link, handle.status()
                     )
                     try:
                         await handle.gone()

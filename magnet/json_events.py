@@ -99,7 +99,12 @@ class JsonReporter(PlainReporter):
         self._emit(status.info_hash, event)
 
     def seeding(self, addresses: Sequence[str], link: MagnetLink, status: TorrentStatus) -> None:
-        event = {"event": "seeding", "address": addresses[0], "addresses": list(addresses), "magnet": str(link)}
+        event = {
+            "event": "seeding",
+            "address": next(iter(addresses), None),
+            "addresses": list(addresses),
+            "magnet": str(link),
+        }
         self._emit(status.info_hash, event)
 
     def streaming(self, url: str, path: str, size: int) -> None:

@@ -164,10 +164,11 @@ class PlainReporter(Reporter):
         super().done(status, path)
 
     def seeding(self, addresses: Sequence[str], link: MagnetLink, status: TorrentStatus) -> None:
+        where = f"on {', '.join(addresses)}" if addresses else "to whom we dial through the proxy; nobody can dial us"
         whole = "complete" if status.progress == 1.0 else f"{status.progress:.1%} of it"
         self._line(
             f"seeding {one_line(status.name or link.info_hash)} ({format_size(status.size or 0)}, {whole}) "
-            f"on {', '.join(addresses)}; Ctrl-C stops"
+            f"{where}; Ctrl-C stops"
         )
         super().seeding(addresses, link, status)
 

@@ -120,6 +120,11 @@ class Session:
         return () if self._sockets is None else self._sockets.endpoints
 
     @property
+    def dialable(self) -> tuple[Endpoint, ...]:
+        """Where peers may dial us: `endpoints`, but none behind a proxy."""
+        return self.endpoints if self._config.proxy is None else ()
+
+    @property
     def state_dir(self) -> Path | None:
         """Where it keeps what outlives it; None: it keeps nothing."""
         return self._config.state_dir

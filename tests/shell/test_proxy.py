@@ -9,6 +9,7 @@ import pytest
 import trio
 
 from magnet import Config, Session
+from magnet.doctor import Finding, examine
 from tests.shell.kit import ROUTER, Stores, World, a_world, link_of, make_torrent
 from tests.shell.socks_server import SocksServer, exactly
 from tests.shell.test_web_seeds import Mirror
@@ -280,3 +281,34 @@ async def test_what_the_proxy_cannot_reach_is_the_peers_failure_not_its_own(auto
 
 def test_the_settings_take_a_proxy() -> None:
     assert Config(proxy=Proxy("127.0.0.1")).proxy == Proxy("127.0.0.1", 1080)
+
+
+@pytest.mark.parametrize("udp", [True, False])
+async def test_the_doctor_looks_through_it_alone(autojump_clock: object, udp: bool) -> None:
+    async with a_place(udp=udp) as place:
+        found: dict[str, Finding] = {}
+
+        async def visit() -> None:
+            found.clear()
+            config = Config(proxy=Proxy(*AT), bootstrap=(("router.example", 6881),), state_dir=None)
+            await examine(config, lambda one: found.setdefault(one.name, one), network=place.machine)  # type: ignore[arg-type,func-returns-value]
+
+        await visit()
+        assert found["proxy"].state == "ok"
+        assert found["udp"].state == found["dht"].state == ("ok" if udp else "broken")
+        assert "around a proxy" in found["port mapping"].text
+        if udp:
+            assert found["IPv4 address"].facts["address"] == AT.host, "it is the proxy that they see"
+            assert "IPv4 NAT" not in found
+        place.down()
+        await trio.sleep(1)
+        await visit()
+        assert found["proxy"].state == "broken"
+        assert list(found)[-1] == "proxy", "and nothing goes around it"
+        assert place.machine.leaks == []
+
+
+async def test_nobody_is_told_an_address_behind_it(autojump_clock: object) -> None:
+    async with a_place() as place, place.session() as session:
+        assert session.endpoints
+        assert session.dialable == ()

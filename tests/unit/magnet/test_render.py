@@ -224,6 +224,33 @@ def test_the_bar_leaves_nothing_on_the_screen() -> None:
     assert screen.getvalue().rfind("\x1b[?25h") > screen.getvalue().rfind("\x1b[?25l")
 
 
+@pytest.mark.parametrize("by", ["a new frame", "a line above it", "the end"])
+def test_a_terminal_made_narrower_keeps_no_part_of_the_old_frame(by: str) -> None:
+    """It wraps what stood there: two bars of 100 cells and a line of 44 are five rows of 60, ten of 30."""
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=100, height=30, legacy_windows=False)
+    reporter = BarReporter(console)
+    reporter.many("summary", [LOADING, LOADING])
+    reporter.many("summary", [LOADING, LOADING])
+    assert "\x1b[J" not in screen.getvalue()
+    for width, more in ((60, 2), (60, 0), (100, 0), (30, 7)):
+        console.width = width
+        at = len(screen.getvalue())
+        if by == "a new frame" or not more:
+            reporter.many("summary", [LOADING, LOADING])
+        elif by == "a line above it":
+            reporter.note("words")
+        else:
+            reporter.close()
+        said = screen.getvalue()[at:]
+        assert ("\x1b[J" in said) == bool(more)
+        if more:
+            above = said[: said.index("\x1b[J")]
+            assert sum(int(n) for n in re.findall(r"\x1b\[(\d)A", above)) == 2 + more, "to where the frame began"
+            reporter.many("summary", [LOADING, LOADING])
+    reporter.close()
+
+
 def test_a_name_cannot_move_the_cursor_or_forge_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     reporter = PlainReporter(clock=Clock())
     reporter.note("a\x1b[2Jb\nmagnet: done")
