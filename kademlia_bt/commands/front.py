@@ -14,9 +14,14 @@ import inspect
 from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, TypeVar, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar, get_args, get_origin
 
 import click
+
+from kademlia_bt.commands.completion import answer_shell, completion_option
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 __all__ = ["App", "Argument", "Option"]
 
@@ -117,7 +122,9 @@ class App:
         """
         group = _Group(self._commands, name=self.name or name, help=self._help, epilog=self._epilog)
         if version is not None:
-            group.params.append(_version_option(version))
+            group.params += [_version_option(version), completion_option(group, name)]
+            if (answered := answer_shell(group, name)) is not None:
+                raise click.exceptions.Exit(answered)
         with group.make_context(name, list(args)) as context:  # `main` would write to stderr upon Ctrl-C
             return group.invoke(context)
 
@@ -181,11 +188,18 @@ class _Member(click.Choice):  # type: ignore[type-arg, unused-ignore] # generic 
 
 
 class _Listed(click.Argument):
-    """An argument that help tells about."""
+    """An argument that help tells about. Where it is plain text it may be a file's path, and is completed so."""
 
     def __init__(self, names: list[str], told: str, **attributes: Any) -> None:
         super().__init__(names, **attributes)
         self.told = told  # not `help`, which newer versions of click show in a way of their own
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        if self.type is not click.STRING:
+            return super().shell_complete(ctx, incomplete)
+        from click.shell_completion import CompletionItem
+
+        return [CompletionItem(incomplete, type="file")]
 
 
 class _Command(click.Command):
