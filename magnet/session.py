@@ -28,6 +28,7 @@ from magnet.shelf import Shelf
 from magnet.sockets import Sockets, open_sockets
 from magnet.task import CACHE, FILE, Shared, StoreFactory, Task
 from magnet.torrent import TorrentHandle
+from magnet.twins import Twins
 from magnet.vault import Vault
 from wire.compact import Endpoint, reach
 from wire.errors import MisuseError, NetworkError, ProtocolError
@@ -264,6 +265,7 @@ class Session:
             vault=Vault(config.state_dir),
             departures=self._departing,
             shelf=Shelf(config.state_dir),
+            twins=Twins(),
         )
 
     # whom it lets in

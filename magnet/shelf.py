@@ -35,6 +35,11 @@ class Shelf:
     def __init__(self, folder: Path | None) -> None:
         self._folder = None if folder is None else folder / "finished"
 
+    @property
+    def remembers(self) -> bool:
+        """Whether what is kept can be found again."""
+        return self._folder is not None
+
     async def keep(self, torrent: Torrent, directory: Path, have: Bitfield) -> None:
         """Remembers the files of a torrent that are whole. A folder that cannot be written costs the memory alone."""
         if self._folder is not None:

@@ -13,6 +13,7 @@ from kademlia_bt.node import Node
 from magnet.config import Config
 from magnet.link import MagnetLink
 from magnet.shelf import Shelf
+from magnet.twins import Twins
 from magnet.vault import Vault
 from wire.dialler import Dialler
 from wire.limits import TokenBucket
@@ -76,3 +77,4 @@ class Shared:
     departures: trio.MemorySendChannel[PeerDropped]
     """Hears whose connection ended, and why; full or closed, it hears nothing."""
     shelf: Shelf
+    twins: Twins

@@ -18,6 +18,7 @@ import trio
 from kademlia_bt.node import Node
 from magnet.announcing import announcers_of
 from magnet.events import Checked, Failed, Finished, MetadataReady, TorrentEvent
+from magnet.finished import MIN_FILE_BYTES
 from magnet.link import MagnetLink
 from magnet.linked import LinkedTorrent
 from magnet.network import trouble_of
@@ -28,6 +29,7 @@ from magnet.sources import PEER, Found
 from magnet.streaming import files_that_match
 from magnet.tally import counts_of
 from magnet.task import CACHE, Shared, Task
+from magnet.twins import Claim
 from magnet.verdict import Counts, DownloadError, Phase, ResolveError, Verdict, decide, explain
 from wire.errors import DiskError, NetworkError, WireError
 from wire.http_url import is_http_url
@@ -70,6 +72,7 @@ class Work:
         self.complete = False
         self._lacks_layers = False
         """Nothing can go on before peers have given the hashes of its pieces (BEP 52)."""
+        self._claim: Claim | None = None
         self._kept_layers = 0
         """Of how many files the piece hashes are in the vault."""
         self.store: Store | None = None
@@ -111,6 +114,7 @@ class Work:
                     self._fail(error)
         finally:
             self.runner.close()
+            self._release_twins()
             await self._close_store()
             if self.error is None and not (self.complete and self._task.metadata_only):
                 self.phase = Phase.CANCELLED
@@ -200,6 +204,8 @@ class Work:
             lock = FileLock(resume.with_name(f"{resume.name}.lock"))
             lock.take(f"{info.name!r} is being downloaded to {self._task.directory} already, by another process")
             self._lock = lock
+        if not self._task.seed:
+            await self._wait_for_twins(info, self.wanted)
         self.store = self._shared.store_factory(
             info,
             self._task.directory,
@@ -228,6 +234,21 @@ class Work:
                 nursery.start_soon(self._remember_layers, torrent, self.wanted)
             await self._finish(torrent)
 
+    async def _wait_for_twins(self, info: Info, wanted: Sequence[bool]) -> None:
+        """What another torrent of the session fetches just now is not fetched twice, if it can be found afterwards."""
+        if self._shared.shelf.remembers:
+            files = zip(info.files, wanted, strict=True)
+            roots = [file.pieces_root for file, flag in files if flag and file.size >= MIN_FILE_BYTES]
+            self._claim, earlier = self._shared.twins.claim(filter(None, roots), self.done_bytes)
+            await self._shared.twins.wait_for(earlier, self._is_patient)
+
+    def _is_patient(self) -> None:
+        self._patience.news_at = trio.current_time()
+
+    def _release_twins(self) -> None:
+        if self._claim is not None:
+            self._shared.twins.release(self._claim)
+
     async def _finish(self, torrent: Torrent) -> None:
         await self.runner.finished()
         self.complete = True
@@ -235,6 +256,7 @@ class Work:
         await self._keep_layers(torrent)
         self._sources.satisfy()
         await self._shared.shelf.keep(torrent, self._task.directory, self.runner.have)
+        self._release_twins()
         self._tell(Finished(trio.current_time() - self.began, self.size or 0, self.path))
         await trio.sleep_forever()
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
-from magnet import Config, Session
+from magnet import Config, Session, twins
 from magnet.finished import KeptFile, Record
 from magnet.shelf import Shelf
 from tests.shell.kit import make_torrent
@@ -334,3 +335,46 @@ def test_hints_are_capped_and_what_is_none_is_left_out() -> None:
     many = [bytes([at, n]) * 10 for at in range(10) for n in range(100)]
     assert len(Hints.read({b"similar": many}).similar) == 200  # type: ignore[dict-item]
     assert Hints.read({b"similar": [b"short", 5, b"x" * 20], b"collections": b"no list"}) == Hints((b"x" * 20,))
+
+
+def from_one_seed(tmp_path: Path) -> Config:
+    return Config(listen=(Endpoint("127.0.0.1", 0),), dht=False, lsd=False, use_trackers=False,
+                  state_dir=tmp_path / "state", patience_s=20)  # fmt: skip
+
+
+@pytest.mark.parametrize("versions", [("2", "2"), ("2", "hybrid"), ("hybrid", "2")])
+async def test_two_torrents_of_one_session_fetch_the_file_that_they_share_once(
+    tmp_path: Path, versions: tuple[str, str]
+) -> None:
+    made = [create(laid_out(tmp_path / "there" / "one", {"a": BIG}), version=versions[0], piece_length=16384),  # type: ignore[arg-type]
+            create(laid_out(tmp_path / "there" / "two", {"b": BIG, "c": SMALL}), version=versions[1],  # type: ignore[arg-type]
+                   piece_length=16384)]  # fmt: skip
+    async with Session(replace(from_one_seed(tmp_path), state_dir=tmp_path / "theirs")) as seeds:
+        for torrent in made:
+            await (await seeds.add(torrent, directory=tmp_path / "there", seed=True)).finished()
+        config = replace(from_one_seed(tmp_path), peers=(("127.0.0.1", seeds.endpoints[0].port),))
+        async with Session(config) as session:
+            handles = [await session.add(torrent, directory=tmp_path / "here") for torrent in made]
+            for handle in handles:
+                await handle.finished()
+            fetched = sum(handle.status().downloaded for handle in handles)
+    assert (tmp_path / "here" / "one" / "a").read_bytes() == (tmp_path / "here" / "two" / "b").read_bytes() == BIG
+    assert fetched < len(BIG) + len(SMALL) + 2 * 16384
+
+
+async def test_who_brings_nothing_is_not_waited_for(tmp_path: Path) -> None:
+    """The earlier torrent has no peer; the later one has, and does not wait for ever."""
+    one = create(laid_out(tmp_path / "there" / "one", {"a": BIG}), version="2", piece_length=16384)
+    two = create(laid_out(tmp_path / "there" / "two", {"b": BIG}), version="2", piece_length=16384)
+    twins.STALLED_S, stalled_s = 0.2, twins.STALLED_S
+    try:
+        async with Session(replace(from_one_seed(tmp_path), state_dir=tmp_path / "theirs")) as seeds:
+            await (await seeds.add(two, directory=tmp_path / "there", seed=True)).finished()
+            config = replace(from_one_seed(tmp_path), peers=(("127.0.0.1", seeds.endpoints[0].port),))
+            async with Session(config) as session:
+                await session.add(one, directory=tmp_path / "here")
+                later = await session.add(two, directory=tmp_path / "here")
+                with trio.fail_after(10):
+                    await later.finished()
+    finally:
+        twins.STALLED_S = stalled_s
