@@ -136,6 +136,8 @@ ROWS = [
         downloads(1024 * MIB, piece_bytes=16 * MIB), ("ratio >= 1.0",)),
     Row("download-hybrid", "download 1 GiB, hybrid: SHA-1 and SHA-256", "MB/s",
         downloads(1024 * MIB, version="hybrid"), ("ratio >= 1.2",)),
+    Row("download-v2", "download 1 GiB, version 2 alone: SHA-256", "MB/s",
+        downloads(1024 * MIB, version="v2"), ("ratio >= 0.8",)),
 ]  # fmt: skip
 
 

@@ -144,11 +144,11 @@ def test_a_merkle_root_by_hand() -> None:
 def test_the_corpus(path: Path) -> None:
     """`.torrent` are to be read, with the info-hash in their name; `.bad` give the one error; all of them soon."""
     data = path.read_bytes()
-    started = time.perf_counter()
+    started = time.process_time()  # of ours alone, however busy the machine is
     if path.suffix == ".torrent":
         torrent = Torrent.from_bytes(data)
         assert path.stem.rpartition("-")[2] == str(torrent.info.info_hash)
     else:
         with pytest.raises((MetainfoError, BencodeError)):
             Torrent.from_bytes(data)
-    assert time.perf_counter() - started < 0.5
+    assert time.process_time() - started < 0.2
