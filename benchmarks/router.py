@@ -38,6 +38,7 @@ TURN_S = 3.0
 MEMORY = """
 import random, sys
 from kademlia_bt.router.core import Router, RouterConfig
+from kademlia_bt.router.ring_keeper import source_of
 from wire.compact import IPV4
 
 def rss():
@@ -52,7 +53,8 @@ while len(keeper.ring) < count:
     keeper.ring.add(rng.randbytes(20), rng.randbytes(6))
 for n in range(1_500_000):  # askers of a quarter of an hour; so many wait that most of these are left out
     address = rng.randbytes(6)
-    keeper.take_up(address, n / 2000, again=keeper.asked_lately(address, n / 2000))
+    place = keeper.place(source_of(address))
+    keeper.take_up(address, place, n / 2000, again=keeper.askers.note_at(place, n / 2000))
 print(len(keeper.ring), keeper.waiting, round(before), round(rss()))
 """
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import mmap
 import random
 import struct
+from collections.abc import Callable
 
-from kademlia_bt.router.scatter import Scatter
+from kademlia_bt.router.scatter import scatter
 from wire.errors import MisuseError
 
 __all__ = ["PingQueue", "Recent"]
@@ -81,8 +82,16 @@ class Recent:
     Two that share a place are taken for one: of a million within the time, one in eight is then called a repeater.
     """
 
-    def __init__(self, rng: random.Random, *, minutes: int, places_log2: int = 23) -> None:
-        self._scatter = Scatter(rng)  # so that nobody can choose addresses that share a place with another's
+    def __init__(
+        self,
+        rng: random.Random,
+        *,
+        minutes: int,
+        places_log2: int = 23,
+        place: Callable[[bytes], int] | None = None,
+    ) -> None:
+        """`place` says where an address stands, if others use the same function; else one is drawn."""
+        self._place = place or scatter(rng)  # so that nobody can choose addresses that share a place with another's
         self._minutes = minutes
         self._places = mmap.mmap(-1, 1 << places_log2)
         self._mask = (1 << places_log2) - 1
@@ -90,8 +99,12 @@ class Recent:
 
     def note(self, key: bytes, now: float) -> bool:
         """Notes an address; True where it was here in the last minutes already (which does not prolong them)."""
+        return self.note_at(self._place(key), now)
+
+    def note_at(self, place: int, now: float) -> bool:
+        """As `note`, for who has the key's place at hand."""
         minute = int(now / _MINUTE_S)
-        at = self._scatter(key) & self._mask
+        at = place & self._mask
         then = self._places[at]
         # 0 is for never; the wheel turns in four hours, after which a place that was not swept would seem fresh.
         if then and (minute - (then - 1)) % _WHEEL < self._minutes:

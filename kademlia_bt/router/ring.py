@@ -12,12 +12,12 @@ from __future__ import annotations
 import hashlib
 import mmap
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final, Literal
 
 from kademlia_bt.dht.contact import Contact
 from kademlia_bt.dht.places import is_global
-from kademlia_bt.router.scatter import Scatter
+from kademlia_bt.router.scatter import scatter
 from wire.compact import Endpoint, Family
 from wire.errors import MisuseError
 from wire.ids import ID_BYTES
@@ -47,7 +47,13 @@ class NodeRing:
     """Live nodes of one family, handed out in turn."""
 
     def __init__(
-        self, family: Family, rng: random.Random, *, max_nodes: int = MAX_NODES, per_network: int = PER_NETWORK
+        self,
+        family: Family,
+        rng: random.Random,
+        *,
+        max_nodes: int = MAX_NODES,
+        per_network: int = PER_NETWORK,
+        place: Callable[[bytes], int] | None = None,
     ) -> None:
         """Makes an empty ring.
 
@@ -57,6 +63,7 @@ class NodeRing:
             max_nodes: Where the ring is full, the newest takes the place of the one whose turn was the longest ago.
             per_network: Nodes of one /24 or /48, and then one node an IP address; 0 for no bound. Local addresses
                 know no bound: there it is a network of one's own, whose nodes may share an address.
+            place: Says where a key stands in the hash table; if None, one is drawn. See `standing`.
 
         Raises MisuseError for no room at all.
         """
@@ -66,7 +73,7 @@ class NodeRing:
         self._width = family.node_bytes
         self._max = max_nodes
         self._per_network = per_network
-        self._scatter = Scatter(rng)
+        self._place = place or scatter(rng)
         self._network_key = rng.randbytes(16)
         self._ip_bytes = family.ip_bytes
         self._entries = bytearray()
@@ -90,6 +97,22 @@ class NodeRing:
         """Whether the node at this compact address answered its last ping."""
         index = self._index(address)
         return index is not None and not self._marks[index] & _IN_DOUBT
+
+    def standing(self, address: bytes, key: bytes, place: int) -> int | None:
+        """The pings in a row that the node at this compact address missed (1 too where it is of a saved state); None
+        where there is none.
+
+        For who has at hand what `address` is found by: `key`, its IP address, or, where that is local, all of it; and
+        the `place` of this key. Only for a ring that is bounded by networks.
+        """
+        slot = self._slots[place & self._mask]
+        if not slot:  # as is so for most
+            return None
+        at = self._find_key(key, place)
+        if at is None:
+            return None
+        index = self._slots[at] - 1
+        return self._marks[index] & _IN_DOUBT if self._address(index) == address else None
 
     def add(self, node_id: bytes, address: bytes, *, proven: bool = True) -> Admission:
         """Takes in a node that just answered (or, not `proven`, did so in a life before), by its compact address.
@@ -149,15 +172,13 @@ class NodeRing:
     def hand_out(self, count: int) -> bytes:
         """The compact nodes whose turn it is, at most `count`, each once; those in doubt only where others are few."""
         total = len(self._marks)
-        count = min(count, total)
-        if not count:
-            return b""
-        start = self._hand_at % total
+        start = self._hand_at
         end = start + count
-        if end <= total and not any(self._marks[start:end].translate(None, _FINE)):
+        if count > 0 and end <= total and not self._marks[start:end].strip(_FINE):
             self._hand_at = end
             return bytes(self._entries[start * self._width : end * self._width])
-        return self._choose(count, start, total)
+        count = min(count, total)
+        return self._choose(count, start % total, total) if count > 0 else b""
 
     def _choose(self, count: int, start: int, total: int) -> bytes:
         fine: list[int] = []
@@ -204,12 +225,15 @@ class NodeRing:
         return bool(self._per_network) and is_global(address[:-_PORT_BYTES])
 
     def _home(self, address: bytes) -> int:
-        return self._scatter(address[: self._ip_bytes] if self._is_bounded(address) else address) & self._mask
+        return self._place(address[: self._ip_bytes] if self._is_bounded(address) else address) & self._mask
 
     def _find(self, address: bytes) -> int | None:
-        slots, mask, entries, width = self._slots, self._mask, self._entries, self._width
         key = address[: self._ip_bytes] if self._is_bounded(address) else address
-        at = self._scatter(key) & mask
+        return self._find_key(key, self._place(key))
+
+    def _find_key(self, key: bytes, place: int) -> int | None:
+        slots, mask, entries, width = self._slots, self._mask, self._entries, self._width
+        at = place & mask
         length = len(key)
         while slot := slots[at]:
             start = (slot - 1) * width + ID_BYTES

@@ -16,11 +16,14 @@ from kademlia_bt.dht.node_id import fits
 from kademlia_bt.dht.places import is_global
 from kademlia_bt.router.ping_queue import PingQueue, Recent
 from kademlia_bt.router.ring import NodeRing
+from kademlia_bt.router.scatter import scatter
 from wire.compact import Family
 from wire.ids import ID_BYTES
 
-__all__ = ["PING_DELAY_S", "PING_WAIT_S", "RECHECK_S", "RETRY_S", "SMALL", "RingKeeper"]
+__all__ = ["MOST_NODES", "PING_DELAY_S", "PING_WAIT_S", "RECHECK_S", "RETRY_S", "SMALL", "RingKeeper", "source_of"]
 
+MOST_NODES: Final = 16
+"""Of an answer."""
 PING_DELAY_S: Final = 900.0
 """NATs keep a hole open for up to five minutes, some for ten."""
 RECHECK_S: Final = 900.0
@@ -59,12 +62,19 @@ class _Allowance:
         self._at = now
 
     def take(self, now: float) -> bool:
-        self._left = min(self._rate * _BEAT_BUDGET_S, self._left + (now - self._at) * self._rate)
-        self._at = now
+        if now > self._at:
+            self._left = min(self._rate * _BEAT_BUDGET_S, self._left + (now - self._at) * self._rate)
+            self._at = now
         if self._left < 1:
             return False
         self._left -= 1
         return True
+
+
+def source_of(address: bytes) -> bytes:
+    """What counts as one asker: an IPv4 address, an IPv6 /64; where the network is local, a port of it."""
+    ip = address[:-2]
+    return ip[:8] if is_global(ip) else address
 
 
 class RingKeeper:
@@ -73,9 +83,14 @@ class RingKeeper:
     def __init__(self, family: Family, rng: random.Random, now: float, *, max_nodes: int, verify_ids: bool) -> None:
         self.family = family
         self.node_bytes = family.node_bytes
-        self.nodes_key = b"%d:%b" % (len(family.nodes_key), family.nodes_key)
-        """Bencoded, as it stands before the nodes of an answer."""
-        self.ring = NodeRing(family, rng, max_nodes=max_nodes)
+        self.nodes_heads = [
+            b"%d:%b%d:" % (len(family.nodes_key), family.nodes_key, count * family.node_bytes)
+            for count in range(MOST_NODES + 1)
+        ]
+        """What stands before the nodes of an answer, by how many they are: their key and their length, bencoded."""
+        self.place = scatter(rng)
+        """Where a key stands in the tables that are asked for each datagram: one place for all of them."""
+        self.ring = NodeRing(family, rng, max_nodes=max_nodes, place=self.place)
         self.heard_at = now
         """When any datagram last came in: in a silence, nobody is blamed for a missed ping."""
         self.sample_at = now
@@ -88,9 +103,10 @@ class RingKeeper:
         self._rng = rng
         self._later = PingQueue(family.endpoint_bytes, min(_MAX_WAITING, max(1_000, 2 * max_nodes)), rng, now)
         self._soon = PingQueue(family.endpoint_bytes, _MAX_SOON, rng, now)
-        self._askers = Recent(rng, minutes=_RECENT_MINUTES)
+        self.askers = Recent(rng, minutes=_RECENT_MINUTES, place=self.place)
+        """Who asked in the last ten minutes, by the place of `source_of`."""
         self._named = Recent(rng, minutes=_RECENT_MINUTES, places_log2=16)
-        self._tried = Recent(rng, minutes=1, places_log2=16)
+        self._tried = Recent(rng, minutes=1, places_log2=16, place=self.place)
         self._overdue: deque[tuple[float, bytes]] = deque()
         """Nodes of the ring that were pinged, and when their time is over."""
         self._retries: deque[tuple[float, bytes]] = deque()
@@ -117,16 +133,12 @@ class RingKeeper:
         """Of the latest samples: how many there are, and how many of them answered."""
         return len(self._sampled), sum(self._sampled)
 
-    def asked_lately(self, address: bytes, now: float) -> bool:
-        """Notes an asker, by its compact address; True where it asked in the last ten minutes already."""
-        return self._askers.note(self._source(address), now)
-
-    def take_up(self, address: bytes, now: float, *, again: bool) -> bool:
+    def take_up(self, address: bytes, place: int, now: float, *, again: bool) -> bool:
         """Somebody asked who is not in the ring, not for the first time where `again`. Queues its address; or says
-        True where it is to be pinged at once."""
+        True where it is to be pinged at once. `place` is that of `source_of`."""
         if len(self.ring) < SMALL:
             # Again in the next minute, lest the first two nodes of a network never meet for a lost datagram.
-            if not self._tried.note(self._source(address), now):
+            if not self._tried.note_at(place, now):
                 if self._at_once.take(now):
                     return True
                 self.refused["queue"] += 1
@@ -136,7 +148,7 @@ class RingKeeper:
 
     def suggest(self, address: bytes, now: float) -> None:
         """Another router names a node: it is pinged soon, if it is new."""
-        if address not in self.ring and not self._named.note(self._source(address), now):
+        if address not in self.ring and not self._named.note(source_of(address), now):
             self._soon.push(address, now)
 
     def answered(self, node_id: bytes, address: bytes, now: float) -> None:
@@ -195,7 +207,7 @@ class RingKeeper:
                     pings.append(address)
         if now >= self._sweep_at:
             self._sweep_at = now + _SWEEP_S
-            self._askers.sweep(now)
+            self.askers.sweep(now)
             self._named.sweep(now)
             self._tried.sweep(now)
         return pings
@@ -243,10 +255,3 @@ class RingKeeper:
 
     def _is_cut_off(self, due: float) -> bool:
         return self.heard_at < due - PING_WAIT_S and self._unheard > _SILENT_PINGS
-
-    def _source(self, address: bytes) -> bytes:
-        """What counts as one asker: an IPv4 address, an IPv6 /64; where the network is local, a port of it."""
-        ip = address[:-2]
-        if not is_global(ip):
-            return address
-        return ip if len(ip) == 4 else ip[:8]

@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kademlia_bt.dht.contact import Contact
+from kademlia_bt.dht.places import is_global
 from kademlia_bt.router.ring import PER_NETWORK, NodeRing
+from kademlia_bt.router.scatter import scatter
 from wire.compact import IPV4, IPV6, Endpoint, Family
 from wire.errors import MisuseError
 
@@ -214,3 +216,19 @@ def test_memory_stays_flat_through_turnover() -> None:
 def test_no_room_is_misuse() -> None:
     with pytest.raises(MisuseError):
         NodeRing(IPV4, random.Random(7), max_nodes=0)
+
+
+def test_the_standing_is_what_the_other_ways_to_ask_say() -> None:
+    """Of nodes of the open internet and of the machine, present or not, on this port or another."""
+    place = scatter(random.Random(4))
+    ring = NodeRing(IPV4, random.Random(1), place=place)
+    ports = (b"\x1a\xe1", b"\x1a\xe2")
+    places = [bytes((host, n, 2, 1)) + port for host in (9, 127) for n in range(60) for port in ports]
+    for n, each in enumerate(places):
+        if n % 3:
+            ring.add(bytes(20), each, proven=n % 2 == 0)
+    for each in places:
+        key = each[:4] if is_global(each[:4]) else each
+        missed = ring.standing(each, key, place(key))
+        assert (missed is not None) == (each in ring)
+        assert (missed == 0) == ring.is_proven(each)

@@ -17,6 +17,7 @@ from kademlia_bt.router.echo import Echoes
 from kademlia_bt.router.face import MAX_ANSWER_BYTES, REPEAT_NODES
 from kademlia_bt.router.ping_queue import PingQueue, Recent
 from kademlia_bt.router.ring_keeper import PING_DELAY_S, PING_WAIT_S, RECHECK_S, RETRY_S, SMALL
+from kademlia_bt.router.scatter import scatter
 from kademlia_bt.router.stats import RouterStats
 from wire.bencode import decode, encode
 from wire.compact import IPV4, IPV6, Endpoint, Family, reach
@@ -497,3 +498,68 @@ def test_places_agree_with_reach() -> None:
     for host in ("2001:db8::1", "2002::1", "fe80::1", "::1", "fc00::1", "ff02::1", "2001:10::1", "3fff::1"):
         ip = Endpoint.of(host, 1).ip
         assert is_global(ip) == (reach(host) == "global"), host
+
+
+@pytest.mark.parametrize("family", [IPV4, IPV6])
+@pytest.mark.parametrize("config", [{}, {"per_ip_limit": 0.3, "upload_limit": 2_000}, {"network_tag": b"a tag   "}])
+def test_usual_questions_are_answered_in_one_go_as_all_others_are(family: Family, config: dict[str, Any]) -> None:
+    """Byte for byte, and with the same in the ring, the queue and the counts; so for questions with a byte changed."""
+    quick, slow = (Bench(family, allow_local=True, **config) for _ in range(2))
+    slow.face._forms = {}
+    chance = random.Random(3)
+    hosts = ["127.0.0.1", "9.9.9.9", "9.9.9.8", "224.0.0.1"]
+    if family is IPV6:
+        hosts = ["::1", "2a01::1", "2a01::2", "ff02::1"]
+    for n in range(40):
+        host = f"9.9.{n}.9" if family is IPV4 else f"2a01:{n:x}::1"
+        for bench in (quick, slow):
+            bench.keeper.ring.add(bytes((n,)) * 20, Endpoint(host, 6881).compact())
+    hosts += [f"9.9.{n}.9" if family is IPV4 else f"2a01:{n:x}::1" for n in range(4)]
+    for turn in range(1_500):
+        key = chance.choice((b"6:target20:%be1:q9:find_node", b"9:info_hash20:%be1:q9:get_peers")) % TARGET
+        data = (
+            b"d1:ad2:id20:" + bytes((turn & 255,)) * 20 + key
+            + chance.choice((b"1:t2:aa", b"1:t4:abcd")) + chance.choice((b"", b"1:v4:LT01")) + b"1:y1:qe"
+        )  # fmt: skip
+        if chance.random() < 0.4:
+            at = chance.randrange(len(data))
+            data = data[:at] + chance.choice((b"1", b"e", b":", b"")) + data[at + 1 :]
+        source = Endpoint(chance.choice(hosts), chance.choice((6881, 6881, 7000, 0)))
+        now = START + turn / 5
+        assert quick.face.answer(data, tuple(source), now) == slow.face.answer(data, source, now), data
+        assert quick.face.outgoing() == slow.face.outgoing()
+    assert quick.router.stats(now) == slow.router.stats(now)
+    assert quick.keeper.ring.dump() == slow.keeper.ring.dump()
+    assert "network_tag" in config or quick.face.answers >= 10
+    assert (quick.face.dropped["per_ip"] > 50) == ("per_ip_limit" in config)
+
+
+def test_an_ipv6_network_is_one_asker() -> None:
+    bench = Bench(IPV6)
+    asker = Contact(b"a" * 20, Endpoint("2a01:1:2:3::1", 6881))
+    bench.ask(asker)
+    bench.ask(Contact(b"b" * 20, Endpoint("2a01:1:2:3::2", 6882)))
+    assert bench.stats.repeats == 1
+    bench.ask(Contact(b"c" * 20, Endpoint("2a01:1:2:4::1", 6881)))
+    assert bench.stats.repeats == 1
+
+
+def test_a_member_of_the_ring_that_asks_is_not_pinged_for_it() -> None:
+    bench = Bench()
+    member, stranger = node(1), node(2)
+    bench.keeper.ring.add(member.id, member.endpoint.compact())
+    bench.keeper.sample_at = START + 100.0
+    assert bench.face.answer(question(member), member.endpoint, START)
+    assert bench.face.outgoing() == []
+    assert bench.face.answer(question(stranger), stranger.endpoint, START)
+    assert [to for _, to in bench.face.outgoing()] == [stranger.endpoint]
+
+
+def test_a_scatter_gives_two_keys_one_place_no_more_often_than_chance_does() -> None:
+    keys = [bytes((127, 0, low, high, 26, 225)) for low in range(32) for high in range(32)]
+    met = 0
+    for seed in range(20):
+        place = scatter(random.Random(seed))
+        assert all(0 <= place(key) < 1 << 32 for key in keys)
+        met += len(keys) - len({place(key) & 0xFFFF for key in keys})
+    assert met / 20 < 16  # 8 are to be expected of 1,024 keys in 65,536 places
