@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from kademlia_bt.answers import ItemRefusedError, PeerSearch, Pong, QueryError, SampleAnswer
     from kademlia_bt.dht.contact import Contact
     from kademlia_bt.dht.events import DhtStats
-    from kademlia_bt.items.gather import Copies, SwarmSize
+    from kademlia_bt.dht.gather import Copies, SwarmSize
     from kademlia_bt.items.signing import KeyPair
     from kademlia_bt.items.values import ImmutableItem, MutableItem
     from kademlia_bt.node import Node
@@ -34,7 +34,7 @@ __all__ = [
 
 _HOMES = {
     "Contact": "kademlia_bt.dht.contact",
-    "Copies": "kademlia_bt.items.gather",
+    "Copies": "kademlia_bt.dht.gather",
     "DhtStats": "kademlia_bt.dht.events",
     "ImmutableItem": "kademlia_bt.items.values",
     "ItemRefusedError": "kademlia_bt.answers",
@@ -45,7 +45,7 @@ _HOMES = {
     "Pong": "kademlia_bt.answers",
     "QueryError": "kademlia_bt.answers",
     "SampleAnswer": "kademlia_bt.answers",
-    "SwarmSize": "kademlia_bt.items.gather",
+    "SwarmSize": "kademlia_bt.dht.gather",
 }
 
 

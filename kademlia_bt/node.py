@@ -21,6 +21,7 @@ from types import TracebackType
 import trio
 
 from kademlia_bt.answers import PeerSearch, Pong, QueryError
+from kademlia_bt.asking import Asking
 from kademlia_bt.bootstrap import ROUTERS, Attempt, keep_resolving, literals
 from kademlia_bt.dht.apart import not_apart
 from kademlia_bt.dht.confidence import Confidence
@@ -43,7 +44,6 @@ from kademlia_bt.dht.lookups import FindNode, GetPeers, LookupKind
 from kademlia_bt.dht.picture import TableView, table_view
 from kademlia_bt.dht.private import network_tag
 from kademlia_bt.dht.questions import AskNodes, Ping, Question, QuestionKind
-from kademlia_bt.items.asking import Asking
 from kademlia_bt.sockets import bind, bind_everywhere
 from kademlia_bt.state import SavedNode, StateFile
 from wire.compact import Endpoint, Family

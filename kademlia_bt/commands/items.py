@@ -19,7 +19,7 @@ from kademlia_bt.commands.console import ExitCode, complain, emit, run_async
 from kademlia_bt.commands.options import Options
 from kademlia_bt.commands.questions import literals_of, run_lookup, short_node
 from kademlia_bt.commands.telling import NAME, failed, joining, print_line, saying, unreachable
-from kademlia_bt.items.crawl import Crawl, Finding
+from kademlia_bt.crawling.crawl import Crawl, Finding
 from kademlia_bt.items.values import Item, MutableItem, torrent_value
 from kademlia_bt.node import Node
 from wire import bencode
@@ -193,8 +193,8 @@ def crawl(options: Options, output: Path | None, *, rate: float, limit: int | No
     """Collects info-hashes until everybody was asked, or `options.timeout_s` is over, or it is interrupted."""
     import time
 
-    from kademlia_bt.items.crawl_file import CrawlFile
-    from kademlia_bt.items.crawler import Crawler
+    from kademlia_bt.crawling.crawl_file import CrawlFile
+    from kademlia_bt.crawling.crawler import Crawler
 
     rng = random.SystemRandom()
     memory = Crawl(rng)

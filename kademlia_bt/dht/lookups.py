@@ -1,7 +1,7 @@
 """The kinds of lookup: what each asks of a node, and what it stores at the end. Thin: lookup.py walks for all of them.
 
 A further kind is one more class here with the same members. What its answers bring beside nodes and peers is one more
-property of `krpc.Answer`, and is collected by its `gather` (see items/gather.py).
+property of `krpc.Answer`, and is collected by its `gather` (see gather.py).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from kademlia_bt.items.gather import Draft, ItemGather, Ready, ScrapeGather
+from kademlia_bt.dht.gather import Draft, ItemGather, Ready, ScrapeGather
 from kademlia_bt.items.values import MAX_SALT_BYTES, MAX_SEQ, MutableItem
 from wire.bencode import Encodable
 from wire.errors import MisuseError

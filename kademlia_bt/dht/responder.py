@@ -1,7 +1,7 @@
 """Answers queries: nodes from the tables, peers and tokens from the stores (BEP 5, 32). Sends nothing itself.
 
 The hot path of a node that others use: everything that can be is made once and joined. Who may ask at all
-(limits, addresses, read-only mode) is decided in intake.py before. What BEP 33, 44 and 51 ask for: items/extras.py.
+(limits, addresses, read-only mode) is decided in intake.py before. What BEP 33, 44 and 51 ask for: extras.py.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
+from kademlia_bt.dht.extras import Extras
 from kademlia_bt.dht.krpc import (
     METHOD_UNKNOWN,
     PROTOCOL_ERROR,
@@ -22,7 +23,6 @@ from kademlia_bt.dht.table import Table
 from kademlia_bt.dht.tokens import Tokens
 from kademlia_bt.dht.usual import FORM_TID_BYTES
 from kademlia_bt.dht.writing import answer_writer, encode_answer, encode_error
-from kademlia_bt.items.extras import Extras
 from kademlia_bt.items.store import ItemStore
 from kademlia_bt.items.values import ItemError
 from wire.compact import IPV6

@@ -1,1 +1,1 @@
-"""What the DHT keeps beside peers: items (BEP 44, 46), swarm sizes (BEP 33) and samples (BEP 51)."""
+"""Values and stores of what the DHT keeps beside peers: items (BEP 44, 46), swarm sizes (33), samples (51)."""

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kademlia_bt.dht.core import Dht, DhtConfig
+from kademlia_bt.dht.gather import ItemGather, Ready, ScrapeGather
 from kademlia_bt.dht.krpc import Answer, parse
-from kademlia_bt.items.gather import ItemGather, Ready, ScrapeGather
 from kademlia_bt.items.signing import KeyPair
 from kademlia_bt.items.values import ImmutableItem, MutableItem
 from wire.bencode import encode

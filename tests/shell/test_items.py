@@ -9,9 +9,9 @@ import trio
 import trio.testing
 
 from kademlia_bt import ImmutableItem, ItemRefusedError, KeyPair, MutableItem, QueryError
-from kademlia_bt.items.crawl import Crawl, Finding
-from kademlia_bt.items.crawler import Crawler
-from kademlia_bt.items.following import RE_PUT_S
+from kademlia_bt.crawling.crawl import Crawl, Finding
+from kademlia_bt.crawling.crawler import Crawler
+from kademlia_bt.following import RE_PUT_S
 from tests.shell.test_node import BOOT, a_network, node_on
 from tests.sim.net import Internet
 from wire.compact import Endpoint

@@ -7,9 +7,9 @@ import random
 import pytest
 
 from kademlia_bt.dht.events import Answered, LookupDone
+from kademlia_bt.dht.gather import Ready, Signed
 from kademlia_bt.dht.lookups import GetItem, GetPeers, PutItem, Scrape
 from kademlia_bt.dht.questions import AskSamples
-from kademlia_bt.items.gather import Ready, Signed
 from kademlia_bt.items.signing import KeyPair
 from kademlia_bt.items.values import ImmutableItem, MutableItem, torrent_of, torrent_value
 from tests.sim.test_world import crowd, true_closest

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-from kademlia_bt.items.crawl import Finding
+from kademlia_bt.crawling.crawl import Finding
 from wire.errors import DiskError, ProtocolError
 
 __all__ = ["CrawlFile"]

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from kademlia_bt.answers import SampleAnswer
+from kademlia_bt.crawling.crawl import Crawl, Finding
+from kademlia_bt.crawling.crawl_file import CrawlFile
 from kademlia_bt.dht.contact import Contact
-from kademlia_bt.items.crawl import Crawl, Finding
-from kademlia_bt.items.crawl_file import CrawlFile
 from kademlia_bt.items.key_file import load_or_make_keys, others_may_read
 from wire.compact import Endpoint
 from wire.errors import DiskError, ProtocolError

@@ -7,10 +7,10 @@ import random
 import pytest
 
 from kademlia_bt.dht.core import Face
+from kademlia_bt.dht.gather import ScrapeGather
 from kademlia_bt.dht.krpc import Answer, parse
 from kademlia_bt.dht.peer_store import MAX_PEERS_PER_TORRENT, PEER_LIFE_S, PeerStore
 from kademlia_bt.items.bloom import BloomFilter
-from kademlia_bt.items.gather import ScrapeGather
 from kademlia_bt.items.sampling import SAMPLES
 from kademlia_bt.items.signing import KeyPair
 from kademlia_bt.items.store import MAX_ITEMS, MAX_ITEMS_PER_NETWORK

@@ -12,7 +12,7 @@ from kademlia_bt.items.values import PUBLIC_KEY_BYTES, ItemError, MutableItem, t
 from wire.errors import MisuseError
 
 if TYPE_CHECKING:
-    from kademlia_bt.items.asking import Asking
+    from kademlia_bt.asking import Asking
 
 __all__ = ["FOLLOW_S", "RE_PUT_S", "Following", "TorrentFollowing"]
 

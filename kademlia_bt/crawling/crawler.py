@@ -9,7 +9,7 @@ from collections.abc import Callable
 import trio
 
 from kademlia_bt.answers import QueryError
-from kademlia_bt.items.crawl import Crawl, Finding
+from kademlia_bt.crawling.crawl import Crawl, Finding
 from kademlia_bt.node import Node
 from wire.compact import Endpoint
 from wire.errors import MisuseError

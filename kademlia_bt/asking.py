@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import trio
 
 from kademlia_bt.answers import ItemRefusedError, QueryError, SampleAnswer
+from kademlia_bt.dht.gather import Copies, Draft, Ready, Signed, SwarmSize
 from kademlia_bt.dht.lookups import GetItem, LookupKind, PutItem, Scrape
 from kademlia_bt.dht.node_id import random_id
 from kademlia_bt.dht.questions import AskSamples, QuestionKind
-from kademlia_bt.items.following import FOLLOW_S, RE_PUT_S, Following, TorrentFollowing
-from kademlia_bt.items.gather import Copies, Draft, Ready, Signed, SwarmSize
+from kademlia_bt.following import FOLLOW_S, RE_PUT_S, Following, TorrentFollowing
 from kademlia_bt.items.values import (
     OLD_SEQUENCE,
     PUBLIC_KEY_BYTES,

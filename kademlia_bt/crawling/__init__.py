@@ -1,0 +1,1 @@
+"""Collecting info-hashes from all nodes that show them (BEP 51)."""
