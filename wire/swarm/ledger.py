@@ -39,6 +39,9 @@ MAX_LATE = 4096
 MAX_UNASKED = 256
 """Blocks that were never asked for, before the peer is dropped: cancels cross blocks on their way, lies do not stop."""
 
+MAX_STRAY_REJECTS = 10_000
+"""Of what was not asked for: a seek in a film takes thousands of requests back, and asks for some of them again."""
+
 
 def block_key(index: int, begin: int) -> int:
     """One number for a block, as the ledger keeps it."""
@@ -150,7 +153,7 @@ class Ledger:
             if source.late.pop(key, 0) is None:
                 return True
             source.stray_rejects += 1
-            if source.stray_rejects > MAX_UNASKED:
+            if source.stray_rejects > MAX_STRAY_REJECTS:
                 raise ProtocolError("rejects what it was not asked for")
             return False
         piece = self._open.get(index)

@@ -18,7 +18,7 @@ from wire.peer.connection import PeerConnection
 from wire.peer.extended import ExtendedHandshake
 from wire.peer.messages import BLOCK_BYTES as B
 from wire.peer.pex import PexMessage, PexPeer
-from wire.swarm import requests
+from wire.swarm import ledger, requests
 from wire.swarm.peer import Peer
 from wire.swarm.rules import Finished, MetadataComplete, PeerDropped, PiecesDone, Settings, Swarm
 from wire.swarm.values import SwarmEvent
@@ -447,8 +447,9 @@ def test_unasked_blocks_end_the_connection() -> None:
     assert table.swarm.stats().wasted_bytes >= 256 * B
 
 
-def test_stray_rejects_end_the_connection() -> None:
+def test_stray_rejects_end_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     """BEP 6 would have it closed at the first; but rejects and cancels cross on their way."""
+    monkeypatch.setattr(ledger, "MAX_STRAY_REJECTS", 256)
     table = Table()
     guest = table.guest()
     for _ in range(200):
