@@ -329,7 +329,7 @@ class Members:
         same = identity is not None and twin.connection.peer_id in (None, identity)
         if identity is None or not same or twin.dialled == dialled or now - twin.joined_at > CROSSING_S:
             return False
-        if dialled != (self.peer_id > identity):
+        if dialled != (self.peer_id < identity):
             return False
         self._drop(twin, "the other connection to it stays", now)
         return True
@@ -343,16 +343,16 @@ class Members:
         return self._exchange.have
 
     def _replaces(self, peer: Peer, twin: Peer, now: float) -> bool:
-        """Of two connections to one peer, both sides must keep the same: that which the higher id dialled.
+        """Of two connections to one peer, both sides must keep the same: that which the lower id dialled.
 
-        libtorrent has that rule too, and where its user allows one connection to a host another, by ports: then it
-        closes one before both have shaken hands. Who is left without any is dialled again at once.
+        libtorrent goes by ports, or by the higher id, and closes one before both have shaken hands. Where the other
+        side kept the one that we closed, and nobody is left, it is dialled again at once.
         """
         if peer.dialled == twin.dialled or peer.endpoint.host != twin.endpoint.host:
             return False  # the older stays: the id may be stolen
         if now - twin.joined_at > CROSSING_S:
             return False
-        we_dial = self.peer_id > (peer.connection.peer_id or b"")
+        we_dial = self.peer_id < (peer.connection.peer_id or b"")
         if peer.dialled != we_dial:
             return False
         peer.listens_at = peer.listens_at or twin.listens_at

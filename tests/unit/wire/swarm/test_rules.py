@@ -482,7 +482,7 @@ def test_a_fast_message_without_the_extension_is_told_of() -> None:
 def test_who_is_left_without_a_connection_after_a_crossing_is_dialled_again(survivor_is_ours: bool) -> None:
     """The other side may keep the one that we closed."""
     table = Table()
-    identity = b"-AA0000-" + bytes(12) if survivor_is_ours else b"-ZZ0000-" + bytes(12)
+    identity = b"-ZZ0000-" + bytes(12) if survivor_is_ours else b"-AA0000-" + bytes(12)
     there = Endpoint("80.0.0.5", 6881)
     table.swarm.found(there, "dht", table.now)
     assert table.swarm.next_dial(table.now) == there
