@@ -546,6 +546,16 @@ trio.run(main)
 """
 
 
+async def test_a_piece_that_the_disk_lost_is_written_again(tmp_path: Path) -> None:
+    store = DiskStore(MADE.info, tmp_path / "d")
+    await store.load()
+    await fill(store)
+    (tmp_path / "d" / "top" / "file0").write_bytes(b"")
+    await fill(store, [0])  # it could not be read, so it was fetched again
+    assert await store.read_many([(0, 0, 16)]) == [MADE.piece(0)]
+    await store.aclose()
+
+
 async def test_killed_again_and_again_it_keeps_every_verified_piece(tmp_path: Path) -> None:
     made = torrent_of([3_000_000, 7, 1_000_000], 16384)
     root, resume = tmp_path / "d", tmp_path / "s" / "x.resume"

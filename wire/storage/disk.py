@@ -287,7 +287,7 @@ class DiskStore:
         for index, data in pieces:
             try:
                 outcomes[index] = is_right(self.info, index, data)
-                if outcomes[index] and not self._have[index]:
+                if outcomes[index]:
                     right[index] = data
             except MetainfoError as error:
                 outcomes[index] = error
