@@ -34,6 +34,11 @@ _TRY_S = 5.0
 _SHAKE_S = 10.0
 """Until the last one is."""
 _MAX_REMEMBERED = 4096
+_AT_THE_DOOR = 5
+"""Connections to one address, of all torrents, that it has not answered yet. libtorrent's listener keeps five that it
+did not take yet, and the system drops more: they are sent again after a second."""
+_TURN_S = 1.0
+"""How long at most one waits for its turn: as long as it would take then. So one that is silent holds nobody up."""
 
 
 class Miss(enum.IntEnum):
@@ -78,6 +83,8 @@ class Dialler:
         self._utp = tuple(utp)
         self._transport = transport
         self._encryption: Encryption = encryption
+        self._doors: dict[Endpoint, _Door] = {}
+        """Addresses to which a TCP connection is being opened."""
         self._worked: dict[Endpoint, tuple[str, bool]] = {}
         """By peer: the transport, and whether it was encrypted."""
 
@@ -143,6 +150,23 @@ class Dialler:
         nursery.cancel_scope.cancel()
 
     async def _try(self, way: _Try) -> tuple[Stream, bool]:
+        if way.name != "tcp":
+            return await self._open(way)
+        door = self._doors.get(way.to)
+        if door is None:
+            door = self._doors[way.to] = _Door()
+        is_inside = False
+        try:
+            await door.enter()
+            is_inside = True
+            return await self._open(way)
+        finally:
+            if is_inside:
+                door.leave()
+            if door.is_empty:
+                self._doors.pop(way.to, None)
+
+    async def _open(self, way: _Try) -> tuple[Stream, bool]:
         """One transport: each kind of handshake that is allowed, on a connection of its own."""
         to = way.to
         patience_s = min(way.patience_s, _UTP_PATIENCE_S) if way.name == "utp" else way.patience_s
@@ -192,6 +216,49 @@ class _Try(NamedTuple):
     to: Endpoint
     opening: bytes
     patience_s: float
+
+
+class _Door:
+    """Lets so many at a time open connections to one address; the others come in turn."""
+
+    __slots__ = ("_inside", "_waiting")
+
+    def __init__(self) -> None:
+        self._inside = 0
+        self._waiting: dict[trio.Event, None] = {}
+
+    async def enter(self) -> None:
+        """Waits for its turn, or long enough."""
+        if self._inside < _AT_THE_DOOR:
+            self._inside += 1
+            return
+        turn = trio.Event()
+        self._waiting[turn] = None
+        try:
+            with trio.move_on_after(_TURN_S):
+                await turn.wait()
+        except trio.Cancelled:
+            if turn.is_set():
+                self.leave()
+            raise
+        finally:
+            self._waiting.pop(turn, None)
+        if not turn.is_set():
+            self._inside += 1
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nobody is here, and so nobody waits either."""
+        return not self._inside
+
+    def leave(self) -> None:
+        """It was answered, or given up: the next one comes."""
+        if self._waiting:
+            turn = next(iter(self._waiting))
+            del self._waiting[turn]
+            turn.set()  # and takes the place over
+        else:
+            self._inside -= 1
 
 
 class _Race:

@@ -68,6 +68,7 @@ def session(
     encrypt: str | None = None,
     lsd: bool = False,
     hashes: bool = False,
+    queue: int = 5,
 ) -> lt.session:
     categories = lt.alert.category_t
     more = categories.peer_log_notification | categories.peer_notification if hashes else 0
@@ -107,6 +108,7 @@ def session(
             "unchoke_slots_limit": 500,
             "connections_limit": 2000,
             "disable_hash_checks": lie,
+            "listen_queue_size": queue,
         }
     )
 

@@ -196,6 +196,58 @@ async def test_utp_wins_where_tcp_is_closed_silent_or_says_nothing(autojump_cloc
         assert trio.current_time() - begun < 0.2
 
 
+class Counted:
+    """The network of a host, counting the connections that wait for their handshake."""
+
+    def __init__(self, host: Host) -> None:
+        self.host, self.now, self.most = host, 0, 0
+
+    async def connect(self, to: Endpoint) -> Stream:
+        self.now += 1
+        self.most = max(self.most, self.now)
+        return await self.host.connect(to)
+
+
+async def test_one_address_is_not_crowded(autojump_clock: object) -> None:
+    """Twenty torrents of one seeder: no more connections wait for it than its listener keeps."""
+    async with two_ends() as (near, far, nursery):
+        counted = Counted(near.host)
+        dialler = Dialler(counted, rng=random.Random(3), transport="tcp", encryption="off")  # type: ignore[arg-type]
+        nursery.start_soon(far.answer, "off", "tcp")
+
+        async def dial() -> None:
+            stream = await dialler.open(far.at, HELLO, 5)
+            counted.now -= 1
+            stream.close()
+
+        async with trio.open_nursery() as dials:
+            for _ in range(20):
+                dials.start_soon(dial)
+        assert counted.most == 5
+        assert len(far.greeted) == 20
+        assert dialler._doors == {}
+
+
+async def test_a_silent_address_holds_nobody_up_for_long(autojump_clock: object) -> None:
+    async with two_ends() as (near, _, _):
+        dialler = near.dialler(transport="tcp", encryption="off")
+        begun = trio.current_time()
+
+        async def dial() -> None:
+            with pytest.raises(DialError):
+                await dialler.open(Endpoint("80.9.9.9", PORT), HELLO, 6)
+
+        async with trio.open_nursery() as dials:
+            for _ in range(20):
+                dials.start_soon(dial)
+        assert trio.current_time() - begun == pytest.approx(7.0)
+        with trio.move_on_after(0.5):  # cancelled while they wait, and while they dial
+            async with trio.open_nursery() as dials:
+                for _ in range(20):
+                    dials.start_soon(dial)
+        assert dialler._doors == {}
+
+
 async def test_nobody_there_is_told_apart_from_nobody_listening(autojump_clock: object) -> None:
     async with two_ends() as (near, far, _):
         nowhere = Endpoint("80.9.9.9", PORT)
