@@ -15,6 +15,7 @@ from tests.sim.net import Host, Internet
 from wire import bencode
 from wire.compact import Endpoint
 from wire.errors import MisuseError, NetworkError
+from wire.net import Stream
 from wire.tracker.announcer import Announcer, Progress
 from wire.tracker.client import TrackerClient
 from wire.tracker.urls import check_tracker_url, is_tracker_url
@@ -264,6 +265,28 @@ async def test_completed_is_told_once_and_only_where_it_was_downloaded(autojump_
         announcer.complete()
         await collect(announcer, 10)
         assert seed.events == ["started", "stopped"]
+
+
+async def test_goodbye_comes_after_what_was_being_said(autojump_clock: object) -> None:
+    async with a_place() as place:
+        web = HttpTracker()
+        announcer = place.announcer([[[await place.http(web)]]])
+        announce = web.answers["/announce"]
+
+        async def slowly(stream: Stream, target: str) -> None:
+            if "event=completed" in target:
+                await trio.sleep(1)  # read late, as a tracker may that hears two connections at once
+            await announce(stream, target)
+
+        async def finish() -> None:
+            await trio.sleep(9.9)
+            web.answers["/announce"] = slowly
+            place.progress = Progress(5, 100, 0, True)
+            announcer.complete()
+
+        await collect(announcer, 10, then=finish)
+        assert web.events == ["started", "completed", "stopped"]
+        assert web.swarms == {SWARM: {}}
 
 
 async def test_a_partial_seed_says_so(autojump_clock: object) -> None:

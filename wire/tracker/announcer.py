@@ -107,6 +107,7 @@ class Announcer:
         self._nursery: trio.Nursery | None = None
         self._stirred = trio.Event()
         self._limiter = trio.Semaphore(AT_ONCE)
+        self._under_way: set[trio.CancelScope] = set()
         self._tiers: list[Tiers] = []
         self._completed: set[str] = set()
         self._was_missing = False
@@ -171,7 +172,11 @@ class Announcer:
                 self._nursery = nursery
                 for tiers in self._tiers:
                     nursery.start_soon(self._work, tiers, nursery)
-                await trio.sleep_forever()
+                try:
+                    await trio.sleep_forever()
+                finally:
+                    for scope in self._under_way:
+                        scope.deadline = trio.current_time() + LEAVE_S
         finally:
             self._nursery = None
             await self._leave()
@@ -213,14 +218,23 @@ class Announcer:
     async def _ask_now(self, tiers: Tiers, tracker: TrackerState) -> None:
         self._asked.add(tracker.url)
         said = self._said(tracker)
+        # Whom we said hello hears all of what we began to say, then goodbye: over two connections the later word may
+        # come first, and the tracker would go on to name us.
+        scope = trio.CancelScope(shield=tracker.started)
+        self._under_way.add(scope)
         try:
-            answer = await self._client.announce(tracker.url, said, near=tracker.url in self._named)
+            with scope:
+                answer = await self._client.announce(tracker.url, said, near=tracker.url in self._named)
         except (NetworkError, ProtocolError) as error:
             self._failed(tiers, tracker, error)
         else:
+            if scope.cancelled_caught:
+                return
             if said.event is AnnounceEvent.COMPLETED:
                 self._completed.discard(tracker.url)
             await self._take(tiers, tracker, answer)
+        finally:
+            self._under_way.discard(scope)
 
     def _failed(self, tiers: Tiers, tracker: TrackerState, error: WireError) -> None:
         self._reason = str(error)
