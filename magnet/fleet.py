@@ -108,7 +108,6 @@ class Fleet:
                         raise
                 else:
                     await handle.remove()
-                    self.handles.remove(handle)
                 return
             except WireError as error:
                 disk = self._retry and isinstance(error, MagnetError) and error.verdict is Verdict.DISK
