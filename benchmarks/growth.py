@@ -19,6 +19,7 @@ import argparse
 import json
 import statistics
 import sys
+import textwrap
 import time
 from pathlib import Path
 from typing import Any
@@ -89,7 +90,7 @@ def cpu_us(seconds: float | None, units: int) -> float:
 
 ROWS = [
     Growth("grow-peers", "download 256 MiB at 16 MiB/s from so many seeders at once", "peers", "us of CPU a block",
-           (1, 5, 20, 50, 100, 200), by_peers, most=5.0),
+           (1, 5, 20, 50, 100, 200), by_peers, repeats=1, most=5.0),
     Growth("grow-pieces", "download so many pieces of 16 KiB", "pieces", "us of CPU a piece",
            (1_000, 3_000, 10_000, 30_000, 100_000), by_pieces),
     Growth("grow-torrents", "resolve and download so many small torrents in one session", "torrents",
@@ -172,13 +173,13 @@ def draw(results: list[dict[str, Any]]) -> None:
     simulate.quiet_style(mpl)
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(2, 2, figsize=(8, 5.4), layout="constrained")
+    figure, axes = plt.subplots(2, 2, figsize=(8, 5.8), layout="constrained")
     for axis, result in zip(axes.flat, results, strict=False):
         points = result["points"]
         sizes = [point["size"] for point in points]
         axis.fill_between(sizes, [p["min"] for p in points], [p["max"] for p in points], alpha=0.2, linewidth=0)
         axis.plot(sizes, [point["median"] for point in points], "o-")
-        axis.set(xscale="log", title=result["question"], xlabel=result["size"], ylabel=result["unit"])
+        axis.set(xscale="log", title=textwrap.fill(result["question"], 42), xlabel=result["size"], ylabel=result["unit"])
         axis.set_xticks(sizes, [f"{size:,}" for size in sizes])
         axis.minorticks_off()
         axis.set_ylim(0, max(p["max"] for p in points) * 1.15)
