@@ -179,7 +179,9 @@ def draw(results: list[dict[str, Any]]) -> None:
         sizes = [point["size"] for point in points]
         axis.fill_between(sizes, [p["min"] for p in points], [p["max"] for p in points], alpha=0.2, linewidth=0)
         axis.plot(sizes, [point["median"] for point in points], "o-")
-        axis.set(xscale="log", title=textwrap.fill(result["question"], 42), xlabel=result["size"], ylabel=result["unit"])
+        axis.set(
+            xscale="log", title=textwrap.fill(result["question"], 42), xlabel=result["size"], ylabel=result["unit"]
+        )
         axis.set_xticks(sizes, [f"{size:,}" for size in sizes])
         axis.minorticks_off()
         axis.set_ylim(0, max(p["max"] for p in points) * 1.15)
