@@ -74,6 +74,12 @@ class Scene:
             return libtorrent("seed", self.torrent, self.seeds, "--listen", at, *its, prefix=prefix)
         return peers("seed", self.torrent, self.seeds, count, net=61, core=SEEDER_CORE)
 
+    def seeded_by_us(self, *, prefix: Sequence[str] = ()) -> Program:
+        """A seeder of ours."""
+        at = f"127.0.0.1:{free_port()}"
+        words = ["seed", self.torrent, "--data", self.seeds, "--listen", at, "--no-dht", "--json"]
+        return magnet(*words, state=self.root / "state", prefix=prefix)
+
     def by_us(self, peers: Sequence[str], options: Sequence[str] = ()) -> Turn:
         """One download of ours."""
         words = ["get", self.torrent, "-o", self.got, *_dialling(peers), "--no-dht", "--json", *options]

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks.download import MIB, Scene, downloads, listening
 from benchmarks.pairs import Row, Setting, Turn, Watched
-from tests.interop.harness import Program, free_port, libtorrent, magnet
+from tests.interop.harness import Program, free_port, libtorrent
 from wire.metainfo import Torrent
 from wire.peer.handshake import Handshake
 from wire.peer.messages import INTERESTED, frame
@@ -68,18 +68,7 @@ def of_seeder(size: int, *, piece_bytes: int = MIB, connections: int = 0) -> Set
                 return as_memory(watched.turn(0.0))
 
         def by_us() -> Turn:
-            at = f"127.0.0.1:{free_port()}"
-            words: list[str | Path] = [
-                "seed",
-                scene.torrent,
-                "--data",
-                scene.seeds,
-                "--listen",
-                at,
-                "--no-dht",
-                "--json",
-            ]
-            return stays(magnet(*words, state=root / "state"))
+            return stays(scene.seeded_by_us())
 
         def by_them() -> Turn:
             return stays(libtorrent("seed", scene.torrent, scene.seeds, "--listen", f"127.0.0.1:{free_port()}"))

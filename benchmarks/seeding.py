@@ -16,7 +16,7 @@ from pathlib import Path
 
 from benchmarks.download import MIB, OUR_CORE, SEEDER_CORE, TURN_S, Scene, listening, peers
 from benchmarks.pairs import Row, Setting, Turn, Watched, on_core
-from tests.interop.harness import Program, free_port, libtorrent, magnet
+from tests.interop.harness import Program, free_port, libtorrent
 
 
 def seeding(size: int, leechers: int) -> Setting:
@@ -41,18 +41,7 @@ def seeding(size: int, leechers: int) -> Setting:
             return took
 
         def by_us() -> Turn:
-            at = f"127.0.0.1:{free_port()}"
-            words: list[str | Path] = [
-                "seed",
-                scene.torrent,
-                "--data",
-                scene.seeds,
-                "--listen",
-                at,
-                "--no-dht",
-                "--json",
-            ]
-            return given(magnet(*words, state=root / "state", prefix=on_core(OUR_CORE)))
+            return given(scene.seeded_by_us(prefix=on_core(OUR_CORE)))
 
         def by_them() -> Turn:
             words: list[str | Path] = ["seed", scene.torrent, scene.seeds, "--listen", f"127.0.0.1:{free_port()}"]
