@@ -378,3 +378,19 @@ async def test_goodbyes_do_not_take_long(autojump_clock: object) -> None:
         start = trio.current_time()
         await collect(announcer, 10, then=unplug)
         assert trio.current_time() - start <= 13.1
+
+
+async def test_nor_does_what_was_being_said(autojump_clock: object) -> None:
+    async with a_place() as place:
+        web = HttpTracker()
+        announcer = place.announcer([[[await place.http(web)]]])
+
+        async def fall_silent() -> None:
+            await trio.sleep(9)
+            web.answers["/announce"] = without_end(b"HTTP/1.1 200 OK\r\n\r\n", b"x", 1.0)
+            place.progress = Progress(5, 100, 0, True)
+            announcer.complete()
+
+        start = trio.current_time()
+        await collect(announcer, 10, then=fall_silent)
+        assert trio.current_time() - start <= 14.1

@@ -29,6 +29,8 @@ IMPATIENCE_S = 4.0
 """A tracker that has not answered after this does not keep us from asking the next one."""
 LEAVE_S = 3.0
 """For all goodbyes together: who presses Ctrl-C waits for them."""
+FINISH_S = 1.0
+"""Before them, for what was being said: a tracker that has fallen silent may not double the wait."""
 WANTED = 100
 """Peers to be named in one answer; 50 is the custom, 200 the most that trackers give."""
 WANTED_BY_SEED = 30
@@ -176,7 +178,7 @@ class Announcer:
                     await trio.sleep_forever()
                 finally:
                     for scope in self._under_way:
-                        scope.deadline = trio.current_time() + LEAVE_S
+                        scope.deadline = trio.current_time() + FINISH_S
         finally:
             self._nursery = None
             await self._leave()
