@@ -175,6 +175,8 @@ async def our_network(size: int, net: int) -> AsyncIterator[list[Node]]:
         with trio.fail_after(20):
             for node in nodes[1:]:
                 await node.wait_joined()
+            for node in nodes:  # who joins early has met few of the others: now each meets the closest, and names them
+                assert len(await node.find_node(node.node_id)) == 8
         yield nodes
 
 
