@@ -7,9 +7,7 @@ session are in `magnet.files`, the queue of many links is in `magnet.batch`.
 
 from __future__ import annotations
 
-import sys
-import tempfile
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from functools import partial
@@ -20,23 +18,23 @@ import trio
 
 from kademlia_bt.commands.console import ExitCode, emit, one_line, run_async
 from magnet.batch import Batch, exit_code
-from magnet.config import DEFAULT_PATIENCE_S, Config, default_state_dir
+from magnet.config import DEFAULT_PATIENCE_S
 from magnet.files import input_told, show_info
 from magnet.fleet import Fleet, Job
-from magnet.inputs import fetch_torrent, is_url, read_source
+from magnet.inputs import is_url
 from magnet.link import MagnetLink, PointerLink
-from magnet.network import network_of
+from magnet.named import data_folder, key_of, located, read_all, read_one, usable_folder, with_usable_state
 from magnet.nursery import open_plain_nursery
 from magnet.render import make_reporter
 from magnet.reporter import Reporter
 from magnet.ticking import ticking
 from magnet.verdict import MagnetError
 from wire.compact import Endpoint
-from wire.errors import MisuseError, ProtocolError, WireError
+from wire.errors import MisuseError, WireError
 from wire.metainfo import Torrent
 
 if TYPE_CHECKING:
-    from magnet.cli import Settings
+    from magnet.options import Settings
     from magnet.roster import Listed, Roster
     from magnet.session import Session
     from magnet.torrent import TorrentHandle
@@ -58,13 +56,13 @@ def get(
 ) -> int:
     """`magnet get`."""
     with input_told(settings):
-        found, broken = _read_all(sources, links_from, settings, "nothing to get")
-        _usable_folder(out)
+        found, broken = read_all(sources, links_from, settings, "nothing to get")
+        usable_folder(out)
     if len(found) + len(broken) == 1 and found:
         return _get_one(*found[0], out, only, seed, settings)
 
     def jobs_in(session: Session) -> list[Job]:
-        unique = {_key(item): (label, item) for label, item in found}
+        unique = {key_of(item): (label, item) for label, item in found}
         return [Job(label, partial(session.add, item, directory=out, only=only)) for label, item in unique.values()]
 
     return _run_fleet(jobs_in, broken, settings, jobs=jobs, share=seed)
@@ -98,8 +96,8 @@ def _get_one(
 def seed(sources: Sequence[str], data: Path, super_seed: bool, settings: Settings) -> int:
     """`magnet seed`."""
     with input_told(settings):
-        found, _ = _read_all(sources, None, settings, "nothing to seed")
-        _data_folder(data)
+        found, _ = read_all(sources, None, settings, "nothing to seed")
+        data_folder(data)
     if len(found) == 1:
         return _seed_one(found[0][1], data, super_seed, settings)
 
@@ -138,8 +136,8 @@ def run(sources: Sequence[str], out: Path, only: Sequence[str], remove: Sequence
     patience_s = 0.0 if settings.config.patience_s == DEFAULT_PATIENCE_S else settings.config.patience_s
     settings = replace(settings, config=replace(settings.config, patience_s=patience_s))
     with input_told(settings):
-        found = _read_all(sources, None, settings, "")[0] if sources else []
-        _usable_folder(out)
+        found = read_all(sources, None, settings, "")[0] if sources else []
+        usable_folder(out)
 
     async def work(session: Session, reporter: Reporter, run: _Run) -> int:
         folder = settings.config.state_dir
@@ -197,21 +195,21 @@ def stream(source: str, out: Path, globs: Sequence[str], at: Endpoint, settings:
         return ExitCode.DONE
 
     with input_told(settings):
-        parsed = _read(source, settings)
-        _usable_folder(out)
+        parsed = read_one(source, settings)
+        usable_folder(out)
     return _run(work, settings)
 
 
 def resolve(sources: Sequence[str], links_from: Path | None, out: Path, jobs: int, settings: Settings) -> int:
     """`magnet resolve`."""
     with input_told(settings):
-        named, broken = _read_all(sources, links_from, settings, "nothing to resolve")
+        named, broken = read_all(sources, links_from, settings, "nothing to resolve")
         found = [item for _, item in named]
-        _usable_folder(out)
+        usable_folder(out)
 
     async def work(session: Session, reporter: Reporter, _: _Run) -> int:
-        items = await _located(session, found, broken)
-        unique = {_key(item): item for item in items}
+        items = await located(session, found, broken)
+        unique = {key_of(item): item for item in items}
         return await Batch(session, reporter, out, jobs).run(unique.values(), broken)
 
     return _run(work, settings)
@@ -231,7 +229,7 @@ def info(source: str, settings: Settings) -> int:
         return ExitCode.DONE
 
     with input_told(settings):
-        parsed = _read(source, settings)
+        parsed = read_one(source, settings)
     if not isinstance(parsed, Torrent):
         return _run(work, settings)
     show_info(parsed, None, json=settings.json)
@@ -254,7 +252,7 @@ def _run(work: Callable[[Session, Reporter, _Run], Awaitable[int]], settings: Se
     reporter = make_reporter(json=settings.json, quiet=settings.quiet, verbose=settings.verbose)
     run = _Run()
     with input_told(settings):
-        config = _with_usable_state(settings.config, reporter)
+        config = with_usable_state(settings.config, reporter)
 
     async def main() -> int:
         async with Session(config) as session, open_plain_nursery() as nursery:
@@ -340,27 +338,6 @@ def _listed(roster: Roster, text: str) -> Listed:
     return hits[0]
 
 
-def _read_all(
-    sources: Sequence[str], links_from: Path | None, settings: Settings, nothing: str
-) -> tuple[list[tuple[str, MagnetLink | PointerLink | Torrent]], list[tuple[str, WireError]]]:
-    """What is named, with what it is called, and the lines of a file that name nothing, with the reason.
-
-    Raises what is wrong with a SOURCE of the command line, or that there is nothing at all.
-    """
-    found: list[tuple[str, MagnetLink | PointerLink | Torrent]] = [
-        (source, _read(source, settings)) for source in sources
-    ]
-    broken: list[tuple[str, WireError]] = []
-    for where, line in _lines(links_from):
-        try:
-            found.append((where, _read(line, settings)))
-        except (ProtocolError, MisuseError) as error:
-            broken.append((where, error))
-    if not found and not broken:
-        raise MisuseError(f"{nothing}: name a SOURCE, or --from FILE with one a line")
-    return found, broken
-
-
 async def _seed_on(session: Session, handle: TorrentHandle, reporter: Reporter) -> None:
     reporter.seeding([str(endpoint) for endpoint in session.dialable], handle.link, handle.status())
     async with _shown(handle, reporter):
@@ -375,87 +352,3 @@ def _tell_metadata(handle: TorrentHandle, torrent: Torrent, reporter: Reporter, 
     reporter.metadata(
         torrent, handle.status().metadata_s or 0.0, source or handle.metadata_via or "peer", handle.status().size
     )
-
-
-async def _located(
-    session: Session, items: Sequence[MagnetLink | PointerLink | Torrent], broken: list[tuple[str, WireError]]
-) -> list[MagnetLink | Torrent]:
-    """The items with each link of BEP 46 followed to its torrent; those that lead nowhere are added to `broken`."""
-    if len(items) == 1 and isinstance(items[0], PointerLink):
-        return [await session.locate(items[0])]
-    located: dict[int, MagnetLink | Torrent] = {}
-
-    async def follow(number: int, link: PointerLink) -> None:
-        try:
-            located[number] = await session.locate(link)
-        except (MagnetError, MisuseError) as error:
-            broken.append((str(link), error))
-
-    async with trio.open_nursery() as nursery:
-        for number, item in enumerate(items):
-            if isinstance(item, PointerLink):
-                nursery.start_soon(follow, number, item)
-            else:
-                located[number] = item
-    return [located[number] for number in sorted(located)]
-
-
-def _read(source: str, settings: Settings) -> MagnetLink | PointerLink | Torrent:
-    return fetch_torrent(source, network_of(settings.config)) if is_url(source) else read_source(source)
-
-
-def _key(item: MagnetLink | PointerLink | Torrent) -> str:
-    """Two of one key are the same torrent."""
-    return str(
-        item.info.info_hash if isinstance(item, Torrent) else item.info_hash if isinstance(item, MagnetLink) else item
-    )
-
-
-def _usable_folder(folder: Path) -> None:
-    """Makes sure that files can be put there, before anything is fetched."""
-    try:
-        if folder.exists() and not folder.is_dir():
-            raise MisuseError(f"cannot write to {folder}: it is a file, not a folder")
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise MisuseError(f"cannot write to the folder {folder}: {reason}") from None
-
-
-def _with_usable_state(config: Config, reporter: Reporter) -> Config:
-    """A state folder that was named must be usable; without the default one it works too, and says so."""
-    folder = config.state_dir
-    if folder is None:
-        return config
-    try:
-        _usable_folder(folder)
-    except MisuseError as error:
-        if folder != default_state_dir():
-            raise
-        reporter.note(f"{error}: nothing is remembered between runs (--state DIR names another folder)")
-        return replace(config, state_dir=None)
-    return config
-
-
-def _data_folder(folder: Path) -> None:
-    if not folder.is_dir():
-        raise MisuseError(f"{folder} is no folder: --data takes the folder in which the torrent's file or folder lies")
-
-
-def _lines(path: Path | None) -> Iterator[tuple[str, str]]:
-    """The lines of a list of links with where each stands; empty lines and comments are passed over."""
-    if path is None:
-        return
-    if str(path) == "-":
-        name, lines = "stdin", sys.stdin.read().splitlines()
-    else:
-        name = str(path)
-        try:
-            lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
-        except OSError as error:
-            raise MisuseError(f"cannot read {path}: {error.strerror}") from None
-    for number, line in enumerate(lines, 1):
-        if line.strip() and not line.lstrip().startswith("#"):
-            yield f"{name}:{number}", line.strip()

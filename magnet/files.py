@@ -24,7 +24,7 @@ from magnet.verdict import Counts, MagnetError, Phase, Verdict
 from wire.errors import DiskError, MisuseError, NetworkError, ProtocolError
 
 if TYPE_CHECKING:
-    from magnet.cli import Settings
+    from magnet.options import Settings
     from wire.bitfield import Bitfield
     from wire.ids import InfoHash
     from wire.metainfo import Info, Torrent

@@ -6,11 +6,11 @@ for form only, and its name is cleaned for display but never used as a path. Not
 
 from __future__ import annotations
 
-import unicodedata
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import quote, unquote, unquote_plus, urlsplit
+from urllib.parse import quote, unquote, unquote_plus
 
+from magnet.link_parts import clean_name, host_port, is_hex, is_host, is_index, is_url, merged, short, unique
 from wire.compact import parse_host_port
 from wire.errors import MisuseError, ProtocolError
 from wire.ids import InfoHash
@@ -28,8 +28,6 @@ MAX_URLS = 200
 """Trackers, web seeds and sources, each: links with a thousand trackers exist to hurt."""
 MAX_PEERS = 100
 MAX_RANGES = 1000
-MAX_FILE_INDEX = (1 << 31) - 1
-MAX_NAME_CHARS = 255
 MAX_SIZE_BYTES = 1 << 62
 
 PUBLIC_KEY_BYTES = 32
@@ -87,12 +85,12 @@ class MagnetLink:
     @classmethod
     def of(cls, torrent: Torrent, *, peers: Iterable[tuple[str, int]] = ()) -> MagnetLink:
         """The link of a torrent, with its trackers and web seeds."""
-        trackers = _unique(url for tier in torrent.trackers for url in tier)
+        trackers = unique(url for tier in torrent.trackers for url in tier)
         return cls(
             info_hash=torrent.info.info_hash,
-            name=_clean_name(torrent.name),
+            name=clean_name(torrent.name),
             trackers=tuple(trackers[:MAX_URLS]),
-            web_seeds=tuple(_unique(torrent.web_seeds)[:MAX_URLS]),
+            web_seeds=tuple(unique(torrent.web_seeds)[:MAX_URLS]),
             peers=tuple(peers)[:MAX_PEERS],
             size=torrent.size,
         )
@@ -118,7 +116,7 @@ class MagnetLink:
         parts += [f"tr={quote(url, safe='')}" for url in self.trackers]
         parts += [f"ws={quote(url, safe='')}" for url in self.web_seeds]
         parts += [f"xs={quote(url, safe='')}" for url in self.sources]
-        parts += [f"x.pe={_host_port(host, port)}" for host, port in self.peers]
+        parts += [f"x.pe={host_port(host, port)}" for host, port in self.peers]
         if self.select:
             parts.append("so=" + ",".join(str(a) if a == b else f"{a}-{b}" for a, b in self.select))
         return "magnet:?" + "&".join(parts)
@@ -176,15 +174,11 @@ def _pointer(text: str) -> PointerLink | None:
                 rest.append(part)
     if key is None:
         return None
-    if len(key) != 2 * PUBLIC_KEY_BYTES or not _is_hex(key):
-        raise LinkError(f"xs=urn:btpk: takes a public key of {2 * PUBLIC_KEY_BYTES} hex digits, not {_short(key)!r}")
-    if not _is_hex(salt) or len(salt) > 2 * MAX_SALT_BYTES:
-        raise LinkError(f"s= takes a salt of at most {MAX_SALT_BYTES} bytes in hex, not {_short(salt)!r}")
+    if len(key) != 2 * PUBLIC_KEY_BYTES or not is_hex(key):
+        raise LinkError(f"xs=urn:btpk: takes a public key of {2 * PUBLIC_KEY_BYTES} hex digits, not {short(key)!r}")
+    if not is_hex(salt) or len(salt) > 2 * MAX_SALT_BYTES:
+        raise LinkError(f"s= takes a salt of at most {MAX_SALT_BYTES} bytes in hex, not {short(salt)!r}")
     return PointerLink(bytes.fromhex(key), bytes.fromhex(salt), "&".join(rest))
-
-
-def _is_hex(text: str) -> bool:
-    return len(text) % 2 == 0 and all(char in "0123456789abcdefABCDEF" for char in text)
 
 
 def examine(text: str) -> tuple[MagnetLink, tuple[Remark, ...]]:
@@ -215,7 +209,7 @@ def _bare(text: str) -> MagnetLink:
         return MagnetLink(info_hash=InfoHash.parse(text))
     except ProtocolError as error:
         if "://" in text[:20]:
-            raise LinkError(f"{_short(text)!r} is no magnet link") from None
+            raise LinkError(f"{short(text)!r} is no magnet link") from None
         raise LinkError(f"no magnet link, and {error}") from None
 
 
@@ -246,7 +240,7 @@ class _Reader:
             key = key[4:]
         if not equals or not raw:
             if part:
-                self.remark(f"{_short(part)!r} has no value and was left out")
+                self.remark(f"{short(part)!r} has no value and was left out")
             return
         stem, dot, number = key.partition(".")
         if dot and number.isdigit():  # xt.1, tr.2: the form that the first draft of magnet links had
@@ -255,7 +249,7 @@ class _Reader:
             case "xt":
                 self._topic(unquote(raw).strip())
             case "dn":
-                name = _clean_name(unquote_plus(raw, errors="replace"))
+                name = clean_name(unquote_plus(raw, errors="replace"))
                 if self._name is None:
                     self._name = name
             case "xl":
@@ -272,13 +266,13 @@ class _Reader:
                 self._selection(unquote(raw))
             case _:
                 if key not in _KEPT_UNREAD:
-                    self.remark(f"{_short(key)!r} is not a parameter that is used here", fault=False)
+                    self.remark(f"{short(key)!r} is not a parameter that is used here", fault=False)
 
     def link(self) -> MagnetLink:
         if self._v1 is None and self._v2 is None:
             if self._foreign:
                 raise LinkError(
-                    f"the link names no torrent: its xt is {_short(self._foreign[0])!r}, "
+                    f"the link names no torrent: its xt is {short(self._foreign[0])!r}, "
                     "not urn:btih:INFO-HASH or urn:btmh:MULTIHASH"
                 )
             raise LinkError("the link names no torrent: it has no xt=urn:btih:INFO-HASH")
@@ -288,7 +282,7 @@ class _Reader:
             trackers=tuple(self._urls["tr"]),
             web_seeds=tuple(self._urls["ws"]),
             peers=tuple(self._peers),
-            select=_merged(self._ranges),
+            select=merged(self._ranges),
             size=self._size,
             sources=tuple(self._urls["xs"]),
         )
@@ -298,7 +292,7 @@ class _Reader:
         kind = kind.lower()
         if kind not in ("urn:btih", "urn:btmh"):
             self._foreign.append(topic)
-            self.remark(f"xt={_short(topic)} is of another network and was left out", fault=False)
+            self.remark(f"xt={short(topic)} is of another network and was left out", fault=False)
             return
         try:
             value = InfoHash.parse(text.strip())
@@ -306,7 +300,7 @@ class _Reader:
             raise LinkError(str(error)) from None
         if value.v1 is not None:
             if kind == "urn:btmh":
-                raise LinkError(f"xt=urn:btmh: takes a v2 multihash (1220 and 64 hex digits), not {_short(text)!r}")
+                raise LinkError(f"xt=urn:btmh: takes a v2 multihash (1220 and 64 hex digits), not {short(text)!r}")
             if self._v1 is not None and self._v1 != value.v1:
                 raise LinkError("the link names two torrents: it has two different urn:btih: hashes")
             if len(text) == 32 or text != text.lower():
@@ -325,19 +319,19 @@ class _Reader:
         if text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= MAX_SIZE_BYTES:
             self._size = int(text)
         else:
-            self.remark(f"xl={_short(text)} is no size in bytes and was left out")
+            self.remark(f"xl={short(text)} is no size in bytes and was left out")
 
     def _url(self, key: str, raw: str, schemes: Sequence[str]) -> None:
         url = unquote(raw, errors="replace").strip()
         if "://" not in url and "%3a%2f%2f" in url.lower():
             url = unquote(url, errors="replace").strip()
-            self.remark(f"{key}={_short(url)} was percent-encoded twice")
-        if not _is_url(url, schemes):
-            self.remark(f"{key}={_short(url)} is no URL of {', '.join(schemes)} and was left out")
+            self.remark(f"{key}={short(url)} was percent-encoded twice")
+        if not is_url(url, schemes):
+            self.remark(f"{key}={short(url)} is no URL of {', '.join(schemes)} and was left out")
             return
         kept = self._urls[key]
         if url in kept:
-            self.remark(f"{key}={_short(url)} is there twice", fault=False)
+            self.remark(f"{key}={short(url)} is there twice", fault=False)
         elif len(kept) >= MAX_URLS:
             self.remark(f"only the first {MAX_URLS} of {key} are kept")
         else:
@@ -349,8 +343,8 @@ class _Reader:
         except MisuseError as error:
             self.remark(f"x.pe: {error}; left out")
             return
-        if port == 0 or not _is_host(host):
-            self.remark(f"x.pe={_short(text)} cannot be dialled and was left out")
+        if port == 0 or not is_host(host):
+            self.remark(f"x.pe={short(text)} cannot be dialled and was left out")
         elif len(self._peers) < MAX_PEERS and (host, port) not in self._peers:
             self._peers.append((host, port))
 
@@ -358,58 +352,7 @@ class _Reader:
         for item in text.split(","):
             first, dash, last = item.strip().partition("-")
             last = last if dash else first
-            if not (_is_index(first) and _is_index(last)) or int(first) > int(last):
-                self.remark(f"so={_short(item)!r} is no file index or range and was left out")
+            if not (is_index(first) and is_index(last)) or int(first) > int(last):
+                self.remark(f"so={short(item)!r} is no file index or range and was left out")
             elif len(self._ranges) < MAX_RANGES:
                 self._ranges.append((int(first), int(last)))
-
-
-def _is_index(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) <= 10 and int(text) <= MAX_FILE_INDEX
-
-
-def _is_url(url: str, schemes: Sequence[str]) -> bool:
-    try:
-        split = urlsplit(url)
-        split.port  # noqa: B018 - raises where the port is none
-    except ValueError:
-        return False
-    printable = all(char > " " and char != "\x7f" for char in url)
-    return split.scheme.lower() in schemes and bool(split.hostname) and printable
-
-
-def _is_host(host: str) -> bool:
-    return len(host) <= 253 and all(char.isalnum() or char in ".-_:%" for char in host)
-
-
-def _merged(ranges: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
-    merged: list[tuple[int, int]] = []
-    for first, last in sorted(ranges):
-        if merged and first <= merged[-1][1] + 1:
-            merged[-1] = (merged[-1][0], max(merged[-1][1], last))
-        else:
-            merged.append((first, last))
-    return tuple(merged)
-
-
-def _clean_name(name: str) -> str | None:
-    """One line without control, format (bidi) and surrogate characters, of bounded length; None if nothing is left."""
-    kept = "".join(" " if char.isspace() else char for char in name if _shown(char))
-    return kept[:MAX_NAME_CHARS].strip() or None
-
-
-def _shown(char: str) -> bool:
-    return char.isspace() or unicodedata.category(char) not in ("Cc", "Cf", "Cs")
-
-
-def _host_port(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _short(text: str) -> str:
-    text = "".join(char if char.isprintable() else "?" for char in text)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _unique(items: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(items))

@@ -1,22 +1,25 @@
-"""What a torrent in a session is made of: its swarm and its sources, by its task and what the session shares.
+"""What a torrent in a session is made of: its swarm, its sources, the wanted files; by its task and what is shared.
 
 What a link does not have is not made: no announcer where no tracker is named, none of the sources that are off.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from magnet.announcing import announcers_of
+from magnet.link import MagnetLink
 from magnet.sources import Sources
+from magnet.streaming import files_that_match
 from magnet.task import Shared, Task
 from wire.compact import Endpoint
 from wire.errors import MisuseError
+from wire.metainfo import Info
 from wire.swarm.rules import Settings, Swarm
 from wire.swarm.run import SwarmRunner
 from wire.tracker.announcer import Progress
 
-__all__ = ["runner_of", "sources_of", "split_given"]
+__all__ = ["runner_of", "sources_of", "split_given", "wanted_files"]
 
 
 def runner_of(task: Task, shared: Shared, now: float) -> SwarmRunner:
@@ -74,3 +77,13 @@ def split_given(task: Task, shared: Shared) -> tuple[list[Endpoint], list[tuple[
         except MisuseError:
             names.append((host, port))
     return list(endpoints), names
+
+
+def wanted_files(task: Task, link: MagnetLink, info: Info) -> Sequence[bool]:
+    """A flag for each file: by the task's own choice, else its patterns, else what the link selects (BEP 53)."""
+    files = info.files
+    if task.choose is not None:
+        return [wanted and file.on_disk for wanted, file in zip(task.choose(info), files, strict=True)]
+    if not task.only:
+        return [wanted and file.on_disk for file, wanted in zip(files, link.wanted(len(files)), strict=True)]
+    return files_that_match(info, task.only)

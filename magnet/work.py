@@ -23,10 +23,9 @@ from magnet.link import MagnetLink
 from magnet.linked import LinkedTorrent
 from magnet.network import trouble_of
 from magnet.nursery import open_plain_nursery
-from magnet.parts import runner_of, sources_of, split_given
+from magnet.parts import runner_of, sources_of, split_given, wanted_files
 from magnet.patience import Patience
 from magnet.sources import PEER, Found
-from magnet.streaming import files_that_match
 from magnet.tally import counts_of
 from magnet.task import CACHE, Shared, Task
 from magnet.twins import Claim
@@ -195,7 +194,7 @@ class Work:
 
     async def _download(self, torrent: Torrent) -> None:
         info, directory = torrent.info, self._task.directory
-        self.wanted = self._selected(info)
+        self.wanted = wanted_files(self._task, self.link, info)
         self.size = sum(file.size for file, wanted in zip(info.files, self.wanted, strict=True) if wanted)
         self.phase = Phase.CHECKING
         resume = await self._shared.vault.resume_path(info.info_hash, self._task.directory)
@@ -343,15 +342,6 @@ class Work:
         self.size = torrent.size
         self.link = replace(MagnetLink.of(torrent), select=self.link.select)
         self._tell(MetadataReady(torrent, self.metadata_s, via))
-
-    def _selected(self, info: Info) -> Sequence[bool]:
-        files = info.files
-        if self._task.choose is not None:
-            return [wanted and file.on_disk for wanted, file in zip(self._task.choose(info), files, strict=True)]
-        if not self._task.only:
-            linked = self.link.wanted(len(files))
-            return [wanted and file.on_disk for file, wanted in zip(files, linked, strict=True)]
-        return files_that_match(info, self._task.only)
 
     def done_bytes(self) -> int:
         """Of what is wanted, or there to share, verified."""
