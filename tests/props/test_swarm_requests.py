@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from wire.compact import Endpoint
 from wire.peer.messages import BLOCK_BYTES as B
 from wire.swarm.picker import Picker
-from wire.swarm.requests import PieceJob, Requests
+from wire.swarm.requests import MAX_URGENT_EXTRA, PieceJob, Requests
 from wire.swarm.source import Source
 
 
@@ -33,6 +33,7 @@ class Ledger(RuleBasedStateMachine):
         self.jobs: list[PieceJob] = []
         self.now = 0.0
         self.counted = 0
+        self.sought = False
 
     def pick(self, data: st.DataObject, among: list[Source]) -> Source:
         return among[data.draw(st.integers(0, len(among) - 1))]
@@ -113,6 +114,16 @@ class Ledger(RuleBasedStateMachine):
         source = self.pick(data, [s for s in self.sources if s.asked])
         key = next(iter(source.asked))
         assert self.ledger.reject(source, key >> 32, key & 0xFFFFFFFF)
+        assert key not in source.asked
+
+    @precondition(lambda self: self.joined)
+    @rule(data=st.data(), in_s=st.floats(0.0, 3.0))
+    def seek(self, data: st.DataObject, in_s: float) -> None:
+        index = data.draw(st.integers(0, len(self.sizes) - 1))
+        if self.picker.bit(index) & self.picker.left:
+            self.ledger.deadlines.set(index, self.now + in_s)
+            self.ledger.make_way(self.now)
+            self.sought = True
 
     @rule(seconds=st.floats(0.1, 70.0))
     def wait(self, seconds: float) -> None:
@@ -140,7 +151,7 @@ class Ledger(RuleBasedStateMachine):
         assert picker.missing | picker.open | picker.done == picker.full
         assert set(picker.indices(picker.open)) == set(ledger._open) | set(ledger._storing)
         assert not set(ledger._open) & set(ledger._storing)
-        assert len(ledger._open) + len(ledger._storing) <= ledger._max_open
+        assert len(ledger._open) + len(ledger._storing) <= ledger._max_open + (MAX_URGENT_EXTRA if self.sought else 0)
         assert {job.index for job in self.jobs} == set(ledger._storing)
 
     @invariant()
@@ -159,6 +170,9 @@ class Ledger(RuleBasedStateMachine):
             if piece.alone:
                 givers = {giver for giver in piece.given if giver is not None}
                 assert len(givers) <= 1
+            if piece.free and not piece.loose and not piece.orphan:
+                assert piece.owner is not None
+                assert piece in piece.owner.own, "blocks that nobody will ask for"
 
     @invariant()
     def whoever_is_honest_can_finish_it(self) -> None:

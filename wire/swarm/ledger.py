@@ -159,6 +159,8 @@ class Ledger:
         piece = self._open.get(index)
         if piece is not None:
             self._give_back(piece, begin // BLOCK_BYTES, source)
+            if piece.alone and piece.owner is source:  # nobody could be asked for the rest: all of it is for another
+                self._cancels += [(source, block) for block in self.withdraw(source, index)]
         return True
 
     def disown(self, source: Source) -> None:
@@ -201,6 +203,8 @@ class Ledger:
                 return
             del piece.doubled[number]
         piece.free.append(number)
+        if piece.alone and piece.owner is source and piece not in source.own:
+            source.own.append(piece)  # it was asked for all of it: nobody else will look
         self._mark(piece)
 
     def _mark(self, piece: OpenPiece) -> None:

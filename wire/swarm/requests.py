@@ -279,7 +279,8 @@ class Requests(Ledger):
         return asks
 
     def _adopt(self, source: Source, piece: OpenPiece) -> OpenPiece:
-        if piece.alone and piece.left < len(piece.given):
+        if piece.alone and any(giver not in (None, source) for giver in piece.given):
+            self.wasted_bytes += (len(piece.given) - piece.left) * BLOCK_BYTES
             piece.reset()  # the former owner's blocks must not mix with ours
         piece.owner = source
         source.own.append(piece)

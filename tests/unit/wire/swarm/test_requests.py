@@ -402,3 +402,57 @@ def test_what_was_taken_back_meanwhile_counts_as_late() -> None:
     (job,) = desk.ledger.jobs()
     assert bytes(job.data) == bytes([6]) * 4 * B
     assert source.unasked == 0
+
+
+def suspected(desk: Desk) -> tuple[Source, Source]:
+    """Two sources that gave a wrong piece together: it is to be fetched of one alone."""
+    one, other = desk.source(1), desk.source(2)
+    blocks = desk.fill(one)
+    for block in blocks[:-1]:
+        desk.give(one, block)
+    desk.ledger.reject(one, *blocks[-1][:2])
+    assert desk.fill(other) == blocks[-1:]
+    desk.give(other, blocks[-1], 1)
+    assert desk.ledger.stored(desk.ledger.jobs()[0].index, False) == []
+    return one, other
+
+
+@pytest.mark.parametrize("how", ["all of it at once", "a block at a time"])
+def test_what_the_one_source_of_a_suspected_piece_rejects_is_asked_of_another(how: str) -> None:
+    desk = Desk(pieces=1, last=4 * B)
+    one, other = suspected(desk)
+    one.depth = 4 if how == "all of it at once" else 1
+    blocks = desk.fill(one)
+    if how == "a block at a time":
+        for _ in range(3):
+            desk.give(one, blocks[-1])
+            blocks += desk.fill(one)
+    assert len(blocks) == 4
+    assert desk.fill(other) == [], "it is to be fetched of one alone"
+    assert desk.ledger.reject(one, *blocks[3][:2])
+    assert [source for source, _ in desk.ledger.cancels()] == [one] * len(set(blocks[:3]) - given(desk, one))
+    assert sorted(desk.fill(other)) == sorted(blocks)
+    for block in blocks:
+        desk.give(one, block)  # on its way already: not mixed with the other's
+    assert len(desk.give_all(other, blocks)) == 1
+
+
+def test_who_alone_has_a_suspected_piece_is_asked_again_for_what_it_rejected_and_that_alone() -> None:
+    desk = Desk(pieces=1, last=4 * B)
+    one, other = suspected(desk)
+    desk.ledger.leave(other)
+    blocks = desk.fill(one)
+    for block in blocks[:3]:
+        desk.give(one, block)
+    assert desk.ledger.reject(one, *blocks[3][:2])
+    assert desk.fill(one) == blocks[3:]
+    assert len(desk.give_all(one, blocks[3:])) == 1
+
+
+def given(desk: Desk, source: Source) -> set[BlockId]:
+    return {
+        piece.block(number)
+        for piece in desk.ledger._open.values()
+        for number, giver in enumerate(piece.given)
+        if giver is source
+    }
