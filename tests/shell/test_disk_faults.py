@@ -117,7 +117,7 @@ async def test_neighbours_are_written_in_one_go_and_of_them_what_the_disk_takes(
     assert calls == [(2048, 3)], "what ends in another file, and what stands alone, is written as it was"
     written = resume.stat().st_size
     assert await store.put_many([(5, memoryview(made.piece(5))), (6, memoryview(made.piece(6)))]) == [True, True]
-    assert resume.stat().st_size - written < 60, "one record for both"
+    assert resume.stat().st_size - written < 70, "one record for both, after one that they begin"
 
     monkeypatch.setattr(os, "pwrite", pwrite)
     room = 1024 + 100

@@ -579,3 +579,29 @@ async def test_killed_again_and_again_it_keeps_every_verified_piece(tmp_path: Pa
     unsaid = set(range(made.info.piece_count)) - said
     assert len(unsaid) <= 4, "each kill may fall between the storing of a piece and its telling"
     assert_placed(root, made)
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_of_two_writers_one_is_killed_before_it_could_remember(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, together: bool
+) -> None:
+    """The file looks as the other one recorded it, a moment later: what lies in it all the same is hashed."""
+    made = torrent_of([160], 16)
+    resume = tmp_path / "x.resume"
+    store = DiskStore(made.info, tmp_path / "d", resume=resume)
+    await store.load()
+    first, rest = range(3), range(3, 9)
+    note = store._note
+    monkeypatch.setattr(store, "_note", lambda written: None)  # killed here, its bytes are on their way to the disk
+    await store.put_many([(index, memoryview(made.piece(index))) for index in first])
+    monkeypatch.setattr(store, "_note", note)
+    for batch in [rest] if together else [range(index, index + 1) for index in rest]:
+        await store.put_many([(index, memoryview(made.piece(index))) for index in batch])
+    del store  # killed
+    checked: list[int] = []
+    is_right = Checker.is_right
+    monkeypatch.setattr(
+        Checker, "is_right", lambda self, index, buffer: checked.append(index) or is_right(self, index, buffer)
+    )
+    assert await loaded(DiskStore(made.info, tmp_path / "d", resume=resume)) == list(range(9))
+    assert sorted(checked) == list(first), "and nothing else"

@@ -25,7 +25,7 @@ from wire.storage.check import Checker, TreeHasher, check_pieces
 from wire.storage.places import Places
 from wire.storage.pool import disk_error
 from wire.storage.raw import write_all
-from wire.storage.resume import PARTS, Remembered, Stamp, pieces_record, replay, snapshot
+from wire.storage.resume import PARTS, Remembered, Stamp, begun_record, pieces_record, replay, snapshot
 from wire.storage.store import Outcome, Progress, check_request
 
 __all__ = ["DiskStore"]
@@ -191,7 +191,7 @@ class DiskStore:
         remembered = self._recall()
         if remembered is None:
             return Bitfield(self.info.piece_count), Bitfield.full(self.info.piece_count)
-        suspects = Bitfield(self.info.piece_count)
+        suspects = remembered.begun
         for index in range(len(self.info.files)):
             if self._stamps.get(index) != remembered.stamps.get(index):
                 for piece in self.info.layout.pieces_of(index):
@@ -291,8 +291,11 @@ class DiskStore:
                     right[index] = data
             except MetainfoError as error:
                 outcomes[index] = error
+        runs = list(_runs(sorted(right)))
         written: list[_Written] = []
-        for run in _runs(sorted(right)):
+        with self._lock, suppress(DiskError):  # a disk that takes no more says so when it comes to their bytes
+            self._append(b"".join(map(begun_record, runs)))
+        for run in runs:
             written += self._write(run, right, outcomes)
         try:
             self._note(written)
@@ -325,12 +328,11 @@ class DiskStore:
             records = [
                 pieces_record(run, [(key, stamps[key]) for key in keys if key in stamps]) for run, keys in written
             ]
-            if records:
-                self._append(b"".join(records))
+            self._append(b"".join(records))
 
     def _append(self, record: bytes) -> None:
         """Adds to the journal; a record that a full disk tore is written over by the next."""
-        if self._journal is not None and self._resume is not None:
+        if record and self._journal is not None and self._resume is not None:
             try:
                 write_all(self._journal, memoryview(record), self._journal_end)
             except OSError as error:
@@ -339,7 +341,9 @@ class DiskStore:
 
     def _remember(self, resume: Path, *, clean: bool) -> None:
         """Replaces the resume file by a snapshot, so that at every moment one or the other is whole."""
-        data = snapshot(self.info, Remembered(str(self._root), _boot(), clean, self._have, self._wanted, self._stamps))
+        begun = Bitfield(self.info.piece_count)
+        remembered = Remembered(str(self._root), _boot(), clean, self._have, self._wanted, self._stamps, begun)
+        data = snapshot(self.info, remembered)
         aside = resume.with_name(f"{resume.name}.{os.getpid()}.new")
         try:
             resume.parent.mkdir(parents=True, exist_ok=True)

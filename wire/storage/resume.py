@@ -2,9 +2,10 @@
 
 The file is a magic line, then records: length, checksum, payload. The first record is a snapshot; each verified and
 written piece, or run of neighbours, adds one that names the files it lies in and what they looked like right after
-(size and times). A piece is believed only while all its files still look like their last record. The file is treated
-as hostile: reading stops at the first record that is torn or damaged, and what is believed too little is hashed again.
-Files are not touched here.
+(size and times). A piece is believed only while all its files still look like their last record. Before it is written
+there is a record too: of two writers one may be killed when its pieces are there, in a file that looks just as the
+other recorded it; these are hashed. The file is treated as hostile: reading stops at the first record that is torn or
+damaged, and what is believed too little is hashed again. Files are not touched here.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from wire.bitfield import Bitfield
 from wire.errors import ProtocolError
 from wire.metainfo import Info
 
-__all__ = ["PARTS", "Remembered", "Stamp", "pieces_record", "replay", "snapshot"]
+__all__ = ["PARTS", "Remembered", "Stamp", "begun_record", "pieces_record", "replay", "snapshot"]
 
 MAGIC = b"kademlia-bt resume 1\n"
 
@@ -35,7 +36,8 @@ _STAMP = struct.Struct(">IQqq")  # file index, size, mtime, ctime
 _SNAPSHOT_KIND = b"S"
 _PIECE_KIND = b"P"
 _RUN_KIND = b"R"
-_HEADS = {_PIECE_KIND: _PIECE, _RUN_KIND: _RUN}
+_BEGUN_KIND = b"B"
+_HEADS = {_PIECE_KIND: _PIECE, _RUN_KIND: _RUN, _BEGUN_KIND: _RUN}
 
 
 class Stamp(NamedTuple):
@@ -66,6 +68,8 @@ class Remembered:
     """Which file entries were to be written; of the others, bytes lie in the parts file."""
     stamps: dict[int, Stamp]
     """By file index, `PARTS` being the parts file."""
+    begun: Bitfield
+    """The pieces whose writing began and of which no end is recorded: there or not, or in part."""
 
 
 def snapshot(info: Info, remembered: Remembered) -> bytes:
@@ -91,6 +95,11 @@ def pieces_record(pieces: range, stamps: Iterable[tuple[int, Stamp]]) -> bytes:
     return _framed(_RUN.pack(_RUN_KIND, pieces.start, len(pieces)) + packed)
 
 
+def begun_record(pieces: range) -> bytes:
+    """A journal's record: these neighbours are verified and will now be written."""
+    return _framed(_RUN.pack(_BEGUN_KIND, pieces.start, len(pieces)))
+
+
 def replay(data: bytes, info: Info) -> Remembered | None:
     """What a resume file says; None where it is none, damaged at its head, or about another torrent."""
     at = len(MAGIC)
@@ -110,11 +119,17 @@ def replay(data: bytes, info: Info) -> Remembered | None:
         count = more[0] if more else 1
         if index + count > info.piece_count:
             break
+        remembered.clean = False
+        if payload[:1] == _BEGUN_KIND:
+            for piece in range(index, index + count):
+                remembered.have.clear(piece)
+                remembered.begun.set(piece)
+            continue
         for file_index, size, mtime_ns, ctime_ns in _STAMP.iter_unpack(payload[head.size :]):
             remembered.stamps[file_index] = Stamp(size, mtime_ns, ctime_ns)
         for piece in range(index, index + count):
             remembered.have.set(piece)
-        remembered.clean = False
+            remembered.begun.clear(piece)
     return remembered
 
 
@@ -137,6 +152,7 @@ def _read_snapshot(data: bytes, info: Info) -> Remembered | None:
         have=have,
         wanted=wanted,
         stamps=stamps,
+        begun=Bitfield(info.piece_count),
     )
 
 

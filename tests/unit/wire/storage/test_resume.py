@@ -6,7 +6,7 @@ import pytest
 
 from tests.strategies import torrent_of
 from wire.bitfield import Bitfield
-from wire.storage.resume import PARTS, Remembered, Stamp, pieces_record, replay, snapshot
+from wire.storage.resume import PARTS, Remembered, Stamp, begun_record, pieces_record, replay, snapshot
 
 MADE = torrent_of([40, 0, 25], 16)
 OTHER = torrent_of([40, 0, 25], 16, seed=1)
@@ -25,6 +25,7 @@ def remembered(*pieces: int, clean: bool = True) -> Remembered:
         have=Bitfield.of(MADE.info.piece_count, pieces),
         wanted=Bitfield.of(3, [0, 1]),
         stamps={0: STAMP, PARTS: Stamp(7, 8, 9)},
+        begun=Bitfield(MADE.info.piece_count),
     )
 
 
@@ -43,6 +44,22 @@ def test_the_journal_adds_pieces_and_renews_stamps() -> None:
     assert list(back.have.indices()) == [0, 1, 3, 4]
     assert back.stamps == {0: latest, 2: later, PARTS: Stamp(7, 8, 9)}
     assert not back.clean, "a journal means that the run did not end in order"
+
+
+def test_what_was_begun_and_not_ended_is_neither_believed_nor_forgotten() -> None:
+    data = snapshot(MADE.info, remembered(0, 2))
+    data += begun_record(range(1, 4)) + pieces_record(range(1, 3), [(0, STAMP)])
+    back = replay(data, MADE.info)
+    assert back is not None
+    assert list(back.have.indices()) == [0, 1, 2]
+    assert list(back.begun.indices()) == [3]
+    assert not back.clean
+    back = replay(data + begun_record(range(2)), MADE.info)
+    assert back is not None
+    assert (list(back.have.indices()), list(back.begun.indices())) == ([2], [0, 1, 3])
+    back = replay(data + begun_record(range(4, MADE.info.piece_count + 1)), MADE.info)
+    assert back is not None
+    assert list(back.begun.indices()) == [3]
 
 
 def test_another_torrents_memory_is_none() -> None:

@@ -7,7 +7,7 @@ import random
 from tests.strategies import torrent_of
 from wire.bitfield import Bitfield
 from wire.metainfo import Info
-from wire.storage.resume import PARTS, Remembered, Stamp, pieces_record, replay, snapshot
+from wire.storage.resume import PARTS, Remembered, Stamp, begun_record, pieces_record, replay, snapshot
 
 MADE = torrent_of([200, 100, 300], 16)
 OTHER = torrent_of([200, 100, 300], 16, seed=1)
@@ -24,10 +24,11 @@ def a_file(info: Info) -> tuple[bytes, set[int], int]:
     remembered = Remembered(
         root="/downloads", boot="b", clean=True, have=Bitfield.of(info.piece_count, pieces),
         wanted=Bitfield.of(len(info.files), [0, 2]), stamps={0: STAMP, PARTS: STAMP},
+        begun=Bitfield(info.piece_count),
     )  # fmt: skip
     data = snapshot(info, remembered)
     journal = b"".join(one(index, [(0, STAMP), (PARTS, STAMP)]) for index in (4, 5, 20))
-    journal += pieces_record(range(11, 15), [(0, STAMP)]) + one(7, [(0, STAMP)])
+    journal += begun_record(range(11, 16)) + pieces_record(range(11, 15), [(0, STAMP)]) + one(7, [(0, STAMP)])
     return data + journal, {*pieces, 4, 5, 20, *range(11, 15), 7}, len(data)
 
 
