@@ -29,6 +29,8 @@ GRACE_FIRSTS = 3.0
 with whom it did not give it: who has it needs about as long to pass it on."""
 PATIENCE_S = 5.0
 """Who got a piece and passed it on to nobody for so long keeps it for itself: it is for the next who asks, too."""
+CHOKED_S = 1.0
+"""Who is choked for so long and got a part of a piece (BEP 6, allowed fast) is not its first any more."""
 FEEDS = 0.5
 """Of all that the peers gain, so much at least must be from each other, or nobody waits."""
 
@@ -41,6 +43,8 @@ class Thrift:
         self._picker = picker
         self._piece_length = piece_length
         self._first: dict[int, Peer] = {}
+        self._stuck: dict[int, float] = {}
+        """Pieces whose first is choked and was given a part alone, and since when."""
         self._kept: dict[int, float] = {}
         """Pieces that only one peer got so far, and when."""
         self._gained: Meter | None = None
@@ -55,6 +59,8 @@ class Thrift:
     def is_first(self, peer: Peer, index: int) -> bool:
         """Whether it asks for what nobody has or passes on, and was the first to do so. It is its own then."""
         first = self._first.get(index)
+        if first is not None and self._is_stuck(first, peer, index):
+            first = None
         if first is None:
             kept_since = self._kept.get(index)
             if kept_since is None:
@@ -65,11 +71,20 @@ class Thrift:
             else:
                 self._kept[index] = self._at
             first = self._first[index] = peer
+            self._stuck.pop(index, None)
         return first is peer
+
+    def _is_stuck(self, first: Peer, peer: Peer, index: int) -> bool:
+        """Whether the first got a part of the piece, and can ask for no more of it: another asks for it."""
+        if first is peer or not first.connection.am_choking or any(asked == index for asked, *_ in first.queue):
+            self._stuck.pop(index, None)
+            return False
+        return self._at - self._stuck.setdefault(index, self._at) >= CHOKED_S
 
     def appeared(self, index: int, now: float, *, passed_on: bool = False) -> None:
         """A peer says that it has got a piece; `passed_on`: not from us."""
         self._first.pop(index, None)
+        self._stuck.pop(index, None)
         if self._gained is not None:
             self._fed = self._fed or passed_on
             if self._first_took is None:
@@ -90,6 +105,7 @@ class Thrift:
             self.active = False
             self._gained = None
             self._first.clear()
+            self._stuck.clear()
             self._kept.clear()
         elif self._gained is None:
             self._gained = Meter(now)

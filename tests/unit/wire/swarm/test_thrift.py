@@ -9,7 +9,7 @@ from wire.peer.connection import PeerConnection
 from wire.peer.extended import ExtendedHandshake
 from wire.swarm.peer import Peer
 from wire.swarm.picker import Picker
-from wire.swarm.thrift import CROWD, PATIENCE_S, SHARE, START_S, Thrift
+from wire.swarm.thrift import CHOKED_S, CROWD, PATIENCE_S, SHARE, START_S, Thrift
 
 PIECE = 1 << 18
 
@@ -22,6 +22,7 @@ def make() -> tuple[Thrift, Picker, list[Peer]]:
         connection = PeerConnection(
             peer_id=bytes(20), info_hash=bytes(20), extended=ExtendedHandshake(), now=0.0, piece_count=100
         )
+        connection.am_choking = False
         peers.append(Peer(number, endpoint, connection, 0.0, dialled=True))
     return Thrift(picker, PIECE), picker, peers
 
@@ -37,6 +38,27 @@ def test_a_piece_is_for_the_first_who_asks_until_it_is_gone_and_then_for_those_w
     thrift.appeared(5, 1.0)
     assert not thrift.is_first(other, 5)
     assert not thrift.is_first(one, 5)
+
+
+def test_a_piece_of_which_a_choked_peer_got_a_part_is_for_the_next() -> None:
+    thrift, _, (one, other, third) = make()
+    thrift.count(10, 0.0)
+    assert thrift.is_first(one, 5)
+    one.connection.am_choking = True
+    one.queue[(5, 0, 16384)] = None
+    for second in range(1, 4):
+        thrift.tick(0.0, float(second))
+        assert not thrift.is_first(other, 5), "what it was granted is on its way"
+    one.queue.clear()
+    assert not thrift.is_first(other, 5)
+    assert thrift.is_first(one, 5), "it asks for the rest"
+    thrift.tick(0.0, 3.0 + CHOKED_S)
+    assert not thrift.is_first(other, 5)
+    thrift.tick(0.0, 3.0 + 2.0 * CHOKED_S)
+    assert thrift.is_first(other, 5)
+    assert not thrift.is_first(third, 5)
+    thrift.tick(0.0, 60.0)
+    assert not thrift.is_first(third, 5), "that one is served, and has time"
 
 
 def test_a_crowd_waits_from_its_first_moment_and_few_never_do() -> None:
