@@ -58,7 +58,7 @@ class Running:
         self.program = program
         self._complete = complete
 
-    def wait_complete(self, timeout_s: float = 40.0) -> None:
+    def wait_complete(self, timeout_s: float = 90.0) -> None:
         """Waits until it says that it has everything."""
         wait_until(self._complete, self.program, timeout_s)
 
@@ -151,7 +151,7 @@ def run_transmission(setup: Setup) -> Iterator[Running]:
 
     command = [*setup.prefix, daemon, "--foreground", "--config-dir", str(setup.folder), "--log-info"]
     with Program(command) as program:
-        wait_until(lambda: "VERSION" in ask("-si"), program, 15)
+        wait_until(lambda: "VERSION" in ask("-si"), program, 60)
         ask("--add", str(setup.source))
         yield Running(program, lambda: "Percent Done: 100%" in ask("-t", "1", "-i"))
         program.kill()  # told to end, it takes ten seconds to say goodbye to nobody
@@ -183,7 +183,7 @@ def run_qbittorrent(setup: Setup) -> Iterator[Running]:
     )
 
     def ask(path: str, body: bytes | None = None, kind: str = "") -> Any:
-        connection = http.client.HTTPConnection("127.0.0.1", web, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", web, timeout=30)
         headers = {"Content-Type": kind} if kind else {}
         connection.request("GET" if body is None else "POST", f"/api/v2/{path}", body, headers)
         answer = connection.getresponse()
@@ -216,7 +216,7 @@ def run_qbittorrent(setup: Setup) -> Iterator[Running]:
         return bool(rows) and rows[0]["progress"] == 1 and rows[0]["state"] in ("uploading", "stalledUP", "forcedUP")
 
     with Program([*setup.prefix, program_path, f"--profile={setup.folder}"]) as program:
-        wait_until(lambda: _answers(lambda: ask("app/version")), program, 20)
+        wait_until(lambda: _answers(lambda: ask("app/version")), program, 60)
         add()
         yield Running(program, complete)
 
@@ -249,7 +249,7 @@ def run_rtorrent(setup: Setup) -> Iterator[Running]:
         body = xmlrpc.client.dumps(arguments, method).encode()
         head = b"CONTENT_LENGTH\0%d\0SCGI\x001\0" % len(body)
         with socket.socket(socket.AF_UNIX) as line:
-            line.settimeout(10)
+            line.settimeout(30)
             line.connect(str(control))
             line.sendall(b"%d:%s,%s" % (len(head), head, body))
             said = b""
@@ -264,7 +264,7 @@ def run_rtorrent(setup: Setup) -> Iterator[Running]:
             return False
 
     with Program([*setup.prefix, program_path, "-n", "-o", f"import={settings}"]) as program:
-        wait_until(lambda: control.exists() and _answers(lambda: ask("system.client_version")), program, 15)
+        wait_until(lambda: control.exists() and _answers(lambda: ask("system.client_version")), program, 60)
         setup.data.mkdir(parents=True, exist_ok=True)
         ask("load.start_verbose", "", str(setup.source), f'd.directory.set="{setup.data}"')
         yield Running(program, complete)

@@ -30,7 +30,7 @@ class LibtorrentDht:
     program: Program
     bootstrap: str
 
-    def wait_announced(self, info_hash: str, *, port: int | None = None, timeout_s: float = 40.0) -> None:
+    def wait_announced(self, info_hash: str, *, port: int | None = None, timeout_s: float = 60.0) -> None:
         """Waits until one of its nodes has taken an announce of this torrent (and of this peer port)."""
         fields = {"info_hash": info_hash} if port is None else {"info_hash": info_hash, "port": port}
         self.program.wait_event("announced", timeout_s=timeout_s, **fields)
@@ -78,10 +78,10 @@ def our_dht() -> Iterator[str]:
         for node in nodes:
             node.wait_event("listening")
         for node in nodes[1:]:
-            node.wait_event("joined", timeout_s=30)
+            node.wait_event("joined")
         yield bootstrap
         for node in nodes:
             node.terminate()
         for node in nodes:
-            node.finish(0, timeout_s=10)
+            node.finish(0)
             assert "Traceback" not in "\n".join(node.err)

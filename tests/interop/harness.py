@@ -8,6 +8,7 @@ refuse to start a command that could look for the public routers: no packet leav
 from __future__ import annotations
 
 import filecmp
+import functools
 import json
 import os
 import random
@@ -16,6 +17,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import warnings
@@ -25,6 +27,11 @@ from types import TracebackType
 from typing import Any
 
 import pytest
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 __all__ = [
     "AWKWARD",
@@ -42,6 +49,7 @@ __all__ = [
     "need_libtorrent",
     "seeder",
     "torrent_of",
+    "wait_named",
 ]
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -136,7 +144,7 @@ class Program:
         head = [" ".join(self.command), f"exit code: {self._process.poll()}"]
         return "\n".join([*head, "-- stdout:", *self.out[-15:], "-- stderr:", *self.err[-15:]])
 
-    def wait_line(self, wanted: Callable[[str], bool], *, timeout_s: float = 30.0, stderr: bool = False) -> str:
+    def wait_line(self, wanted: Callable[[str], bool], *, timeout_s: float = 60.0, stderr: bool = False) -> str:
         """The first line (from the first ever written on) that `wanted` accepts."""
         lines = self.err if stderr else self.out
         until = time.monotonic() + timeout_s
@@ -155,7 +163,7 @@ class Program:
                     )
                 self._changed.wait(min(left, 0.2))
 
-    def wait_event(self, name: str, *, timeout_s: float = 30.0, **fields: Any) -> dict[str, Any]:
+    def wait_event(self, name: str, *, timeout_s: float = 60.0, **fields: Any) -> dict[str, Any]:
         """The first JSON line on stdout whose `event` is `name` and that has these fields."""
 
         def wanted(line: str) -> bool:
@@ -169,7 +177,7 @@ class Program:
         found = [_json(line) for line in list(self.out)]
         return [event for event in found if event and (name is None or event.get("event") == name)]
 
-    def ask(self, line: str, answer: str, *, timeout_s: float = 10.0) -> dict[str, Any]:
+    def ask(self, line: str, answer: str, *, timeout_s: float = 60.0) -> dict[str, Any]:
         """Writes a line to stdin and waits for the next event called `answer`."""
         before = len(self.events(answer))
         assert self._process.stdin is not None
@@ -252,15 +260,49 @@ def libtorrent(*arguments: str | Path, prefix: Sequence[str] = ()) -> Program:
     return Program([*prefix, sys.executable, str(child), *map(str, arguments)])
 
 
+def wait_named(peer: str, info_hash: str, bootstrap: str, *, prefix: Sequence[str] = ()) -> None:
+    """Waits until a DHT names this peer for a torrent."""
+    until = time.monotonic() + 60
+    while True:
+        with kademlia_bt("get-peers", info_hash, "--bootstrap", bootstrap, "--json", prefix=prefix) as program:
+            program.wait()
+            if any(event["address"] == peer for event in program.events("peer")):
+                return
+            assert time.monotonic() < until, program.story()
+
+
 _given_ports: set[int] = set()
+_reserved = Path(tempfile.gettempdir()) / f"kademlia-bt-test-ports-{os.getuid() if hasattr(os, 'getuid') else 0}"
+"""One byte a port: who holds the lock on it has been given that port, for as long as his process lives."""
+
+
+@functools.cache
+def _reservations() -> int | None:
+    """The file of them, open until the process ends; None where a system has no such locks."""
+    return None if fcntl is None else os.open(_reserved, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+def _reserve(port: int) -> bool:
+    """Takes a port for this process. Between choosing a port and a child's binding it another process may choose."""
+    file = _reservations()
+    if file is not None:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+        except OSError:
+            return False
+    _given_ports.add(port)
+    return True
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A port that is free for TCP and UDP, outside the range that the system hands out, never given twice."""
+    """A port that is free for TCP and UDP, outside the range that the system hands out.
+
+    None is given twice, also not to two processes that run tests at the same time.
+    """
     chance = random.SystemRandom()
     for _ in range(500):
         port = chance.randrange(20_000, 32_000)
-        if port in _given_ports:
+        if port in _given_ports or not _reserve(port):
             continue
         try:
             for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
@@ -268,7 +310,6 @@ def free_port(host: str = "127.0.0.1") -> int:
                     probe.bind((host, port))
         except OSError:
             continue
-        _given_ports.add(port)
         return port
     raise AssertionError("no free port")
 

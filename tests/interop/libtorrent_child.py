@@ -11,7 +11,7 @@ what was uploaded and downloaded. Only loopback and namespace addresses are ever
 Both take `--utp`, which leaves out TCP, and `--encrypt plain|rc4|both`: no connection without the encrypted
 handshake, and that is what it may choose for what follows. With `--wires` the answer to `stats` tells how
 its peers were connected. With `--hashes` it tells of each message about hashes of blocks (BEP 52), and of each ban.
-A seed with `--check` hashes its files first, and so knows the hashes of their blocks.
+A seed with `--check` hashes its files first, and so knows the hashes of their blocks; one that `--waits` dials nobody.
 """
 
 from __future__ import annotations
@@ -211,6 +211,8 @@ def run_torrent(options: argparse.Namespace) -> None:
         lsd=options.lsd,
         hashes=options.hashes,
     )
+    if options.command == "seed" and options.waits:
+        node.apply_settings({"seeding_outgoing_connections": False})
     if options.dht:
         joined(node)
     wanted = parameters(options.source, options.directory)
@@ -290,6 +292,7 @@ def main() -> None:
         if name == "seed":
             torrent.add_argument("--lie", action="store_true")
             torrent.add_argument("--check", action="store_true")
+            torrent.add_argument("--waits", action="store_true", help="dial nobody that others name")
     options = parser.parse_args()
     if options.command == "dht":
         run_dht(options.count, options.port, options.net)

@@ -112,7 +112,7 @@ def test_a_lookup_from_a_cold_start_finds_what_was_announced(libtorrent_dht: Lib
         done = program.finish(0).events("done")[0]
         assert done["found"] == 8
     with kademlia_bt("get-peers", info_hash, *common) as program:
-        assert program.wait_event("peer", timeout_s=10)["address"] == "127.0.0.1:4321"
+        assert program.wait_event("peer")["address"] == "127.0.0.1:4321"
         program.finish(0)
 
 

@@ -59,7 +59,7 @@ def test_libtorrent_and_we_find_each_other_by_an_http_tracker(tmp_path: Path) ->
                 get.finish(0)
             (tmp_path / "theirs").mkdir()
             with libtorrent("get", link, tmp_path / "theirs", "--listen", f"[{HERE}]:{free_port(HERE)}") as theirs:
-                theirs.wait_event("done", timeout_s=40)
+                theirs.wait_event("done")
     assert_same_tree(root, tmp_path / "got" / "things")
     assert_same_tree(root, tmp_path / "theirs" / "things")
 
@@ -75,7 +75,7 @@ async def test_a_udp_tracker_counts_us() -> None:
         pump = UdpPump(socket)
         client = TrackerClient(network, [pump], rng, near=True)
         url = f"udp://[{HERE}]:{port}/announce"
-        with closing(socket), trio.fail_after(10):
+        with closing(socket), trio.fail_after(60):
             async with open_plain_nursery() as nursery:
                 nursery.start_soon(pump.run)
                 answer = await client.announce(url, hello)

@@ -74,7 +74,7 @@ def test_one_good_link_and_one_that_nobody_has(tmp_path: Path, libtorrent_dht: L
         with magnet(
             "resolve", "ab" * 20, info_hash, "-o", tmp_path / "got", *options, "--json", state=tmp_path / "state"
         ) as resolve:
-            resolve.finish(3, timeout_s=40)
+            resolve.finish(3)
     assert (tmp_path / "got" / f"{info_hash}.torrent").is_file()
     assert [(event["info_hash"], event["verdict"]) for event in resolve.events("failed")] == [("ab" * 20, "no_peers")]
 

@@ -70,7 +70,7 @@ def bittorrent_tracker() -> Iterator[int]:
 
 def _answering(port: int, running: Program) -> None:
     async def wait() -> None:
-        with trio.fail_after(15):
+        with trio.fail_after(60):
             while running.running:
                 try:
                     stream = await TrioNetwork().connect(Endpoint("127.0.0.1", port))
@@ -129,7 +129,7 @@ def _peers_at(url: str, info_hash: str) -> list[Endpoint]:
             async with open_plain_nursery() as nursery:
                 nursery.start_soon(pump.run)
                 hello = Announce(**said, uploaded=0, downloaded=0, left=1, event=AnnounceEvent.STARTED)
-                with trio.fail_after(10):
+                with trio.fail_after(60):
                     answer = await client.announce(url, hello)
                     row = await client.scrape(url, bytes.fromhex(info_hash))
                     assert row.leechers >= 1
@@ -166,7 +166,7 @@ def test_libtorrent_and_we_meet_at_opentracker_both_ways(tmp_path: Path, scheme:
         back = stack.enter_context(
             libtorrent("get", link, tmp_path / "back", "--listen", f"127.0.0.3:{free_port('127.0.0.3')}")
         )
-        back.wait_event("done", timeout_s=40)
+        back.wait_event("done")
     assert_same_tree(root, tmp_path / "back" / "things")
 
 
@@ -216,7 +216,7 @@ def test_we_name_a_peer_to_libtorrent(tmp_path: Path) -> None:
         )  # fmt: skip
         async with Session(config) as session:
             handle = await session.add(torrent, directory=tmp_path / "ours")
-            with trio.fail_after(20):
+            with trio.fail_after(60):
                 while not handle.status().seeds:
                     await trio.sleep(0.05)
             listen = f"127.0.0.1:{session.endpoints[0].port}"
@@ -264,5 +264,5 @@ def test_libtorrent_and_we_find_each_other_in_the_local_network(tmp_path: Path, 
             theirs.wait_event("seeding")
             get = stack.enter_context(magnet("get", link, "-o", got, *ours, state=tmp_path / "s", prefix=here.prefix))
             get.finish(0, timeout_s=70)
-            assert get.events("metadata")[0]["source"] in ("lsd", "peer")
+            assert get.events("metadata")[0]["source"] in ("lsd", "peer")  # who dials first is chance
     assert_same_tree(root, got / "things")

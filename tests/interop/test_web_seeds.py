@@ -60,7 +60,7 @@ def nginx(root: Path, prefix: Sequence[str] = ()) -> Iterator[tuple[str, Path]]:
         )
         command = [program, "-p", folder, "-c", f"{folder}/nginx.conf", "-e", f"{folder}/errors"]
         with Program([*prefix, *command]) as running:
-            wait_until((Path(folder) / "pid").exists, running, 15)  # written once it listens
+            wait_until((Path(folder) / "pid").exists, running, 60)  # written once it listens
             yield f"http://127.0.0.1:{port}/", Path(folder) / "log"
 
 

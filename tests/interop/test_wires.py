@@ -62,7 +62,7 @@ def test_it_gets_from_us(tmp_path: Path, way: str) -> None:
             get.wait_event("done")
             assert get.ask("stats", "stats")["wires"] == [wire]
         seed.terminate()
-        assert seed.wait(timeout_s=10) == 0, seed.story()
+        assert seed.wait() == 0, seed.story()
         assert "Traceback" not in "\n".join(seed.err), seed.story()
     assert_same_tree(root, tmp_path / "got" / "things")
 
@@ -115,6 +115,6 @@ def test_who_forbids_encryption_is_not_reached_by_who_requires_it(tmp_path: Path
         seed.wait_event("seeding")
         arguments = ("get", torrent, "-o", tmp_path / "got", *options, "--encryption", "require")
         with magnet(*arguments, state=tmp_path / "state") as get:
-            get.finish(3, timeout_s=30)
+            get.finish(3)
     failed = get.events("failed")[0]
     assert failed["verdict"] == "peers_unreachable", failed

@@ -115,7 +115,7 @@ def test_the_command_shows_them_with_v(tmp_path: Path) -> None:
         with magnet(
             "get", torrent, "-v", "-o", tmp_path / "got", "--peer", f"127.0.0.1:{port}", *options, state=tmp_path / "s"
         ) as get:
-            get.finish(3, timeout_s=30)
+            get.finish(3)
             (line,) = [line for line in get.err if line.startswith("peer ")][:1]
             assert line == f"peer 127.0.0.1:{port} dropped: a peer message of 2147483647 bytes"
             assert "\x1b" not in "".join(get.err)

@@ -32,7 +32,7 @@ def command(tmp_path: Path, *words: str) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-m", "kademlia_bt", *words],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=100,
         env=environment(tmp_path),
         check=False,
     )
@@ -64,7 +64,7 @@ class Running:
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> tuple[int, list[dict[str, Any]], str]:
         self.process.send_signal(number)
-        out, err = self.process.communicate(timeout=10)
+        out, err = self.process.communicate(timeout=60)
         return self.process.returncode, events(out), err
 
 
@@ -91,6 +91,7 @@ def test_a_small_network_from_start_to_end(tmp_path: Path) -> None:
             assert joined["event"] == "joined"
             assert joined["nodes"] >= 1
             assert joined["seconds"] < 5
+            assert first.line()["event"] == "joined"  # now it names the second, too
 
             ping = command(tmp_path, "ping", second.address, "--json")
             pong = events(ping.stdout)[0]
@@ -219,7 +220,7 @@ def test_a_local_bootstrap_of_a_wide_node_is_explained(tmp_path: Path) -> None:
 def test_an_interrupted_question_exits_with_130(tmp_path: Path) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
         silent.bind(("127.0.0.1", 0))
-        silent.settimeout(10)
+        silent.settimeout(60)
         process = subprocess.Popen(
             [sys.executable, "-m", "kademlia_bt", "ping", f"127.0.0.1:{silent.getsockname()[1]}"],
             stdout=subprocess.PIPE,
@@ -229,5 +230,5 @@ def test_an_interrupted_question_exits_with_130(tmp_path: Path) -> None:
         )
         silent.recv(2000)
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=10)
+        out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (130, "", "")

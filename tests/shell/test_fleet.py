@@ -100,7 +100,7 @@ class Shared:
     def run(self, *words: str, plain: bool = False) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             self.words(*words, plain=plain), env=environment(self.tmp_path), cwd=self.tmp_path,
-            capture_output=True, text=True, timeout=60,
+            capture_output=True, text=True, timeout=100,
         )  # fmt: skip
 
     def start(self, *words: str) -> subprocess.Popen[str]:
@@ -157,7 +157,7 @@ def test_a_killed_session_comes_back(shared: Shared) -> None:
         assert (other.returncode, "another process" in other.stderr) == (2, True)
     finally:
         second.send_signal(signal.SIGTERM)
-        _, err = second.communicate(timeout=20)
+        _, err = second.communicate(timeout=60)
     assert (second.returncode, "Traceback" in err) == (0, False)
     dead = listed.stdout.splitlines()[2].split("btih:")[1][:40]
     third = shared.start("run", "--remove", dead[:8], "one.torrent", "--json")
@@ -165,7 +165,7 @@ def test_a_killed_session_comes_back(shared: Shared) -> None:
         started = {until(third, "started")["name"], until(third, "started")["name"]}
     finally:
         third.send_signal(signal.SIGINT)
-        _, err = third.communicate(timeout=20)
+        _, err = third.communicate(timeout=60)
     assert started == {"one", "two"}
     assert "one.torrent is on the list already" in err
     assert third.returncode == 0
@@ -175,7 +175,7 @@ def test_a_killed_session_comes_back(shared: Shared) -> None:
 def test_wrong_words_are_one_line(tmp_path: Path, words: tuple[str, ...]) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "magnet", *words, "--state", "state", "--no-dht"],
-        env=environment(tmp_path), cwd=tmp_path, capture_output=True, text=True, timeout=60,
+        env=environment(tmp_path), cwd=tmp_path, capture_output=True, text=True, timeout=100,
     )  # fmt: skip
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1

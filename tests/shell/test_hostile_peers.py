@@ -168,7 +168,7 @@ class Victim:
         Path(f"/proc/{self.program.pid}/clear_refs").write_text("5")
 
     def dial(self, host: str) -> socket.socket:
-        peer = socket.create_connection(self.at, 10, (host, 0))
+        peer = socket.create_connection(self.at, 60, (host, 0))
         info_hash = self.torrent.info_hash_v1
         assert info_hash is not None
         reserved = bytes.fromhex("0000000000100005")
@@ -178,7 +178,7 @@ class Victim:
 
     def answers(self) -> bool:
         """An honest peer shakes hands, soon."""
-        until = time.monotonic() + 10
+        until = time.monotonic() + 60
         while time.monotonic() < until:
             with suppress(ConnectionError), self.dial("127.0.99.1") as peer:  # the torrent may not be added yet
                 said = peer.recv(68, socket.MSG_WAITALL)

@@ -28,7 +28,8 @@ def entry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         running(home, "--listen", "127.0.0.1:0") as first,
         running(home, "--listen", "127.0.0.1:0", "--bootstrap", first.address) as second,
     ):
-        second.line()
+        for each in (first, second):  # only then is each named by the other
+            assert each.line()["event"] == "joined"
         yield first.address
 
 
@@ -76,6 +77,17 @@ def test_a_swarm_is_counted_and_a_store_is_sampled(entry: str, tmp_path: Path) -
     assert "0 of 0 nodes" in again.stderr
 
 
+def wait_found(tmp_path: Path, entry: str, nodes: int) -> None:
+    """Waits until a crawl finds so many: each has to hear of the others first."""
+    deadline = time.monotonic() + 60
+    while True:
+        done = events(command(tmp_path, "crawl", "-o", str(tmp_path / "whole"), "--bootstrap", entry, "--json").stdout)
+        (tmp_path / "whole").unlink()
+        if done[-1]["answered"] == nodes:
+            return
+        assert time.monotonic() < deadline, done[-1]
+
+
 def test_a_crawl_that_is_killed_again_and_again_goes_on_and_asks_nobody_twice(tmp_path: Path) -> None:
     addresses = [word for n in range(2, 13) for word in ("--listen", f"127.0.9.{n}:0")]
     with (
@@ -84,6 +96,7 @@ def test_a_crawl_that_is_killed_again_and_again_goes_on_and_asks_nobody_twice(tm
     ):
         lines = tmp_path / "crawl.jsonl"
         words = ("crawl", "-o", str(lines), "--bootstrap", first.address, "--rate", "10")
+        wait_found(tmp_path, first.address, 12)
         for kills in range(1, 4):
             process = subprocess.Popen(
                 [sys.executable, "-m", "kademlia_bt", *words],

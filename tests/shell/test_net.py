@@ -45,7 +45,7 @@ async def test_datagrams_come_whole_with_a_canonical_source(family: Family) -> N
         for payload in payloads:
             assert a.send(memoryview(payload), b.endpoint)
         got = []
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             while len(got) < len(payloads):
                 got += await b.receive()
         assert [data for data, _ in got] == payloads
@@ -60,7 +60,7 @@ async def test_datagrams_come_whole_with_a_canonical_source(family: Family) -> N
 async def _comes_from(network: TrioNetwork, to: str) -> str:
     listener = await network.listen(Endpoint(to, 0))
     try:
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             stream = await network.connect(listener.endpoint)
             accepted = await listener.accept()
         stream.close()
@@ -96,7 +96,7 @@ async def test_a_flood_of_datagrams_leaves_the_others_their_turn() -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(count)
         received = 0
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             while received < 5000:
                 for _ in range(40):  # more than one batch: the receiver is never dry
                     a.send(b"flood", b.endpoint)
@@ -125,7 +125,7 @@ async def test_an_unreachable_port_does_not_end_receiving() -> None:
     gone.close()
     a.send(b"nobody", gone.endpoint)
     b.send(b"here", a.endpoint)
-    with trio.fail_after(5):
+    with trio.fail_after(60):
         assert await a.receive() == [(b"here", b.endpoint)]
     a.close()
     b.close()
@@ -168,7 +168,7 @@ async def test_a_stream_carries_many_buffers_both_ways(family: Family) -> None:
         stream = await network.connect(listener.endpoint)
         assert stream.remote == listener.endpoint
         buffer = memoryview(bytearray(1 << 20))
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             while count := await stream.receive_into(buffer):
                 got += buffer[:count]
     stream.close()
@@ -191,12 +191,12 @@ async def test_a_stream_puts_bytes_to_many_places_in_one_call() -> None:
     buffers = [memoryview(bytearray(size)) for size in (3, 5, 100)]
     assert stream.receive_scattered(buffers) is None
     await other.send_all([b"abcdefghij"])
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         await stream.readable()
     assert stream.receive_scattered(buffers) == 10
     assert [bytes(buffer[:5]) for buffer in buffers] == [b"abc", b"defgh", b"ij\0\0\0"]
     other.close()
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         await stream.readable()
     assert stream.receive_scattered(buffers) == 0
     stream.close()
@@ -253,7 +253,7 @@ async def test_many_datagrams_at_once_arrive_one_by_one(host: str, bulk: bool, s
     batch.insert(50, (b"for another", elsewhere))
     assert near.send_many(batch) == []
     got: list[bytes] = []
-    with trio.fail_after(5):
+    with trio.fail_after(60):
         while len(got) < len(sizes):
             received = await far.receive()
             assert all(address == near.endpoint for _, address in received)

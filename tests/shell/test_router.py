@@ -149,23 +149,23 @@ def ask(address: str, *more: str) -> list[dict[str, Any]]:
 def test_the_command_from_start_to_end(tmp_path: Path, number: signal.Signals) -> None:
     words = ("bootstrap", *LOOPBACK, "--state", str(tmp_path))
     with kademlia_bt(*words) as router:
-        listening = router.wait_event("listening", timeout_s=20)
+        listening = router.wait_event("listening")
         (address,) = listening["addresses"]
         with kademlia_bt("run", *LOOPBACK, "--bootstrap", address) as node:
-            lives_at = node.wait_event("listening", timeout_s=20)["addresses"][0]
-            joined = router.wait_event("joined", timeout_s=20)
+            lives_at = node.wait_event("listening")["addresses"][0]
+            joined = router.wait_event("joined")
             assert joined["nodes"] == 1
             assert {each["address"] for each in ask(address)} == {address, lives_at}
         stop(router, number)
     with kademlia_bt(*words) as router:
-        again = router.wait_event("listening", timeout_s=20)
+        again = router.wait_event("listening")
         assert again["node_id"] == listening["node_id"]
-        assert router.wait_event("joined", timeout_s=5)["nodes"] == 1
+        assert router.wait_event("joined")["nodes"] == 1
         stop(router, number)
     damaged = tmp_path / "router-0.state"
     damaged.write_bytes(damaged.read_bytes()[:-3])
     with kademlia_bt(*words) as router:
-        router.wait_event("listening", timeout_s=20)
+        router.wait_event("listening")
         stop(router, number)
         assert len(router.err) == 1
         assert "damaged" in router.err[0]
@@ -183,15 +183,15 @@ def stop(program: Program, number: signal.Signals = signal.SIGTERM) -> None:
 def test_workers_share_one_port_and_what_they_know(tmp_path: Path) -> None:
     words = ("bootstrap", *LOOPBACK, "--state", str(tmp_path), "--workers", "2")
     with kademlia_bt(*words) as router:
-        (address,) = router.wait_event("listening", timeout_s=30)["addresses"]
+        (address,) = router.wait_event("listening")["addresses"]
         with AsyncLess() as nodes:
             for n in range(3):
                 nodes.add(kademlia_bt("run", "--listen", f"127.0.{n}.1:0", "--json", "--bootstrap", address))
             for node in nodes.programs:
-                node.wait_event("joined", timeout_s=30)
-            time.sleep(2.2)  # the workers tell each other once a second
-            for _ in range(2):  # whichever is asked knows them
-                assert len(ask(address)) == 4  # the router too answers
+                node.wait_event("joined")
+            deadline = time.monotonic() + 60
+            while [len(ask(address)) for _ in range(2)] != [4, 4]:  # whichever is asked knows them; and answers itself
+                assert time.monotonic() < deadline, "the workers tell each other once a second"
         stop(router)
         assert not router.err
     kept = [load(path) for path in sorted(tmp_path.glob("router-*.state"))]
@@ -201,7 +201,7 @@ def test_workers_share_one_port_and_what_they_know(tmp_path: Path) -> None:
     damaged = tmp_path / "router-0.state"
     damaged.write_bytes(damaged.read_bytes()[:-1])
     with kademlia_bt(*words) as router:
-        router.wait_event("listening", timeout_s=30)
+        router.wait_event("listening")
         stop(router)
         assert len(router.err) == 1
         assert "damaged" in router.err[0]
@@ -226,7 +226,7 @@ class AsyncLess:
 
 @shares
 async def test_a_dead_worker_is_noticed_and_the_others_end() -> None:
-    with trio.fail_after(60):
+    with trio.fail_after(100):
         async with RouterPool(workers=2, listen=[Endpoint("127.0.0.1", 0)]) as pool:
             assert pool.stats().workers == 2
             pool._processes[0].kill()
@@ -238,13 +238,13 @@ async def test_a_dead_worker_is_noticed_and_the_others_end() -> None:
 @shares
 def test_no_worker_outlives_its_parent() -> None:
     with kademlia_bt("bootstrap", *LOOPBACK, "--workers", "2") as router:
-        router.wait_event("listening", timeout_s=30)
+        router.wait_event("listening")
         children = subprocess.run(
             ["ps", "-o", "pid=", "--ppid", str(router._process.pid)], capture_output=True, text=True, check=True
         ).stdout.split()
         assert len(children) == 2
         router._process.kill()
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while any(Path(f"/proc/{child}").exists() for child in children):
             assert time.monotonic() < deadline
             time.sleep(0.05)

@@ -187,7 +187,7 @@ async def answering(*tenants: Recorder, host: str = "127.0.0.1") -> AsyncIterato
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(pump.run)
-            with trio.fail_after(10):
+            with trio.fail_after(60):
                 yield pump, asking
             nursery.cancel_scope.cancel()
     finally:
@@ -244,15 +244,16 @@ async def test_a_tenant_that_only_listens_gets_its_datagrams_from_then_on() -> N
         assert [data for data, _, _ in utp.heard] == [b"\x01 between"]
 
 
-async def test_a_flood_of_questions_leaves_the_others_their_turn() -> None:
+async def test_a_flood_of_questions_leaves_the_others_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wire.trio_udp._SERVED_AT_ONCE", 16)  # so that a flood fits into any system's buffer
     krpc = Oracle(b"d")
     async with answering(krpc) as (pump, asking):
-        for _ in range(2_000):
+        for _ in range(250):
             asking.send(b"d silence", pump.endpoint)
-        while len(krpc.heard) < 2_000:
+        while len(krpc.heard) < 250:
             before = len(krpc.heard)
             await trio.lowlevel.checkpoint()
-            assert len(krpc.heard) - before <= 800  # two turns of the pump at most
+            assert len(krpc.heard) - before <= 100  # two turns of the pump at most
 
 
 async def test_closing_ends_who_answers() -> None:

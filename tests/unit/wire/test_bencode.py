@@ -70,10 +70,10 @@ def test_where_a_value_ends(data: bytes, value: object) -> None:
 
 @pytest.mark.parametrize("data", BROKEN, ids=lambda data: repr(data[:20]))
 def test_what_is_not_bencode(data: bytes) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(BencodeError) as caught:
         decode(data)
-    assert time.perf_counter() - started < 0.5
+    assert time.process_time() - started < 0.5
     assert len(str(caught.value).splitlines()) == 1
 
 
@@ -149,11 +149,11 @@ def test_typed_reading_gives_none_for_another_type() -> None:
 @pytest.mark.parametrize("path", sorted(CORPUS.iterdir()), ids=lambda path: path.name)
 def test_what_once_went_wrong(path: Path) -> None:
     data = path.read_bytes()
-    started = time.perf_counter()
+    started = time.process_time()
     try:
         decode(data)
     except BencodeError:
         pass
     else:
         assert path.suffix == ".good"
-    assert time.perf_counter() - started < 0.5
+    assert time.process_time() - started < 0.5

@@ -64,8 +64,8 @@ def test_sets_of_other_sizes_do_not_mix() -> None:
 
 def test_a_hundred_thousand_pieces_are_cheap() -> None:
     data = Bitfield.full(100_000).to_bytes()
-    started = time.perf_counter()
+    started = time.process_time()
     for _ in range(100):
         bits = Bitfield.from_bytes(data, 100_000)
         assert (bits & bits).count == bits.count == 100_000
-    assert time.perf_counter() - started < 0.5
+    assert time.process_time() - started < 0.5

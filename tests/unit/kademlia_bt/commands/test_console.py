@@ -167,7 +167,7 @@ def test_a_signal_cleans_up_and_gives_the_exit_code(number: signal.Signals, code
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         process.send_signal(number)
-        out, err = process.communicate(timeout=10)
+        out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (code, "cleaned\n", "")
 
 
@@ -189,7 +189,7 @@ def test_a_second_interrupt_while_leaving_changes_nothing() -> None:
         process.send_signal(signal.SIGINT)
         assert [process.stdout.readline() for _ in range(2)] == ["cleaned\n", "left\n"]
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate("", timeout=10)
+        _, err = process.communicate("", timeout=60)
     assert (process.returncode, err) == (0, "")
 
 
@@ -211,7 +211,7 @@ def test_a_reader_that_leaves_is_no_error() -> None:
         process.stdout.readline()
         process.stdout.close()
         assert process.stderr.read() == ""
-        assert process.wait(10) == 130
+        assert process.wait(60) == 130
 
 
 def test_help_and_errors_come_without_loading_a_node() -> None:

@@ -119,10 +119,10 @@ def test_fuzzed_datagrams_neither_break_nor_fill_a_node() -> None:
     took_s = time.perf_counter() - began
     growth = resident_bytes() - before
     face.outgoing()
-    began = time.perf_counter()
+    began = time.process_time()
     face.receive(_PING, Endpoint("23.9.9.9", 6881), now)
     answers = [decode(bytes(data)) for data, to in face.outgoing() if to.host == "23.9.9.9"]
-    answered_s = time.perf_counter() - began
+    answered_s = time.process_time() - began
     print(
         f"\n{DATAGRAMS:,} datagrams: growth {growth / 1e6:.1f} MB, ping answered in {answered_s * 1e3:.1f} ms, "
         f"{took_s:.0f} s; {face.queries} queries, {face.answers} answers, {face.dropped} dropped"
