@@ -43,7 +43,7 @@ async def test_its_nodes_answer_a_thousand_questions_of_ours(libtorrent_dht: Lib
     rng = random.Random(1)
     answered = {"ping": 0, "find_node": 0}
     async with in_network_of(libtorrent_dht) as node:
-        with trio.fail_after(60):
+        with trio.fail_after(100):
             await node.wait_joined()
             others = [c.endpoint for c in await node.find_node(rng.randbytes(20))]
 
@@ -65,7 +65,7 @@ async def test_its_nodes_answer_a_thousand_questions_of_ours(libtorrent_dht: Lib
 async def test_lookups_end_at_the_closest_of_its_nodes(libtorrent_dht: LibtorrentDht) -> None:
     rng = random.Random(2)
     async with in_network_of(libtorrent_dht) as node:
-        with trio.fail_after(90):
+        with trio.fail_after(100):
             everyone: dict[bytes, Contact] = {}
             for first in range(0, 256, 16):  # from all sides: 60 nodes, and a few of other tests
                 for contact in await node.find_node(bytes([first]) + rng.randbytes(19)):
@@ -91,7 +91,7 @@ async def test_what_we_announce_its_nodes_keep_and_name(libtorrent_dht: Libtorre
             assert [endpoint async for endpoint in search] == [Endpoint("127.0.0.1", 5000 + number)]
             assert search.answered >= 8
 
-        with trio.fail_after(60):
+        with trio.fail_after(100):
             for first in range(0, 130, 26):  # each waits for the nodes of earlier tests, which are gone
                 async with trio.open_nursery() as nursery:
                     for number in range(first, first + 26):
@@ -136,7 +136,7 @@ info_hash = lt.sha1_hash(bytes.fromhex(sys.argv[3]))
 nodes = [session(f"127.{net}.0.1:{port}", bootstrap, is_dht_node=True) for net in (41, 42)]
 
 def wait(node, kind, good=lambda alert: True, again=lambda: None):
-    until = time.monotonic() + 20
+    until = time.monotonic() + 60
     while time.monotonic() < until:
         again()
         node.wait_for_alert(500)
@@ -172,7 +172,7 @@ async def our_network(size: int, net: int) -> AsyncIterator[list[Node]]:
             )
             for index in range(size)
         ]
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             for node in nodes[1:]:
                 await node.wait_joined()
             for node in nodes:  # who joins early has met few of the others: now each meets the closest, and names them
@@ -192,7 +192,7 @@ async def test_libtorrent_joins_announces_and_finds_through_our_nodes_alone() ->
         assert said["peers"] == [["127.41.0.1", 7777]]
         assert min(said["tables"]) >= 4
         # What it told our nodes, they tell us.
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             assert Endpoint("127.41.0.1", 7777) in [peer async for peer in nodes[7].get_peers(info_hash)]
             assert sum(node.stats().peers for node in nodes) >= 6
 
@@ -305,7 +305,7 @@ async def test_we_answer_a_thousand_pings_and_find_nodes_of_its(tmp_path: Path) 
     async with our_network(12, net=60) as nodes:
         compact = {str(node.endpoints[0]): node.endpoints[0].compact() for node in nodes}
         asker = Endpoint("127.61.0.1", free_port("127.61.0.1"))
-        with trio.fail_after(60):
+        with trio.fail_after(100):
             for node in nodes:
                 for other in nodes:
                     node.add_node(other.endpoints[0])
