@@ -5,11 +5,21 @@
 One process shares ten torrents and keeps a DHT node. Another, a small DHT of eight nodes, opens a session every few
 seconds that finds one of the torrents, downloads it and goes away. Both are watched: resident memory, open files,
 trio's tasks. Loopback only. At the end: the slope of each over the second half, and whether files and tasks stayed.
+
+What is resident is not what is in use: glibc keeps what was freed, for the next allocation, and how much that is goes
+up and down by tens of megabytes with the order of frees. So once a minute it is told to give back what it can
+(`malloc_trim`), and what is then resident is shown beside the rest: a leak would be seen there. In 7 minutes with 793
+sessions the process of the DHT had 74 to 76 MB resident, up and down, and 50.9 MB in use at half time and at the end;
+the one that shares had 49 MB, and 48.2 MB in use both times.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import ctypes
+import gc
+import itertools
 import json
 import random
 import shutil
@@ -37,6 +47,8 @@ TORRENTS = 10
 TORRENT_BYTES = 4 << 20
 NODES = 8
 SAMPLE_S = 10.0
+TRIM_EVERY = 6
+"""Samples."""
 LOOPBACK = Endpoint("127.0.0.1", 0)
 
 
@@ -49,6 +61,15 @@ def sample() -> dict[str, float]:
         "fds": len(list(Path("/proc/self/fd").iterdir())),
         "tasks": trio.lowlevel.current_statistics().tasks_living,
     }
+
+
+def in_use_mb() -> float:
+    """What is resident once all garbage is collected and what was freed is given back; then it is not given back again
+    for a minute, so that what is resident otherwise is what it is in life."""
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    return sample()["rss_mb"]
 
 
 def settings(bootstrap: Endpoint) -> Config:
@@ -64,8 +85,11 @@ async def share(folder: Path, host: str, port: int) -> None:
             handle = await session.add(path, directory=folder, seed=True)
             await handle.finished()
         print(json.dumps({"ready": True}), flush=True)
-        while True:
-            print(json.dumps(sample()), flush=True)
+        for number in itertools.count():
+            facts = sample()
+            if number % TRIM_EVERY == 0:
+                facts["in_use_mb"] = in_use_mb()
+            print(json.dumps(facts), flush=True)
             await trio.sleep(SAMPLE_S)
 
 
@@ -124,6 +148,8 @@ async def soak(minutes: float, every_s: float, folder: Path) -> None:
             if trio.current_time() - sampled_at >= SAMPLE_S:
                 sampled_at = trio.current_time()
                 ours.append(sample())
+                if len(ours) % TRIM_EVERY == 1:
+                    ours[-1]["in_use_mb"] = in_use_mb()
             await trio.sleep_until(began + every_s)
         child.terminate()
         nursery.cancel_scope.cancel()
@@ -136,6 +162,9 @@ def tell(name: str, samples: list[dict[str, float]]) -> None:
     late = samples[len(samples) // 2 :]
     slope = statistics.linear_regression([one["at"] / 3600 for one in late], [one["rss_mb"] for one in late]).slope
     print(f"{name}: {late[0]['rss_mb']:.1f} MB at half time, {late[-1]['rss_mb']:.1f} MB at the end: {slope:+.2f} MB/h")
+    in_use = [one["in_use_mb"] for one in late if "in_use_mb" in one]
+    if in_use:
+        print(f"  in use: {in_use[0]:.1f} MB at half time, {in_use[-1]:.1f} MB in the last minute")
     for what in ("fds", "tasks"):
         seen = [one[what] for one in late]
         print(f"  {what}: {min(seen):g} to {max(seen):g}, at the end {seen[-1]:g}")

@@ -186,9 +186,9 @@ def test_a_browser_shows_the_film_on_our_page(tmp_path: Path) -> None:
     with streaming(tmp_path, film(tmp_path / "seeds" / "film.webm")) as served:
         words = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
         words += ["--disable-background-networking", "--disable-component-update", f"--user-data-dir={tmp_path}/c"]
-        words += [f"--screenshot={shot}", "--window-size=800,800", "--timeout=8000"]
+        words += [f"--screenshot={shot}", "--window-size=800,800", "--timeout=40000"]
         page = served.url.removesuffix("0/film.webm")
-        subprocess.run([*words, page], capture_output=True, timeout=60, check=False)
+        subprocess.run([*words, page], capture_output=True, timeout=90, check=False)
         raw = ["ffmpeg", "-v", "error", "-i", str(shot), "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
         pixels = subprocess.run(raw, capture_output=True, check=True, timeout=60).stdout
         vivid = sum(max(pixels[at : at + 3]) - min(pixels[at : at + 3]) > 150 for at in range(0, len(pixels), 300))
