@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from magnet.status import TorrentStatus
     from magnet.torrent import TorrentHandle
     from magnet.verdict import Counts, DownloadError, Phase, ResolveError, Verdict
+    from wire.swarm.values import Priority
 
 __all__ = [
     "Checked",
@@ -38,6 +39,7 @@ __all__ = [
     "MagnetLink",
     "MetadataReady",
     "Phase",
+    "Priority",
     "ResolveError",
     "Session",
     "TorrentEvent",
@@ -57,6 +59,7 @@ _HOMES = {
     "magnet.status": ("TorrentStatus",),
     "magnet.torrent": ("TorrentHandle",),
     "magnet.verdict": ("Counts", "DownloadError", "Phase", "ResolveError", "Verdict"),
+    "wire.swarm.values": ("Priority",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

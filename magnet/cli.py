@@ -44,6 +44,12 @@ def get(
     only: Annotated[
         list[str] | None, Option(metavar="GLOB", help="Only files that match, such as '*.mkv'; repeatable.")
     ] = None,
+    first: Annotated[
+        list[str] | None, Option(metavar="GLOB", help="Files to fetch before the others; repeatable.")
+    ] = None,
+    in_order: Annotated[
+        bool, Option("--in-order", help="From the first piece to the last, not the rarest first.")
+    ] = False,
     seed: Annotated[bool, Option("--seed", help="Go on sharing when it is done, until Ctrl-C.")] = False,
     jobs: Annotated[int, Option(min=1, max=1000, metavar="N", help="Downloads at a time.")] = 5,
     settings: Settings,
@@ -56,7 +62,8 @@ def get(
     """
     from magnet import commands
 
-    return commands.get(sources or [], links_from, out, only or [], seed, jobs, settings)
+    choice = commands.Choice(tuple(only or ()), tuple(first or ()), in_order)
+    return commands.get(sources or [], links_from, out, choice, seed, jobs, settings)
 
 
 @app.command(shares=shared)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,14 +42,23 @@ if TYPE_CHECKING:
 _CHECKS_AT_ONCE = 2
 """Torrents whose files are hashed side by side; each uses all cores by itself."""
 
-__all__ = ["get", "info", "resolve", "run", "seed", "show_list", "stream"]
+__all__ = ["Choice", "get", "info", "resolve", "run", "seed", "show_list", "stream"]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which files `magnet get` is to fetch, and in which order; shell patterns."""
+
+    only: tuple[str, ...]
+    first: tuple[str, ...]
+    in_order: bool
 
 
 def get(
     sources: Sequence[str],
     links_from: Path | None,
     out: Path,
-    only: Sequence[str],
+    choice: Choice,
     seed: bool,
     jobs: int,
     settings: Settings,
@@ -59,11 +68,12 @@ def get(
         found, broken = read_all(sources, links_from, settings, "nothing to get")
         usable_folder(out)
     if len(found) + len(broken) == 1 and found:
-        return _get_one(*found[0], out, only, seed, settings)
+        return _get_one(*found[0], out, choice, seed, settings)
 
     def jobs_in(session: Session) -> list[Job]:
         unique = {key_of(item): (label, item) for label, item in found}
-        return [Job(label, partial(session.add, item, directory=out, only=only)) for label, item in unique.values()]
+        add = partial(session.add, directory=out, only=choice.only, first=choice.first, in_order=choice.in_order)
+        return [Job(label, partial(add, item)) for label, item in unique.values()]
 
     return _run_fleet(jobs_in, broken, settings, jobs=jobs, share=seed)
 
@@ -72,13 +82,15 @@ def _get_one(
     source: str,
     parsed: MagnetLink | PointerLink | Torrent,
     out: Path,
-    only: Sequence[str],
+    choice: Choice,
     seed: bool,
     settings: Settings,
 ) -> int:
 
     async def work(session: Session, reporter: Reporter, run: _Run) -> int:
-        handle = run.handle = await session.add(parsed, directory=out, only=only)
+        handle = run.handle = await session.add(
+            parsed, directory=out, only=choice.only, first=choice.first, in_order=choice.in_order
+        )
         reporter.started(handle.info_hash, handle.status().name)
         async with _shown(handle, reporter):
             torrent = await handle.metadata()
@@ -165,6 +177,8 @@ def show_list(settings: Settings) -> int:
 
     with input_told(settings):
         folder = settings.config.state_dir
+        if folder is not None and folder.exists() and not folder.is_dir():
+            raise MisuseError(f"{folder} is a file: --state takes a folder")
         for entry in read_roster(folder) if folder is not None else []:
             if settings.json:
                 emit({"event": "listed", "magnet": entry.link, "path": entry.directory, "only": list(entry.only)})

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kademlia_bt.commands.console import ExitCode, complain, emit, one_line, run_async
-from magnet.inputs import read_torrent
+from magnet.inputs import is_file, read_torrent
 from magnet.json_events import failed_event
 from magnet.link import LinkError, MagnetLink, PointerLink, examine, read_link
 from magnet.render import make_reporter
@@ -61,6 +61,8 @@ def check(source: str, data: Path, *, json: bool, quiet: bool) -> int:
     """`magnet check`."""
     from wire.storage.disk import DiskStore
 
+    if not is_file(source):
+        raise MisuseError(f"{source!r} is no .torrent file that is there: check takes neither a link nor a URL")
     torrent = read_torrent(Path(source))
     info = torrent.info
     if not data.is_dir():

@@ -29,7 +29,7 @@ def is_url(source: str) -> bool:
 def is_file(source: str) -> bool:
     """Whether it names a file, there or not."""
     text = source.strip().lower()
-    if text.startswith("magnet:") or is_url(source):
+    if not text or text.startswith("magnet:") or is_url(source):
         return False
     return os.sep in source or text.endswith(".torrent") or _exists(Path(source))
 
@@ -37,6 +37,8 @@ def is_file(source: str) -> bool:
 def read_source(source: str) -> MagnetLink | PointerLink | Torrent:
     """Reads a link, a bare info-hash or a .torrent file. Raises ProtocolError or MisuseError."""
     text = source.strip()
+    if not text:
+        raise MisuseError("the SOURCE is empty")
     if text.lower().startswith("magnet:"):
         return read_link(text)
     if is_file(source):

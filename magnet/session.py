@@ -169,6 +169,8 @@ class Session:
         directory: str | Path = ".",
         only: Sequence[str] = (),
         choose: Callable[[Info], Sequence[bool]] | None = None,
+        first: Sequence[str] = (),
+        in_order: bool = False,
         metadata_only: bool = False,
         seed: bool = False,
         super_seed: bool = False,
@@ -181,6 +183,8 @@ class Session:
             only: Shell patterns of the files to download, matched against the path inside the torrent and
                 against the file name, in any case; none: what the link selects (BEP 53), or all.
             choose: Called with the metadata, says for each file whether it is wanted; takes the place of `only`.
+            first: Shell patterns, as in `only`, of the files to fetch before the others.
+            in_order: Fetch pieces from the first to the last, not the rarest first; a swarm is better served without.
             metadata_only: Stop at the metadata, write no file.
             seed: Share what `directory` holds and download nothing; it is checked first (`finished` waits for that).
             super_seed: With `seed`, as the first of a swarm: show each peer one piece at a time, so that little more
@@ -196,6 +200,8 @@ class Session:
             directory=Path(directory),
             only=tuple(only),
             choose=choose,
+            first=tuple(first),
+            in_order=in_order,
             metadata_only=metadata_only,
             seed=seed,
             super_seed=super_seed,

@@ -46,6 +46,10 @@ class Task:
     only: tuple[str, ...] = ()
     choose: Callable[[Info], Sequence[bool]] | None = None
     """Says which files are wanted once they are known; goes before `only`."""
+    first: tuple[str, ...] = ()
+    """Patterns of the files that are fetched before the others."""
+    in_order: bool = False
+    """Whether pieces are fetched from the first to the last."""
     metadata_only: bool = False
     seed: bool = False
     super_seed: bool = False

@@ -5,6 +5,7 @@ The work is done by one task of the session (`magnet.work`); a handle waits for 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import trio
@@ -22,6 +23,7 @@ from wire.errors import MisuseError
 from wire.ids import InfoHash
 from wire.metainfo import Torrent
 from wire.storage.store import Store
+from wire.swarm.values import Priority
 
 __all__ = ["EventStream", "TorrentHandle"]
 
@@ -211,6 +213,18 @@ class TorrentHandle:
             if value is not None and value < 0:
                 raise MisuseError(f"{name} is {value}; it is 0 (no limit) or more bytes a second")
         self.runner.set_limits(down_bytes_s=down_limit, up_bytes_s=up_limit)
+
+    def set_priority(self, patterns: Sequence[str], priority: Priority) -> None:
+        """Says how much the wanted files that match are wanted, from now on; also before the metadata is known.
+
+        `patterns`: as `only` of `Session.add`. Of a piece that two files share the higher priority counts. Raises
+        MisuseError for `Priority.SKIP`, and where no file matches (before the metadata, the torrent fails of it).
+        """
+        self._work.order.prefer(patterns, priority)
+
+    def set_in_order(self, in_order: bool) -> None:
+        """Whether pieces are fetched from the first to the last, not the rarest first; any time."""
+        self._work.order.read_in_order(in_order)
 
     def failure(self) -> ResolveError | DownloadError:
         """Why it ended, for who waited; it has ended."""

@@ -23,6 +23,7 @@ from magnet.link import MagnetLink
 from magnet.linked import LinkedTorrent
 from magnet.network import trouble_of
 from magnet.nursery import open_plain_nursery
+from magnet.order import Order
 from magnet.parts import runner_of, sources_of, split_given, wanted_files
 from magnet.patience import Patience
 from magnet.sources import PEER, Found
@@ -83,6 +84,7 @@ class Work:
         self.events: list[TorrentEvent] = []
         self.changed = trio.Event()
         self.gone = trio.Event()
+        self.order = Order(task.first, in_order=task.in_order)
         self.runner = runner_of(task, shared, self.began)
         """The swarm, for the session to hand it the connections that it accepts."""
         self._swarm = self.runner.swarm
@@ -197,21 +199,16 @@ class Work:
         self.wanted = wanted_files(self._task, self.link, info)
         self.size = sum(file.size for file, wanted in zip(info.files, self.wanted, strict=True) if wanted)
         self.phase = Phase.CHECKING
-        resume = await self._shared.vault.resume_path(info.info_hash, self._task.directory)
+        resume = await self._shared.vault.resume_path(info.info_hash, directory)
         if resume is not None and not self._task.seed:
             # What is remembered and the parts file have one writer at a time.
             lock = FileLock(resume.with_name(f"{resume.name}.lock"))
-            lock.take(f"{info.name!r} is being downloaded to {self._task.directory} already, by another process")
+            lock.take(f"{info.name!r} is being downloaded to {directory} already, by another process")
             self._lock = lock
         if not self._task.seed:
             await self._wait_for_twins(info, self.wanted)
-        self.store = self._shared.store_factory(
-            info,
-            self._task.directory,
-            resume,
-            None if self.size == info.content_size else self.wanted,
-            self._task.seed,
-        )
+        written = None if self.size == info.content_size else self.wanted
+        self.store = self._shared.store_factory(info, directory, resume, written, self._task.seed)
         shelf = self._shared.shelf
         if not self._task.seed:
             await shelf.link(torrent, self.store, directory, self.wanted)
@@ -220,7 +217,8 @@ class Work:
             have |= await shelf.fill(torrent, self.store, directory, have, self.wanted, self._on_checked)
         if self._task.seed:
             self._shared_bytes = min(self.size, sum(info.piece_size(index) for index in have.indices()))
-        self.runner.begin(self.store, have, [False] * len(info.files) if self._task.seed else self.wanted)
+        wanted = [False] * len(info.files) if self._task.seed else self.wanted
+        self.order.begin(self.runner, self.store, have, wanted)
         self.phase = Phase.DOWNLOADING
         self._sources.announce()
         self._patience.news_at = trio.current_time()

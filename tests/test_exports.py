@@ -39,6 +39,7 @@ EXPORTS = {
         "MagnetLink",
         "MetadataReady",
         "Phase",
+        "Priority",
         "ResolveError",
         "Session",
         "TorrentEvent",

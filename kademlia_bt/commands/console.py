@@ -247,14 +247,20 @@ def run_async(main: Callable[[], Awaitable[int]], *, on_interrupt: int = ExitCod
             scope.cancel()
 
     async def guarded() -> int:
+        failure: WireError | None = None
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
             async with trio.open_nursery() as nursery:
                 code = on_interrupt
                 with trio.CancelScope() as scope:
                     nursery.start_soon(watch, signals, scope)
-                    code = await main()
+                    try:
+                        code = await main()
+                    except WireError as error:
+                        failure = error  # raised outside of the nursery, which would wrap it in a group
                 nursery.cancel_scope.cancel()
-            return code
+        if failure is not None:
+            raise failure
+        return code
 
     code = trio.run(guarded)
     if interrupted:

@@ -176,6 +176,15 @@ class _Text(click.ParamType):  # type: ignore[type-arg, unused-ignore] # as `_Me
             self.fail(error.message, param, ctx)
 
 
+class _Place(click.Path):  # type: ignore[type-arg, unused-ignore] # as `_Member`
+    """The path of a file or folder. An empty word, as an unset variable leaves it, is not the folder we are in."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("it is empty, and names no file or folder", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 class _Member(click.Choice):  # type: ignore[type-arg, unused-ignore] # generic in newer versions only
     """A member of an enumeration, by its value."""
 
@@ -266,7 +275,7 @@ def _type(kind: Any, declared: _Declared) -> Any:
     if isinstance(kind, type) and issubclass(kind, Enum):
         return _Member(kind)
     if kind is Path:
-        return click.Path(path_type=Path)
+        return _Place(path_type=Path)
     if declared.min is not None or declared.max is not None:
         return click.IntRange(declared.min, declared.max)
     return {int: click.INT, float: click.FLOAT}.get(kind, click.STRING)

@@ -277,6 +277,18 @@ def test_with_json_the_line_is_also_an_event(tmp_path: Path) -> None:
     assert "nowhere.torrent" in event["reason"]
 
 
+def test_also_what_comes_to_light_only_in_the_session(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "good.torrent").write_bytes(torrent_bytes())
+    local = ["--json", "--listen", "127.0.0.1:0", "--no-lsd", "--no-port-mapping", *NETWORK]
+    done = run("magnet", ["seed", "good.torrent", "--data", "folder", *local], tmp_path)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    event = json.loads(done.stdout.splitlines()[-1])
+    assert (event["event"], event["verdict"]) == ("failed", "bad_input")
+    assert "--data" in event["reason"]
+
+
 def test_one_bad_link_of_many_is_named_with_its_line(tmp_path: Path) -> None:
     (tmp_path / "links.txt").write_text(f"{LINK}\nmagnet:?xt=urn:btih:nonsense\n")
     done = run("magnet", ["resolve", "--from", "links.txt", *NETWORK], tmp_path)

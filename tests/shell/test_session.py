@@ -61,6 +61,16 @@ async def test_what_happens_is_told_once_in_its_order(autojump_clock):
         assert session.torrents == ()
 
 
+async def test_a_link_to_files_without_a_byte_is_resolved_too(autojump_clock):
+    async with a_world(dht_nodes=0) as world:
+        torrent, data = make_torrent("nothing", {"a": 0, "b/c": 0})
+        seeder = await world.seeder(torrent, data, dht=False)
+        session = await world.session(dht=False)
+        handle = await session.add(link_of(torrent, seeder))
+        await handle.finished()
+        assert (await handle.metadata()).info == torrent.info
+
+
 async def test_a_given_peer_is_enough_without_any_dht(autojump_clock):
     async with a_world(dht_nodes=0) as world:
         seeder = await world.seeder(ONE, ONE_DATA, dht=False)

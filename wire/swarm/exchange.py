@@ -107,8 +107,10 @@ class Exchange:
         return self._requests.jobs()
 
     def is_useless(self, peer: Peer) -> bool:
-        """Neither side can give the other anything any more."""
-        return self.finished and (peer.source.has == self._picker.full or peer.connection.remote.upload_only)
+        """Neither side can give the other anything any more. Of no pieces at all the metadata may still be wanted."""
+        everything = self._picker.full
+        has_all = everything != 0 and peer.source.has == everything
+        return self.finished and (has_all or peer.connection.remote.upload_only)
 
     # --- peers
 

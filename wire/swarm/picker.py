@@ -251,7 +251,7 @@ class Picker:
 
         With `sequential`, the first of the most wanted. With `in_runs`, of those with the most others behind them.
         """
-        pool = self._most_wanted(among)
+        pool = self.most_wanted(among & self._missing)
         if not pool:
             return None
         if not self.sequential:
@@ -269,7 +269,7 @@ class Picker:
         Neighbours are those of the same `stretch` of so many pieces: so whole stretches are fetched after each other,
         and what is left of them has no holes. With `sequential`, they are those that come next.
         """
-        pool = self._most_wanted(among)
+        pool = self.most_wanted(among & self._missing)
         if not pool:
             return []
         if self.sequential:
@@ -291,9 +291,16 @@ class Picker:
         self._take(taken << after)
         return found
 
-    def _most_wanted(self, among: int) -> int:
-        pool = among & self._missing
-        return pool & self._high or pool & ~self._low or pool
+    def advised(self, among: int, suggested: int) -> int:
+        """What of `among` to pick from where a peer suggests some (BEP 6): of equally wanted ones, out of order."""
+        if not suggested or self.sequential:
+            return among
+        pool = self.most_wanted(among & self._missing)
+        return pool & suggested or pool
+
+    def most_wanted(self, pieces: int) -> int:
+        """Those of a set that have the highest priority in it."""
+        return pieces & self._high or pieces & ~self._low or pieces
 
     def _rarest(self, pool: int) -> int:
         for counter in reversed(self._counters):

@@ -86,7 +86,7 @@ class Requests(Ledger):
         if not source.proven:
             most = min(most, MAX_UNPROVEN - len(self._unjudged(source)))
         count = 0
-        for index in picker.pick_near(missing & source.suggested or missing, self._stretch, most):
+        for index in picker.pick_near(picker.advised(missing, source.suggested), self._stretch, most):
             piece = self._opened(index)
             if blocks > 1 and len(piece.free) > room - count:
                 count += self._ask(source, self._adopt(source, piece), room - count, batch, now)
@@ -144,7 +144,7 @@ class Requests(Ledger):
             askable = self._believed(source)
             missing = picker.missing & askable
             if missing and self._places_for_new(askable):
-                index = picker.pick(missing & source.suggested or missing, in_runs=True)
+                index = picker.pick(picker.advised(missing, source.suggested), in_runs=True)
                 if index is not None:
                     return self._adopt(source, self._opened(index))
             piece = self._loose_piece(source)

@@ -5,7 +5,7 @@ What to do is decided there; here it is only done. Its connections are in `conve
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import trio
 
@@ -147,12 +147,21 @@ class SwarmRunner(Conversing):
         while any(layers.get(root) is None for root in missing):
             await self._grown.wait()
 
-    def begin(self, store: Store, have: Bitfield, wanted: Sequence[bool] | None = None) -> None:
+    def begin(
+        self,
+        store: Store,
+        have: Bitfield,
+        wanted: Sequence[bool] | None = None,
+        *,
+        priorities: Mapping[int, Priority] | None = None,
+        sequential: bool = False,
+    ) -> None:
         """Starts fetching and serving pieces: `have` is what `store.load()` found, `wanted` a flag a file (None: all).
 
-        Raises MisuseError before the metadata is known, or the second time.
+        `priorities`: of pieces that are not wanted like others. Raises MisuseError before the metadata is known, or
+        the second time.
         """
-        self.swarm.begin(have, wanted, trio.current_time())
+        self.swarm.begin(have, wanted, trio.current_time(), priorities=priorities, sequential=sequential)
         self._store = store
         if self.swarm.info is not None and self.swarm.info.info_hash.v2 is not None:
             self._trees = TreeWork(self, store)

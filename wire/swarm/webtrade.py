@@ -85,7 +85,7 @@ class WebTrade:
             return None
         pieces = (self._picker.missing | self._requests.orphans) & seed.source.has
         if pieces:
-            return self._picker.first(pieces)
+            return self._picker.first(self._picker.most_wanted(pieces))
         self._requests.leave(seed.source)
         return None
 

@@ -5,7 +5,7 @@ Begins the exchange of pieces, takes what became of each, and passes wishes on t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from wire.bitfield import Bitfield
 from wire.errors import MisuseError
@@ -26,10 +26,19 @@ class Wishes(Members):
 
     # --- pieces
 
-    def begin(self, have: Bitfield, wanted: Sequence[bool] | None, now: float) -> None:
+    def begin(
+        self,
+        have: Bitfield,
+        wanted: Sequence[bool] | None,
+        now: float,
+        *,
+        priorities: Mapping[int, Priority] | None = None,
+        sequential: bool = False,
+    ) -> None:
         """Starts fetching and serving pieces. `wanted`: a flag for each file entry; all if None.
 
-        Raises MisuseError before the metadata is known, or the second time.
+        `priorities` of pieces that are not wanted like others, and `sequential` hold from the first request on. Raises
+        MisuseError before the metadata is known, or the second time.
         """
         if self.info is None or self._exchange is not None:
             raise MisuseError("the pieces are fetched once, and after the metadata")
@@ -44,6 +53,10 @@ class Wishes(Members):
             dirty=self._dirty,
             now=now,
         )
+        exchange.read_in_order(sequential)
+        for priority in Priority:
+            if chosen := [index for index, one in (priorities or {}).items() if one is priority]:
+                exchange.prefer(chosen, priority, now)
         if self._trees.leaves is not None:
             self._trees.leaves.begin(exchange.have)
         self._prefer_layers(wanted)

@@ -127,6 +127,19 @@ def test_a_suggested_piece_goes_before_any_other() -> None:
     assert asked(ledger, one) == [11]
 
 
+def test_a_suggestion_comes_after_what_its_owner_wishes() -> None:
+    picker, ledger = desk()
+    one = source(picker, ledger, depth=2)
+    one.suggested = picker.bit(11) | picker.bit(3)
+    picker.prefer(picker.bit(3) | picker.bit(5), Priority.HIGH)
+    assert asked(ledger, one) == [3]
+    picker, ledger = desk()
+    one = source(picker, ledger, depth=2)
+    one.suggested = picker.bit(11)
+    picker.sequential = True
+    assert asked(ledger, one) == [0]
+
+
 def test_rates_for_tit_for_tat_look_back_over_two_rounds() -> None:
     span = Span(0, 0.0, 2)
     assert span.mark(1000, 10.0) == 100.0
