@@ -85,17 +85,17 @@ def run(
 
     Each SOURCE is put on a list in the state folder; whatever is on the list is downloaded, then shared, until Ctrl-C.
     Started again, with or without more sources, it goes on with all. A full disk makes it wait until there is room.
-    One process at a time may keep a list: --state DIR for another.
+    While it runs, the same command in another terminal puts more on the list, or takes some off, and leaves at once.
 
     \b
     magnet run LINK1 LINK2 -o downloads
     magnet run
     """
-    from magnet import commands
+    from magnet import keeping
 
     if show:
-        return commands.show_list(settings)
-    return commands.run(sources or [], out, only or [], remove or [], settings)
+        return keeping.show_list(settings)
+    return keeping.run(sources or [], out, only or [], remove or [], settings)
 
 
 @app.command(shares=shared)

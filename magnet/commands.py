@@ -9,16 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import trio
 
-from kademlia_bt.commands.console import ExitCode, emit, one_line, run_async
+from kademlia_bt.commands.console import ExitCode, run_async
 from magnet.batch import Batch, exit_code
-from magnet.config import DEFAULT_PATIENCE_S
 from magnet.files import input_told, show_info
 from magnet.fleet import Fleet, Job
 from magnet.inputs import is_url
@@ -35,14 +34,13 @@ from wire.metainfo import Torrent
 
 if TYPE_CHECKING:
     from magnet.options import Settings
-    from magnet.roster import Listed, Roster
     from magnet.session import Session
     from magnet.torrent import TorrentHandle
 
 _CHECKS_AT_ONCE = 2
 """Torrents whose files are hashed side by side; each uses all cores by itself."""
 
-__all__ = ["Choice", "get", "info", "resolve", "run", "seed", "show_list", "stream"]
+__all__ = ["Choice", "Course", "get", "in_session", "info", "resolve", "seed", "stream"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +85,7 @@ def _get_one(
     settings: Settings,
 ) -> int:
 
-    async def work(session: Session, reporter: Reporter, run: _Run) -> int:
+    async def work(session: Session, reporter: Reporter, run: Course) -> int:
         handle = run.handle = await session.add(
             parsed, directory=out, only=choice.only, first=choice.first, in_order=choice.in_order
         )
@@ -102,7 +100,7 @@ def _get_one(
             await _seed_on(session, handle, reporter)
         return ExitCode.DONE
 
-    return _run(work, settings)
+    return in_session(work, settings)
 
 
 def seed(sources: Sequence[str], data: Path, super_seed: bool, settings: Settings) -> int:
@@ -122,7 +120,7 @@ def seed(sources: Sequence[str], data: Path, super_seed: bool, settings: Setting
 
 def _seed_one(parsed: MagnetLink | PointerLink | Torrent, data: Path, super_seed: bool, settings: Settings) -> int:
 
-    async def work(session: Session, reporter: Reporter, run: _Run) -> int:
+    async def work(session: Session, reporter: Reporter, run: Course) -> int:
         handle = run.handle = await session.add(parsed, directory=data, seed=True, super_seed=super_seed)
         reporter.started(handle.info_hash, handle.status().name)
         async with _shown(handle, reporter):
@@ -137,54 +135,7 @@ def _seed_one(parsed: MagnetLink | PointerLink | Torrent, data: Path, super_seed
         await _seed_on(session, handle, reporter)
         return ExitCode.DONE
 
-    return _run(work, settings)
-
-
-def run(sources: Sequence[str], out: Path, only: Sequence[str], remove: Sequence[str], settings: Settings) -> int:
-    """`magnet run`."""
-    from magnet.roster import Roster
-
-    # Who waits for ever for a torrent need not be told after five minutes that nobody has it.
-    patience_s = 0.0 if settings.config.patience_s == DEFAULT_PATIENCE_S else settings.config.patience_s
-    settings = replace(settings, config=replace(settings.config, patience_s=patience_s))
-    with input_told(settings):
-        found = read_all(sources, None, settings, "")[0] if sources else []
-        usable_folder(out)
-
-    async def work(session: Session, reporter: Reporter, run: _Run) -> int:
-        folder = settings.config.state_dir
-        if folder is None or session.state_dir is None:
-            raise MisuseError("a session that restores itself needs a state folder: --state DIR names one")
-        async with Roster(session, folder) as roster:
-            for text in remove:
-                await roster.forget(_listed(roster, text))
-            for label, item in found:
-                link = await session.locate(item) if isinstance(item, PointerLink) else item
-                if not await roster.enlist(link, directory=out, only=only):
-                    reporter.note(f"{label} is on the list already")
-            if not roster.listed:
-                raise MisuseError("the list is empty: give a SOURCE, which is then kept on it")
-            run.finished = True  # it stays until it is stopped, and goes on from there
-            jobs = [Job(entry.label, partial(roster.start, entry), entry.seed) for entry in roster.listed]
-            return await _fleet(session, reporter, run, jobs, [], jobs_at_once=len(jobs), share=True, retry=True)
-
-    return _run(work, settings)
-
-
-def show_list(settings: Settings) -> int:
-    """`magnet run --list`."""
-    from magnet.roster import read_roster
-
-    with input_told(settings):
-        folder = settings.config.state_dir
-        if folder is not None and folder.exists() and not folder.is_dir():
-            raise MisuseError(f"{folder} is a file: --state takes a folder")
-        for entry in read_roster(folder) if folder is not None else []:
-            if settings.json:
-                emit({"event": "listed", "magnet": entry.link, "path": entry.directory, "only": list(entry.only)})
-            else:
-                Reporter().result(f"{one_line(entry.link)}\t{one_line(entry.directory)}")
-    return ExitCode.DONE
+    return in_session(work, settings)
 
 
 def stream(source: str, out: Path, globs: Sequence[str], at: Endpoint, settings: Settings) -> int:
@@ -192,7 +143,7 @@ def stream(source: str, out: Path, globs: Sequence[str], at: Endpoint, settings:
     from magnet.streaming import choose_files
     from magnet.web import file_path, serve_files
 
-    async def work(session: Session, reporter: Reporter, run: _Run) -> int:
+    async def work(session: Session, reporter: Reporter, run: Course) -> int:
         handle = run.handle = await session.add(parsed, directory=out, choose=partial(choose_files, patterns=globs))
         reporter.started(handle.info_hash, handle.status().name)
         async with _shown(handle, reporter), open_plain_nursery() as nursery:
@@ -211,7 +162,7 @@ def stream(source: str, out: Path, globs: Sequence[str], at: Endpoint, settings:
     with input_told(settings):
         parsed = read_one(source, settings)
         usable_folder(out)
-    return _run(work, settings)
+    return in_session(work, settings)
 
 
 def resolve(sources: Sequence[str], links_from: Path | None, out: Path, jobs: int, settings: Settings) -> int:
@@ -221,18 +172,18 @@ def resolve(sources: Sequence[str], links_from: Path | None, out: Path, jobs: in
         found = [item for _, item in named]
         usable_folder(out)
 
-    async def work(session: Session, reporter: Reporter, _: _Run) -> int:
+    async def work(session: Session, reporter: Reporter, _: Course) -> int:
         items = await located(session, found, broken)
         unique = {key_of(item): item for item in items}
         return await Batch(session, reporter, out, jobs).run(unique.values(), broken)
 
-    return _run(work, settings)
+    return in_session(work, settings)
 
 
 def info(source: str, settings: Settings) -> int:
     """`magnet info`."""
 
-    async def work(session: Session, reporter: Reporter, run: _Run) -> int:
+    async def work(session: Session, reporter: Reporter, run: Course) -> int:
         link = await session.locate(parsed) if isinstance(parsed, PointerLink) else parsed
         assert isinstance(link, MagnetLink)
         handle = run.handle = await session.add(link, metadata_only=True)
@@ -245,12 +196,12 @@ def info(source: str, settings: Settings) -> int:
     with input_told(settings):
         parsed = read_one(source, settings)
     if not isinstance(parsed, Torrent):
-        return _run(work, settings)
+        return in_session(work, settings)
     show_info(parsed, None, json=settings.json)
     return ExitCode.DONE
 
 
-class _Run:
+class Course:
     """What the end of a command needs to know of its middle."""
 
     handle: TorrentHandle | None = None
@@ -259,12 +210,12 @@ class _Run:
     """What was asked for is done; Ctrl-C from here on merely ends the seeding."""
 
 
-def _run(work: Callable[[Session, Reporter, _Run], Awaitable[int]], settings: Settings) -> int:
+def in_session(work: Callable[[Session, Reporter, Course], Awaitable[int]], settings: Settings) -> int:
     """Runs `work` in a session with the reporter that the settings ask for."""
     from magnet.session import Session
 
     reporter = make_reporter(json=settings.json, quiet=settings.quiet, verbose=settings.verbose)
-    run = _Run()
+    run = Course()
     with input_told(settings):
         config = with_usable_state(settings.config, reporter)
 
@@ -321,16 +272,16 @@ def _run_fleet(
     jobs: int,
     share: bool,
 ) -> int:
-    async def work(session: Session, reporter: Reporter, run: _Run) -> int:
+    async def work(session: Session, reporter: Reporter, run: Course) -> int:
         return await _fleet(session, reporter, run, jobs_in(session), broken, jobs_at_once=jobs, share=share)
 
-    return _run(work, settings)
+    return in_session(work, settings)
 
 
 async def _fleet(
     session: Session,
     reporter: Reporter,
-    run: _Run,
+    run: Course,
     jobs: Sequence[Job],
     broken: Sequence[tuple[str, WireError]],
     *,
@@ -340,16 +291,6 @@ async def _fleet(
 ) -> int:
     run.fleet = fleet = Fleet(session, reporter, jobs=jobs_at_once, share=share, retry=retry)
     return await fleet.run(jobs, broken)
-
-
-def _listed(roster: Roster, text: str) -> Listed:
-    """The entry of a list that a person means by a link or the beginning of an info-hash."""
-    wanted = text.strip().lower()
-    hits = [entry for entry in roster.listed if entry.link == text or (len(wanted) >= 4 and entry.is_of(wanted))]
-    if len(hits) != 1:
-        several = "several torrents on the list match" if hits else "no torrent on the list matches"
-        raise MisuseError(f"{several} {text!r}: give the whole info-hash; --list shows them")
-    return hits[0]
 
 
 async def _seed_on(session: Session, handle: TorrentHandle, reporter: Reporter) -> None:

@@ -6,6 +6,7 @@ the others up. What a torrent does is `magnet.torrent`'s business.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -44,17 +45,20 @@ class Job:
 class Fleet:
     """Torrents under way, and the count of them."""
 
-    def __init__(self, session: Session, reporter: Reporter, *, jobs: int, share: bool, retry: bool = False) -> None:
+    def __init__(
+        self, session: Session, reporter: Reporter, *, jobs: int | None, share: bool, retry: bool = False
+    ) -> None:
         """
         Args:
             session: Where they are added.
             reporter: Told of each step.
-            jobs: Downloads at a time; the others wait for their turn.
+            jobs: Downloads at a time; the others wait for their turn. None: all at once.
             share: Whether each goes on being shared when it is whole; else it leaves the session.
             retry: Whether one that a disk stopped is tried again until there is room.
         """
         self._session, self._reporter, self._share, self._retry = session, reporter, share, retry
-        self._turns = trio.CapacityLimiter(jobs)
+        self._turns = trio.CapacityLimiter(math.inf if jobs is None else jobs)
+        self._nursery: trio.Nursery | None = None
         self._working: list[TorrentHandle] = []
         self.handles: list[TorrentHandle] = []
         """All that were started and have not left."""
@@ -73,19 +77,34 @@ class Fleet:
         """Whether nothing is under way any more but sharing."""
         return self._done + self._failed == self._total
 
-    async def run(self, jobs: Sequence[Job], broken: Sequence[tuple[str, WireError]] = ()) -> int:
+    async def run(
+        self,
+        jobs: Sequence[Job],
+        broken: Sequence[tuple[str, WireError]] = (),
+        *,
+        meanwhile: Callable[[], Awaitable[None]] | None = None,
+    ) -> int:
         """Brings all to their end, or shares them until it is cancelled.
 
-        `broken`: places in the input where no torrent was, and why. Returns the exit code: that of the gravest failure.
+        `broken`: places in the input where no torrent was, and why. `meanwhile` runs beside them, and may `begin`
+        others: then it is over only when it is cancelled. Returns the exit code: that of the gravest failure.
         """
-        self._total = len(jobs) + len(broken)
+        self._total = len(broken)
         for where, wrong in broken:
             self._fail(wrong, where)
-        async with ticking(self._show), trio.open_nursery() as nursery:
+        async with ticking(self._show), trio.open_nursery() as self._nursery:
             for job in jobs:
-                nursery.start_soon(self._see_through, job)
+                self.begin(job)
+            if meanwhile is not None:
+                self._nursery.start_soon(meanwhile)
         self._reporter.note(self.summary)
         return self._code
+
+    def begin(self, job: Job) -> None:
+        """Begins with one more, while it runs."""
+        assert self._nursery is not None
+        self._total += 1
+        self._nursery.start_soon(self._see_through, job)
 
     async def _see_through(self, job: Job) -> None:
         told = False
@@ -106,10 +125,15 @@ class Fleet:
                     except WireError:
                         self._done -= 1
                         raise
+                    self._done -= 1  # somebody removed it
+                    self._total -= 1
                 else:
                     await handle.remove()
                 return
             except WireError as error:
+                if isinstance(error, MagnetError) and error.verdict is Verdict.CANCELLED:
+                    self._total -= 1  # somebody removed it: it is none of those who failed
+                    return
                 disk = self._retry and isinstance(error, MagnetError) and error.verdict is Verdict.DISK
                 if not told:
                     self._fail(error, job.label)

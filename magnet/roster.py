@@ -28,7 +28,7 @@ from wire.errors import DiskError, MisuseError, ProtocolError, WireError
 from wire.metainfo import Torrent
 from wire.storage.lock import FileLock
 
-__all__ = ["Listed", "Roster", "read_list", "read_roster", "write_list"]
+__all__ = ["Listed", "Roster", "is_kept", "listed_as", "read_list", "read_roster", "write_list"]
 
 _HEADER = b"kademlia-bt session 1\n"
 _MAX_BYTES = 16 << 20
@@ -145,19 +145,18 @@ class Roster:
 
     async def enlist(
         self, source: MagnetLink | Torrent, *, directory: str | Path = ".", only: Sequence[str] = ()
-    ) -> bool:
-        """Lists a torrent without starting it; False where it is listed already. Raises DiskError."""
+    ) -> Listed | None:
+        """Lists a torrent without starting it; None where it is listed already. Raises DiskError."""
         link = source if isinstance(source, MagnetLink) else MagnetLink.of(source)
-        known = [entry for entry in self._listed if entry.is_of(str(link.info_hash))]
-        if known:
-            return False
+        if any(entry.is_of(str(link.info_hash)) for entry in self._listed):
+            return None
         self._make_sure_of_room()
         if isinstance(source, Torrent):
             await self._vault.save(source)
-        place = str(await trio.Path(directory).absolute())
-        self._listed[Listed(str(link), place, tuple(only))] = None
+        entry = listed_as(link, await trio.Path(directory).absolute(), only)
+        self._listed[entry] = None
         await self._save()
-        return True
+        return entry
 
     def _make_sure_of_room(self) -> None:
         if len(self._listed) >= _MAX_TORRENTS:
@@ -165,19 +164,42 @@ class Roster:
 
     async def remove(self, handle: TorrentHandle) -> None:
         """Stops it and takes it off the list; files stay."""
-        await handle.remove()
         for entry in [entry for entry, known in self._listed.items() if known is handle]:
             await self.forget(entry)
+        await handle.remove()
 
     async def forget(self, entry: Listed) -> None:
-        """Takes one off the list that does not run; files stay. Raises DiskError where the list cannot be written."""
-        del self._listed[entry]
+        """Takes one off the list, and stops it where it runs; files stay.
+
+        Raises DiskError where the list cannot be written.
+        """
+        handle = self._listed.pop(entry)
         await self._save()
+        if handle is not None:
+            await handle.remove()
 
     async def _save(self) -> None:
         data = write_list(self.listed)
         with trio.CancelScope(shield=True):  # a torrent that runs and is not listed would be forgotten
             await trio.to_thread.run_sync(_write, self._path, data)
+
+
+def listed_as(link: MagnetLink, directory: Path | trio.Path, only: Sequence[str]) -> Listed:
+    """The entry of a link whose files go to a folder, which is absolute: the next process may start elsewhere."""
+    return Listed(str(link), str(directory), tuple(only))
+
+
+def is_kept(folder: Path) -> bool:
+    """Whether a process keeps the list of a state folder. Raises DiskError for a bad folder."""
+    lock = FileLock(folder / "session.lock")
+    if not folder.exists():
+        return False
+    try:
+        lock.take("another process")
+    except MisuseError:
+        return True
+    lock.release()
+    return False
 
 
 def read_roster(folder: Path) -> list[Listed]:

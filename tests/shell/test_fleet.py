@@ -171,6 +171,31 @@ def test_a_killed_session_comes_back(shared: Shared) -> None:
     assert third.returncode == 0
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_a_running_session_takes_more_and_lets_go(shared: Shared) -> None:
+    keeper = shared.start("run", "one.torrent", "-o", "out", "--json")
+    try:
+        one = str(until(keeper, "seeding")["magnet"])
+        more = shared.run("run", "two.torrent", "one.torrent", "-o", "out", "--json")
+        assert (more.returncode, "one.torrent is on the list already" in more.stderr) == (0, True)
+        (event,) = map(json.loads, more.stdout.splitlines())
+        assert (event["event"], event["path"]) == ("listed", str(shared.tmp_path / "out"))
+        assert "dn=two" in str(until(keeper, "seeding")["magnet"])
+        assert shared.came("two")
+        unknown = shared.run("run", "--remove", "00" * 20)
+        assert (unknown.returncode, "no torrent on the list" in unknown.stderr) == (2, True)
+        less = shared.run("run", "--remove", one.split("btih:")[1][:8])
+        assert (less.returncode, less.stdout, "one is off the list" in less.stderr) == (0, "", True)
+        assert [line.split("dn=")[1][:3] for line in shared.run("run", "--list").stdout.splitlines()] == ["two"]
+        again = shared.run("run", "one.torrent", "-o", "out")
+        assert again.returncode == 0
+        assert "dn=one" in str(until(keeper, "seeding")["magnet"])
+    finally:
+        keeper.send_signal(signal.SIGTERM)
+        out, err = keeper.communicate(timeout=20)
+    assert (keeper.returncode, "failed" in out, "Traceback" in err) == (0, False, False)
+
+
 @pytest.mark.parametrize("words", [("run",), ("run", "--remove", "abcdef01"), ("get",), ("seed", "--data", ".")])
 def test_wrong_words_are_one_line(tmp_path: Path, words: tuple[str, ...]) -> None:
     done = subprocess.run(

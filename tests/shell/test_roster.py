@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import trio
 
+from magnet.inbox import Inbox
 from magnet.roster import Listed, Roster, read_list, write_list
 from tests.shell.kit import a_world, link_of, make_torrent
 from wire.errors import MisuseError, ProtocolError
@@ -63,3 +65,29 @@ def test_cut_or_changed_at_any_byte_it_is_no_list():
         for broken in (data[:at], data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]):
             with pytest.raises(ProtocolError):
                 read_list(broken)
+
+
+async def test_a_request_is_followed_once_and_what_is_none_is_thrown_away(tmp_path: Path):
+    inbox, folder = Inbox(tmp_path), tmp_path / "session.inbox"
+    answers = []
+
+    async def ask() -> None:
+        answers.append(await inbox.ask("add", ENTRIES))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask)
+        (request,) = await inbox.next()
+        assert (request.kind, list(request.entries)) == ("add", ENTRIES)
+        request.followed()
+    assert answers == [True]
+    for name, data in {"a.add": write_list(ENTRIES)[:-1], "b.remove": b"", "c.exec": write_list(ENTRIES)}.items():
+        (folder / name).write_bytes(data)
+    (folder / "d.remove").write_bytes(write_list(ENTRIES[:1]))
+    (request,) = await inbox.next()
+    assert (request.kind, list(request.entries)) == ("remove", ENTRIES[:1])
+    assert [path.name for path in folder.iterdir()] == ["d.remove"]
+
+
+async def test_a_request_that_nobody_follows_is_taken_back(autojump_clock, tmp_path: Path):
+    assert not await Inbox(tmp_path).ask("add", ENTRIES)
+    assert list((tmp_path / "session.inbox").iterdir()) == []
