@@ -36,6 +36,7 @@ MAX_SALT_BYTES = 64
 
 _SCHEME = "magnet:"
 _POINTER = "urn:btpk:"
+_POINTER_KIND = "btpk"
 _TRACKER_SCHEMES = ("http", "https", "udp", "ws", "wss")
 _WEB_SCHEMES = ("http", "https", "ftp")
 _KEPT_UNREAD = {"kt", "mt", "x.do", "cr", "pt", "av", "fc", "ix"}
@@ -154,7 +155,9 @@ def _clean(text: str) -> str:
 
 def _pointer(text: str) -> PointerLink | None:
     """The link as a pointer, if it is one: with a public key, and without a torrent of its own."""
-    if len(text) > MAX_LINK_CHARS or not text.lower().startswith(_SCHEME + "?"):
+    if len(text) > MAX_LINK_CHARS or text[: len(_SCHEME) + 1].lower() != _SCHEME + "?":
+        return None
+    if _POINTER_KIND not in unquote(text).lower():  # most are none
         return None
     key: str | None = None
     salt, rest = "", []

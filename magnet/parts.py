@@ -67,11 +67,11 @@ def sources_of(
     )
 
 
-def split_given(task: Task, shared: Shared) -> tuple[list[Endpoint], list[tuple[str, int]]]:
+def split_given(link: MagnetLink, shared: Shared) -> tuple[list[Endpoint], list[tuple[str, int]]]:
     """The peers that a person named: addresses, each once, and hosts that must be looked up."""
     endpoints: dict[Endpoint, None] = {}
     names: list[tuple[str, int]] = []
-    for host, port in (*task.link.peers, *shared.config.peers):
+    for host, port in (*link.peers, *shared.config.peers):
         try:
             endpoints[Endpoint.of(host, port)] = None
         except MisuseError:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import trio
 
-from magnet.link import MagnetLink
+from magnet.link import LinkError, MagnetLink
 from magnet.session import Session
 from magnet.verdict import DownloadError, ResolveError
 from wire.errors import WireError
@@ -50,12 +50,16 @@ async def resolving(
     """
     places = max(1, jobs)
     waiting = iter(sources)
-    send, receive = trio.open_memory_channel[Resolution](0)
+    send, receive = trio.open_memory_channel[Resolution](places)
 
     async def work(out: trio.MemorySendChannel[Resolution]) -> None:
         async with out:
             for source in waiting:
-                await out.send(await resolve_one(session, source))
+                result = await resolve_one(session, source)
+                try:
+                    out.send_nowait(result)  # costs no turn
+                except trio.WouldBlock:
+                    await out.send(result)
 
     async with receive, trio.open_nursery() as nursery:
         async with send:
@@ -69,7 +73,10 @@ async def resolve_one(session: Session, source: str | MagnetLink) -> Resolution:
     """Resolves one link and forgets it again."""
     begun = trio.current_time()
     try:
-        handle = await session.add(source, metadata_only=True)
+        link = _link(source)
+        if link is not None and (got := await session.fetch(link)) is not None:
+            return Resolution(source, got[0], None, trio.current_time() - begun, got[1])
+        handle = await session.add(link or source, metadata_only=True, begun=begun)
     except WireError as error:
         return Resolution(source, None, error, trio.current_time() - begun, None)
     try:
@@ -81,3 +88,13 @@ async def resolve_one(session: Session, source: str | MagnetLink) -> Resolution:
     finally:
         with trio.CancelScope(shield=True):
             await handle.remove()
+
+
+def _link(source: str | MagnetLink) -> MagnetLink | None:
+    """The source as a link of one torrent; None where the session must see what it is."""
+    if isinstance(source, MagnetLink):
+        return source
+    try:
+        return MagnetLink.parse(source)
+    except LinkError:
+        return None

@@ -47,6 +47,7 @@ from wire.swarm.values import PeerDropped
 from wire.tracker.client import TrackerClient
 
 if TYPE_CHECKING:
+    from magnet.errands import Errands
     from wire.portmap.mapper import PortMapper
 
 __all__ = ["Session"]
@@ -89,6 +90,7 @@ class Session:
         self._shared: Shared | None = None
         self._mapper: PortMapper | None = None
         self._maps = False
+        self._errands: Errands | None = None
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
@@ -174,6 +176,7 @@ class Session:
         metadata_only: bool = False,
         seed: bool = False,
         super_seed: bool = False,
+        begun: float | None = None,
     ) -> TorrentHandle:
         """Takes in a torrent and starts on it; returns at once, but for a link of BEP 46 when that was followed.
 
@@ -189,6 +192,7 @@ class Session:
             seed: Share what `directory` holds and download nothing; it is checked first (`finished` waits for that).
             super_seed: With `seed`, as the first of a swarm: show each peer one piece at a time, so that little more
                 than one copy is given before there are other seeds (BEP 16).
+            begun: Since when it is waited for, where that is longer (`trio.current_time()`).
 
         Raises ProtocolError for a broken link or .torrent, ResolveError where a link of BEP 46 leads nowhere,
         MisuseError where a file cannot be read, the torrent is in the session already, or the session is not open.
@@ -205,6 +209,7 @@ class Session:
             metadata_only=metadata_only,
             seed=seed,
             super_seed=super_seed,
+            begun=begun,
         )
         if any(task.link.info_hash.matches(handle.info_hash) for handle in self._torrents):
             raise MisuseError(f"the torrent {task.link.info_hash} is in this session already")
@@ -215,6 +220,23 @@ class Session:
             self._maps = True
             self._nursery.start_soon(self._mapper.run)
         return handle
+
+    async def fetch(self, link: MagnetLink) -> tuple[Torrent, str] | None:
+        """The metadata of a link that names a peer, and by whom, where it is had at once; None: `add` it, and see.
+
+        No source is asked, nobody but that peer hears of it, and it is not among `torrents`. Raises MisuseError where
+        the session is not open.
+        """
+        if self._shared is None or self._nursery is None:
+            raise MisuseError("the session is not open: use 'async with Session() as session'")
+        if self._errands is None:
+            from magnet.errands import Errands  # not needed by those who add torrents
+
+            self._errands = Errands(self._shared)
+            self._nursery.start_soon(self._errands.run)
+        if any(link.info_hash.matches(handle.info_hash) for handle in self._torrents):
+            return None
+        return await self._errands.fetch(link)
 
     async def locate(self, link: PointerLink) -> MagnetLink:
         """The link of the torrent that a link of BEP 46 (`magnet:?xs=urn:btpk:...`) names now.

@@ -54,6 +54,8 @@ class Task:
     seed: bool = False
     super_seed: bool = False
     """With `seed`: show each peer one piece at a time (BEP 16)."""
+    begun: float | None = None
+    """Since when it is waited for; None: from now on."""
 
 
 @dataclass(frozen=True, slots=True)

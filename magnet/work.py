@@ -77,7 +77,8 @@ class Work:
         """Of how many files the piece hashes are in the vault."""
         self.store: Store | None = None
         self._lock: FileLock | None = None
-        self.began = trio.current_time()
+        now = trio.current_time()
+        self.began = now if task.begun is None else task.begun
         self._patience = Patience(shared.config, self.began)
         self.ended_at: float | None = None
         self.scope = trio.CancelScope()
@@ -85,10 +86,10 @@ class Work:
         self.changed = trio.Event()
         self.gone = trio.Event()
         self.order = Order(task.first, in_order=task.in_order)
-        self.runner = runner_of(task, shared, self.began)
+        self.runner = runner_of(task, shared, now)
         """The swarm, for the session to hand it the connections that it accepts."""
         self._swarm = self.runner.swarm
-        self._named, names = split_given(task, shared)
+        self._named, names = split_given(task.link, shared)
         self._sources = sources_of(task, shared, names, self._progress)
         self._linked = LinkedTorrent(task.link, self.runner, self._sources, shared.network, local=shared.local)
         if task.torrent is None or task.metadata_only:

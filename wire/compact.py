@@ -9,6 +9,7 @@ than its form; `reach` says what kind of place an address is before anything is 
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -63,6 +64,9 @@ IPV4 = Family("ipv4", socket.AF_INET, 4, "0.0.0.0", b"n4", b"nodes", b"peers")  
 IPV6 = Family("ipv6", socket.AF_INET6, 16, "::", b"n6", b"nodes6", b"peers6")
 
 _MAX_PORT = 65535
+_OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+_DOTTED = re.compile(rf"(?:{_OCTET}\.){{3}}{_OCTET}")
+"""An IPv4 address as the system writes it."""
 
 Address = tuple[str, int]
 """Host and port as the system gives them: equal to the `Endpoint` of both, without its methods. For hot paths, where
@@ -83,6 +87,8 @@ class Endpoint(NamedTuple):
         """
         if not 0 <= port <= _MAX_PORT:
             raise MisuseError(f"port {port} is outside 0..{_MAX_PORT}")
+        if _DOTTED.fullmatch(host):  # the usual kind, in a fifth of the time
+            return cls(host, port)
         try:
             address = ipaddress.ip_address(host.partition("%")[0])
         except ValueError:

@@ -100,7 +100,7 @@ class Dialler:
         first, *others = [_Try(name, connect, to, opening, patience_s) for name, connect in ways]
         if not others:
             stream, encrypted = await self._try(first)
-            self._remember(to, first.name, encrypted)
+            self.remember(to, first.name, encrypted=encrypted)
             return stream
         race = _Race()
         try:
@@ -146,7 +146,7 @@ class Dialler:
             stream.close()
             return
         race.stream = stream
-        self._remember(way.to, way.name, encrypted)
+        self.remember(way.to, way.name, encrypted=encrypted)
         nursery.cancel_scope.cancel()
 
     async def _try(self, way: _Try) -> tuple[Stream, bool]:
@@ -170,9 +170,7 @@ class Dialler:
         """One transport: each kind of handshake that is allowed, on a connection of its own."""
         to = way.to
         patience_s = min(way.patience_s, _UTP_PATIENCE_S) if way.name == "utp" else way.patience_s
-        kinds = {"prefer": (True, False), "require": (True,), "off": (False,)}[self._encryption]
-        if not self._worked.get(to, ("", True))[1]:
-            kinds = kinds[::-1]
+        kinds = self.kinds(to)
         reason = ""
         for number, encrypted in enumerate(kinds):
             stream = shaken = None
@@ -201,7 +199,13 @@ class Dialler:
                 return shaken, encrypted
         raise DialError(reason, Miss.NO_HANDSHAKE)
 
-    def _remember(self, to: Endpoint, name: str, encrypted: bool) -> None:
+    def kinds(self, to: Endpoint) -> tuple[bool, ...]:
+        """Whether to encrypt, in the order in which it is tried with this peer."""
+        kinds: tuple[bool, ...] = {"prefer": (True, False), "require": (True,), "off": (False,)}[self._encryption]
+        return kinds if self._worked.get(to, ("", True))[1] else kinds[::-1]
+
+    def remember(self, to: Endpoint, name: str, *, encrypted: bool) -> None:
+        """A peer was reached by the transport of this name: what works is tried first the next time."""
         self._worked.pop(to, None)
         self._worked[to] = (name, encrypted)
         while len(self._worked) > _MAX_REMEMBERED:

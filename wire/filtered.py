@@ -11,6 +11,7 @@ from wire.blocklist import BlockList
 from wire.compact import Endpoint
 from wire.errors import NetworkError
 from wire.net import Buffer, Datagrams, Listener, Network, Stream
+from wire.switchboard import Switchboard, switchboard_of
 
 __all__ = ["FilteredNetwork"]
 
@@ -48,6 +49,13 @@ class FilteredNetwork:
         if self.refuses(to.host):
             raise NetworkError(f"cannot connect to {to}: the block list names it")
         return await self.inner.connect(to)
+
+    def switchboard(self) -> Switchboard | None:
+        """One that does not call the addresses of the list."""
+        board = switchboard_of(self.inner)
+        if board is not None:
+            board.refuses = self.refuses
+        return board
 
     async def listen(self, at: Endpoint) -> Listener:
         """A listener that hangs up on the list's addresses."""

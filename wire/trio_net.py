@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import socket
 import sys
 from collections.abc import Iterable, Sequence
@@ -17,6 +18,7 @@ from wire.compact import IPV4, IPV6, Endpoint, Family, reach
 from wire.errors import NetworkError
 from wire.net import Buffer, Datagrams, Listener, Stream, network_error
 from wire.routes import global_ipv6
+from wire.switchboard import Switchboard
 from wire.trio_udp import TrioDatagrams, TrioMulticast, endpoint_of
 
 __all__ = ["TrioNetwork"]
@@ -200,27 +202,37 @@ class TrioNetwork:
 
     async def connect(self, to: Endpoint) -> Stream:
         """Opens a TCP connection. Raises NetworkError."""
-        sock = socket.socket(to.family.af, socket.SOCK_STREAM)
         try:
-            sock.setblocking(False)
-            self._bind_source(sock, to)
+            sock = self._dial(to)
             try:
-                sock.connect((to.host, to.port))
-            except BlockingIOError:
                 if not _is_connected(sock):
                     await trio.lowlevel.wait_writable(sock)
                     code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
                     if code:
-                        raise OSError(code, os.strerror(code)) from None
-            else:
-                await trio.lowlevel.checkpoint()
-            return _TrioStream(sock, to)
+                        raise OSError(code, os.strerror(code))
+            except BaseException:
+                sock.close()
+                raise
         except OSError as error:
-            sock.close()
             raise network_error("connect to", to, error) from error
+        return _TrioStream(sock, to)
+
+    def switchboard(self) -> Switchboard | None:
+        """For short conversations with many; None where the system has not what it stands on."""
+        return Switchboard(self._dial) if hasattr(select, "epoll") else None
+
+    def _dial(self, to: Endpoint) -> socket.socket:
+        """A connection that has been asked for. Raises OSError."""
+        sock = socket.socket(to.family.af, socket.SOCK_STREAM)
+        try:
+            sock.setblocking(False)
+            self._bind_source(sock, to)
+            with contextlib.suppress(BlockingIOError):
+                sock.connect((to.host, to.port))
         except BaseException:
             sock.close()
             raise
+        return sock
 
     def _bind_source(self, sock: socket.socket, to: Endpoint) -> None:
         source = self._sources.get(to.family)

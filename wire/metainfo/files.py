@@ -186,11 +186,13 @@ def safe_path(parts: Iterable[str]) -> tuple[str, ...]:
     return made
 
 
-def refuse_collisions(files: Iterable[FileEntry]) -> None:
+def refuse_collisions(files: Sequence[FileEntry]) -> None:
     """Raises MetainfoError where two files would be one, or one a folder of another, on some disk.
 
     Disks differ: to some, case and the composed or decomposed form of accents do not count, so they do not here.
     """
+    if len(files) < 2:
+        return
     taken: dict[tuple[str, ...], FileEntry] = {}
     folders: dict[tuple[str, ...], FileEntry] = {}
     folded: dict[str, str] = {}

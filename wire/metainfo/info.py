@@ -75,8 +75,9 @@ class Info:
         Raises MetainfoError, in one line, for whatever is wrong with it.
         """
         v1 = hashlib.sha1(raw, usedforsecurity=False).digest()
-        v2 = hashlib.sha256(raw).digest()
-        if expected is not None and (expected.v1 not in (None, v1) or expected.v2 not in (None, v2)):
+        if expected is not None and not (
+            expected.v1 in (None, v1) and expected.v2 in (None, hashlib.sha256(raw).digest())
+        ):
             raise MetainfoError(f"these are not the bytes that the info-hash {expected} names")
         try:
             items = decode(raw)
@@ -89,6 +90,7 @@ class Info:
             raise MetainfoError(f"the torrent is of a version that is not known here: {shown(str(version))}")
         has_v2 = version == 2
         has_v1 = b"pieces" in items or not has_v2
+        v2 = hashlib.sha256(raw).digest() if has_v2 else b""
         info_hash = InfoHash(v1=v1 if has_v1 else None, v2=v2 if has_v2 else None)
         if expected is not None and not info_hash.matches(expected):
             raise MetainfoError(f"the info dictionary of {expected} is of another version than its link says")

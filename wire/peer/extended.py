@@ -8,12 +8,13 @@ the form (no dictionary, a size that cannot be) is the peer's fault.
 from __future__ import annotations
 
 import dataclasses
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from wire import bencode
 from wire.compact import IPV4, IPV6, Endpoint, Family
-from wire.errors import ProtocolError
+from wire.errors import BencodeError, ProtocolError
 from wire.peer.handshake import printable
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "UT_PEX_ID",
     "ExtendedHandshake",
     "MetadataMessage",
+    "read_offer",
 ]
 
 UT_METADATA_ID = 1
@@ -47,6 +49,8 @@ METADATA_REJECT = 2
 _MAX_DEPTH = 8
 _MAX_TOKENS = 1000
 """Real handshakes nest two dictionaries and hold some thirty values."""
+_SMALL_BYTES = 2 * _MAX_TOKENS
+"""In so few there cannot be more; real handshakes have some 200."""
 _MAX_METADATA_SIZE = (1 << 31) - 1
 """No info dictionary can be larger than a .torrent that any program reads."""
 _MAX_PIECE = _MAX_METADATA_SIZE // METADATA_BLOCK_BYTES
@@ -113,15 +117,9 @@ class ExtendedHandshake:
 
         Raises ProtocolError where `payload` is no dictionary or names a metadata size that cannot be.
         """
-        # Some clients put bytes behind the dictionary: only the value itself is read.
-        end = bencode.end_of(payload, max_depth=_MAX_DEPTH, max_tokens=_MAX_TOKENS)
-        items = bencode.decode(payload[:end], max_depth=_MAX_DEPTH, max_tokens=_MAX_TOKENS)
-        if not isinstance(items, dict):
-            raise ProtocolError("an extended handshake is a dictionary")
+        items = _said(payload)
         ids = bencode.get_dict(items, b"m") or {}
-        size = bencode.get_int(items, b"metadata_size")
-        if size is not None and not 0 <= size <= _MAX_METADATA_SIZE:
-            raise ProtocolError(f"a metadata_size of {size}" if abs(size) < 1 << 64 else "a boundless metadata_size")
+        size = _size(items)
         reqq = bencode.get_int(items, b"reqq")
         port = bencode.get_int(items, b"p")
         upload_only = bencode.get_int(items, b"upload_only")
@@ -140,6 +138,34 @@ class ExtendedHandshake:
             ipv6=_ip(bencode.get_bytes(items, b"ipv6"), IPV6) or self.ipv6,
             upload_only=self.upload_only if upload_only is None else upload_only != 0,
         )
+
+
+def read_offer(payload: bytes) -> tuple[int, int]:
+    """Of an extended handshake what is needed to ask for the info dictionary: the id of ut_metadata and
+    metadata_size (BEP 9), each 0 where it is not there. Raises ProtocolError as `ExtendedHandshake.updated` does."""
+    items = _said(payload)
+    return _id(bencode.get_dict(items, b"m") or {}, b"ut_metadata", 0), _size(items) or 0
+
+
+def _said(payload: bytes) -> dict[bytes, bencode.Value]:
+    """The dictionary of an extended handshake. Some clients put bytes behind it: only the value itself is read."""
+    items: bencode.Value | None = None
+    if len(payload) <= _SMALL_BYTES:
+        with suppress(BencodeError):
+            items = bencode.decode(payload)
+    if items is None:
+        end = bencode.end_of(payload, max_depth=_MAX_DEPTH, max_tokens=_MAX_TOKENS)
+        items = bencode.decode(payload[:end], max_depth=_MAX_DEPTH, max_tokens=_MAX_TOKENS)
+    if not isinstance(items, dict):
+        raise ProtocolError("an extended handshake is a dictionary")
+    return items
+
+
+def _size(items: dict[bytes, bencode.Value]) -> int | None:
+    size = bencode.get_int(items, b"metadata_size")
+    if size is not None and not 0 <= size <= _MAX_METADATA_SIZE:
+        raise ProtocolError(f"a metadata_size of {size}" if abs(size) < 1 << 64 else "a boundless metadata_size")
+    return size
 
 
 def _id(ids: dict[bytes, bencode.Value], key: bytes, before: int) -> int:
