@@ -13,7 +13,7 @@ import trio
 
 import magnet as library
 from tests.interop.conftest import LibtorrentDht
-from tests.interop.harness import AWKWARD, free_port, libtorrent, magnet, seeder, torrent_of
+from tests.interop.harness import AWKWARD, free_port, libtorrent, magnet, need_libtorrent, seeder, torrent_of
 from wire.compact import Endpoint, parse_host_port
 from wire.metainfo import Torrent
 
@@ -99,3 +99,22 @@ async def test_a_session_that_has_joined_resolves_link_after_link(
                 handle = await session.add(f"magnet:?xt=urn:btih:{info_hash}", metadata_only=True)
                 torrent = await handle.metadata()
                 assert torrent.info_hash_v1 == bytes.fromhex(info_hash)
+
+
+async def test_a_link_that_names_its_peer_is_resolved_by_one_conversation(tmp_path: Path) -> None:
+    need_libtorrent()
+    made = torrent_of(tmp_path, {f"file {index}": 20_000 for index in range(900)}, seed=30)  # several blocks of it
+    root, file, info_hash = made
+    program, listen = seeder(file, root)
+    with program:
+        await trio.to_thread.run_sync(program.wait_event, "seeding")
+        for encryption in ("prefer", "require", "off"):
+            config = library.Config(
+                listen=(Endpoint("127.0.0.1", 0),), dht=False, lsd=False, state_dir=None, encryption=encryption
+            )
+            async with library.Session(config) as session:
+                link = library.MagnetLink.parse(f"magnet:?xt=urn:btih:{info_hash}&x.pe={listen}")
+                got = await session.fetch(link)
+                assert got is not None
+                assert got[0].info.raw == Torrent.from_bytes(file.read_bytes()).info.raw
+                assert len(got[0].info.raw) > 2 * 16384
