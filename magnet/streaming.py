@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
@@ -49,8 +49,8 @@ class PieceSource(Protocol):
         """Returns when it is. Raises MagnetError where the torrent ended before."""
         ...
 
-    def need(self, piece: int, at: float | None) -> None:
-        """By when it is needed, on trio's clock; None: not any more."""
+    def need(self, at: Mapping[int, float | None]) -> None:
+        """By when each of these pieces is needed, on trio's clock; None: not any more."""
         ...
 
     async def read(self, piece: int, begin: int, length: int) -> bytes:
@@ -119,14 +119,15 @@ class Streams:
         if not now:
             del self._needed[reader]
         changed = [piece for piece in before.keys() | now.keys() if before.get(piece) != now.get(piece)]
-        # The soonest last: by then the swarm knows what else is to be asked for, and in which order.
-        for piece in sorted(changed, key=lambda piece: now.get(piece, 0.0), reverse=True):
-            self._tell(piece)
-
-    def _tell(self, piece: int) -> None:
-        times = [times[piece] for times in self._needed.values() if piece in times]
-        if times or not self.source.has(piece):
-            self.source.need(piece, min(times, default=None))
+        if changed:
+            others = self._needed.values()
+            self.source.need(
+                {
+                    piece: min((times[piece] for times in others if piece in times), default=None)
+                    for piece in changed
+                    if not self.source.has(piece)
+                }
+            )
 
     def _prepare(self) -> None:
         early: dict[int, None] = {}

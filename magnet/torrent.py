@@ -5,7 +5,7 @@ The work is done by one task of the session (`magnet.work`); a handle waits for 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import trio
@@ -56,13 +56,9 @@ class _Pieces:
     def has(self, piece: int) -> bool:
         return self._runner.have[piece]
 
-    def need(self, piece: int, at: float | None) -> None:
-        if self._gone.is_set():
-            return
-        if at is None:
-            self._runner.clear_deadlines(piece)
-        else:
-            self._runner.set_deadline(piece, at)
+    def need(self, at: Mapping[int, float | None]) -> None:
+        if not self._gone.is_set():
+            self._runner.set_deadlines(at)
 
     async def wait(self, piece: int) -> None:
         async with open_plain_nursery() as nursery:

@@ -11,8 +11,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from wire.compact import Endpoint
 from wire.peer.messages import BLOCK_BYTES as B
 from wire.swarm.picker import Picker
-from wire.swarm.requests import MAX_URGENT_EXTRA, PieceJob, Requests
+from wire.swarm.requests import MAX_URGENT_EXTRA, PieceJob
 from wire.swarm.source import Source
+from wire.swarm.urgent import Urgent
 
 
 def right(index: int, begin: int, length: int) -> bytes:
@@ -26,7 +27,7 @@ class Ledger(RuleBasedStateMachine):
         self.sizes = [self.length] * (pieces - 1) + [min(last, self.length)]
         self.rng = random.Random(seed)
         self.picker = Picker(pieces, self.rng)
-        self.ledger = Requests(self.picker, lambda i: self.sizes[i], self.length, max_open_bytes=3 * self.length)
+        self.ledger = Urgent(self.picker, lambda i: self.sizes[i], self.length, max_open_bytes=3 * self.length)
         self.sources: list[Source] = []
         self.joined: set[Source] = set()
         self.liars: set[Source] = set()
@@ -45,6 +46,7 @@ class Ledger(RuleBasedStateMachine):
         source = Source(Endpoint(f"80.0.0.{len(self.sources)}", 1), self.now)
         source.has = some & self.picker.full if some % 3 else self.picker.full
         source.depth = source.limit = depth
+        source.answers_cancels = bool(depth % 2)
         self.picker.joined(source.has)
         self.ledger.join(source)
         self.sources.append(source)
@@ -113,16 +115,21 @@ class Ledger(RuleBasedStateMachine):
     def reject(self, data: st.DataObject) -> None:
         source = self.pick(data, [s for s in self.sources if s.asked])
         key = next(iter(source.asked))
-        assert self.ledger.reject(source, key >> 32, key & 0xFFFFFFFF)
-        assert key not in source.asked
+        was_late = source.answers_cancels and key in source.late
+        assert self.ledger.reject(source, key >> 32, key & 0xFFFFFFFF) is not was_late
+        assert (key in source.asked) is was_late
 
     @precondition(lambda self: self.joined)
     @rule(data=st.data(), in_s=st.floats(0.0, 3.0))
     def seek(self, data: st.DataObject, in_s: float) -> None:
         index = data.draw(st.integers(0, len(self.sizes) - 1))
         if self.picker.bit(index) & self.picker.left:
-            self.ledger.deadlines.set(index, self.now + in_s)
+            self.ledger.deadlines.set({index: self.now + in_s})
             self.ledger.make_way(self.now)
+            for source, blocks in self.ledger.divide(self.now).items():
+                assert source in self.joined
+                assert len(source.asked) <= source.depth
+                assert all(source.has & self.picker.bit(index) for index, _, _ in blocks)
             self.sought = True
 
     @rule(seconds=st.floats(0.1, 70.0))

@@ -5,6 +5,8 @@ A reader says of each piece when it needs it; the soonest is asked for first, wh
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from wire.swarm.picker import Picker
 
 __all__ = ["NEAR_S", "Deadlines"]
@@ -27,20 +29,17 @@ class Deadlines:
         self.pieces = 0
         """The set of pieces with a deadline, as in `Picker`."""
 
-    def set(self, index: int, at: float) -> None:
-        """A piece is needed at that time; replaces what was said before."""
-        self._at[index] = at
-        self.pieces |= self._picker.bit(index)
+    def set(self, at: Mapping[int, float]) -> None:
+        """When some pieces are needed; replaces what was said before of these."""
+        self._at.update(at)
+        self.pieces |= self._picker.joint(at)
         self._order = None
-        if len(self._at) > MAX_DEADLINES:
-            self.clear(self.order()[-1])
+        for index in self.order()[MAX_DEADLINES:]:
+            self.clear(index)
 
-    def clear(self, index: int | None = None) -> None:
-        """It is stored, or nobody waits for it any more; None: for any."""
-        if index is None:
-            self._at.clear()
-            self.pieces, self._order = 0, []
-        elif self._at.pop(index, None) is not None:
+    def clear(self, index: int) -> None:
+        """It is stored, or nobody waits for it any more."""
+        if self._at.pop(index, None) is not None:
             self.pieces &= ~self._picker.bit(index)
             self._order = None
 

@@ -7,7 +7,7 @@ business of `rules`; a breach of the protocol is raised from here, a lie about a
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 from wire.bitfield import Bitfield
@@ -22,8 +22,8 @@ from wire.swarm.meter import Meter
 from wire.swarm.peer import Peer
 from wire.swarm.picker import Picker
 from wire.swarm.pieces import BlockId, PieceJob
-from wire.swarm.requests import Requests
 from wire.swarm.source import DEFAULT_REQQ, MAX_DEPTH, Source
+from wire.swarm.urgent import Urgent
 from wire.swarm.values import Priority
 from wire.swarm.webtrade import WebTrade
 
@@ -61,7 +61,7 @@ class Exchange:
         self.down = Meter(now)
         self._picker = Picker(info.piece_count, rng)
         digests = None if info.info_hash.v2 is None else partial(block_digests, info)
-        self._requests = Requests(self._picker, info.piece_size, info.piece_length, digests=digests)
+        self._requests = Urgent(self._picker, info.piece_size, info.piece_length, digests=digests)
         self.giving = Giving(
             info, self.have, self._picker, rng=rng, slots=slots, super_seed=super_seed, dirty=dirty, now=now
         )
@@ -394,22 +394,30 @@ class Exchange:
         """Whether the first piece is taken, not the rarest."""
         self._picker.sequential = sequential
 
-    def set_deadline(self, index: int, at: float, now: float) -> None:
-        """Somebody waits for this piece; it becomes wanted by that."""
-        picker = self._picker
-        bit = picker.bit(index)
-        if bit & picker.done:
+    def set_deadlines(self, at: Mapping[int, float | None], now: float) -> None:
+        """Somebody waits for these pieces, which become wanted by that; None: nobody any more.
+
+        All at once: what has to make way for them is taken back once, whatever their number.
+        """
+        picker, deadlines = self._picker, self._requests.deadlines
+        needed = {index: when for index, when in at.items() if when is not None and not picker.bit(index) & picker.done}
+        for index in at.keys() - needed.keys():
+            deadlines.clear(index)
+        if not needed:
             return
-        if not bit & picker.left:
-            picker.prefer(bit, Priority.NORMAL)
-        self._requests.deadlines.set(index, at)
+        if unwanted := picker.joint(needed) & ~picker.left:
+            picker.prefer(unwanted, Priority.NORMAL)
+        deadlines.set(needed)
         self._requests.make_way(now)
         self._send_cancels()
+        self._request(self._requests.divide(now))
         self._wishes_changed(now)
 
-    def clear_deadlines(self, index: int | None = None) -> None:
-        """Nobody waits any more: for this piece, or for any."""
-        self._requests.deadlines.clear(index)
+    def _request(self, asks: Mapping[Source, Sequence[BlockId]]) -> None:
+        for source, blocks in asks.items():
+            peer = self._by_source[source]
+            peer.connection.request(blocks)
+            self._dirty[peer] = None
 
     def _wishes_changed(self, now: float) -> None:
         for peer in self._peers:
@@ -436,9 +444,6 @@ class Exchange:
         for peer in self._peers:
             self.employ(peer, now)
         self._send_cancels()
-        for source, blocks in self._requests.rescue(now):
-            peer = self._by_source[source]
-            peer.connection.request(blocks)
-            self._dirty[peer] = None
+        self._request(self._requests.rescue(now))
         self.giving.tick(now, seeding=self.finished)
         return hopeless

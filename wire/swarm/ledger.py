@@ -119,13 +119,10 @@ class Ledger:
 
     def release(self, source: Source) -> list[BlockId]:
         """Takes back all that was asked of it, and the pieces that are its own. Returns what should be cancelled."""
-        taken = list(source.asked)
-        source.asked.clear()
-        source.recalled.clear()
         cancelled = []
-        for key in taken:
+        for key in list(source.asked):
             index, begin = key >> 32, key & 0xFFFFFFFF
-            source.late[key] = None
+            source.take_back(key)
             piece = self._open.get(index)
             if piece is not None:
                 self._give_back(piece, begin // BLOCK_BYTES, source)
@@ -143,18 +140,19 @@ class Ledger:
             del source.late[next(iter(source.late))]
 
     def reject(self, source: Source, index: int, begin: int) -> bool:
-        """The source will not give this block (BEP 6); False where it was not asked for it.
+        """The source will not give this block (BEP 6); True where it is free for others by that.
 
         Raises ProtocolError where it rejects what was never asked for, time and again.
         """
         key = block_key(index, begin)
+        if source.answers_cancels and source.was_late(key):
+            return False  # each request has one answer: this one belongs to that which was taken back
         source.recalled.pop(key, None)
         if source.asked.pop(key, None) is None:
-            if source.late.pop(key, 0) is None:
-                return True
-            source.stray_rejects += 1
-            if source.stray_rejects > MAX_STRAY_REJECTS:
-                raise ProtocolError("rejects what it was not asked for")
+            if not source.was_late(key):
+                source.stray_rejects += 1
+                if source.stray_rejects > MAX_STRAY_REJECTS:
+                    raise ProtocolError("rejects what it was not asked for")
             return False
         piece = self._open.get(index)
         if piece is not None:
@@ -179,9 +177,7 @@ class Ledger:
         blocks = []
         for key in [key for key in source.asked if key >> 32 == index]:
             piece = self._open.get(index)
-            del source.asked[key]
-            source.recalled.pop(key, None)
-            source.late[key] = None
+            source.take_back(key)
             if piece is not None:
                 number = (key & 0xFFFFFFFF) // BLOCK_BYTES
                 self._give_back(piece, number, source)
@@ -238,10 +234,8 @@ class Ledger:
 
     def _give_up_recalled(self, source: Source) -> None:
         """It answers no cancels: what was cancelled is for others, and welcome if it comes."""
-        for key in source.recalled:
-            if source.asked.pop(key, None) is None:
-                continue
-            source.late[key] = None
+        for key in [key for key in source.recalled if key in source.asked]:
+            source.take_back(key)
             if (piece := self._open.get(key >> 32)) is not None:
                 self._give_back(piece, (key & 0xFFFFFFFF) // BLOCK_BYTES, source)
         source.recalled.clear()
@@ -341,9 +335,8 @@ class Ledger:
 
     def _take_late(self, source: Source, key: int) -> bool:
         """Whether the block was once asked of this source; then nobody else needs to send it."""
-        if key not in source.late:
+        if not source.was_late(key):
             return False
-        del source.late[key]
         piece = self._open.get(key >> 32)
         if piece is None or (piece.alone and piece.owner is not source):
             return True
@@ -360,9 +353,8 @@ class Ledger:
         block = piece.block(number)
         key = block_key(block[0], block[1])
         for other in piece.doubled.pop(number, ()):
-            if other is not source and other.asked.pop(key, None) is not None:
-                other.recalled.pop(key, None)
-                other.late[key] = None
+            if other is not source and key in other.asked:
+                other.take_back(key)
                 self._cancels.append((other, block))
 
     def _buffer(self, piece: OpenPiece) -> memoryview:

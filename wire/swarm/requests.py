@@ -1,7 +1,7 @@
 """What to ask of whom next: own pieces first, the urgent before all, the end game last (BEP 3). No connections here.
 
 A source works through pieces of its own, so that most pieces come from one peer and a wrong one has a name to it
-(`blame`). What was asked and what came is kept in `ledger`.
+(`blame`). What was asked and what came is kept in `ledger`; how a reader's place is reached at once, in `urgent`.
 """
 
 from __future__ import annotations
@@ -19,8 +19,6 @@ MAX_UNPROVEN = 3
 """Pieces at work or unjudged of a peer whose data was not found right yet: so many a liar can spoil."""
 MAX_URGENT_EXTRA = 8
 """Pieces that somebody waits for may be opened beyond the bound of all buffers."""
-RESCUES = 4
-"""Pieces looked at once a second, of those that somebody waits for."""
 RELIEF_WAIT_S = 0.5
 """A queue that takes so long is too long while somebody else is idle; half of that is left to it."""
 RELIEF_EVERY_S = 0.25
@@ -210,73 +208,22 @@ class Requests(Ledger):
         """The soonest needed piece with blocks to ask for; anybody may take of it."""
         picker = self._picker
         for index in self.deadlines.order():
-            bit = picker.bit(index)
-            if not bit & askable:
-                continue
-            if bit & self._loose:
-                return self._open[index]
-            if bit & picker.missing and len(self._open) + len(self._storing) < self._max_open + MAX_URGENT_EXTRA:
-                picker.open_one(index)
-                piece = self._opened(index)
-                self._mark(piece)
-                if not piece.alone:
-                    return piece
+            if picker.bit(index) & askable and (piece := self._open_urgent(index)) is not None:
+                return piece
         return None
 
-    def make_way(self, now: float) -> None:
-        """Takes back what was asked for that is not needed soon, from those who can give what is; see `cancels`."""
-        picker = self._picker
-        near = self._set_of(self.deadlines.near(now))
-        unasked = near & (picker.missing | self._loose)
-        for source in list(self._sources):
-            if not source.askable & near:
-                continue
-            asked = list(source.asked)
-            if source.endpoint is None:  # one request for much cannot be taken back in part: it is broken off
-                if unasked and not any(picker.bit(key >> 32) & near for key in asked):
-                    self.release(source)
-                continue
-            if not source.askable & unasked:  # what is needed stands in the queue: only what stands before it goes
-                while asked and not picker.bit(asked[-1] >> 32) & near:
-                    asked.pop()
-            for key in [key for key in asked if not picker.bit(key >> 32) & near]:
-                piece = self._open.get(key >> 32)
-                del source.asked[key]
-                source.recalled.pop(key, None)
-                source.late[key] = None
-                if piece is not None:
-                    number = (key & 0xFFFFFFFF) // BLOCK_BYTES
-                    self._give_back(piece, number, source)
-                    self._cancels.append((source, piece.block(number)))
-            self._forget_late(source)
-
-    def rescue(self, now: float) -> list[tuple[Source, list[BlockId]]]:
-        """Once a second: what is needed now and others are slow to give, is asked of the fastest source too."""
-        picker = self._picker
-        asks: list[tuple[Source, list[BlockId]]] = []
-        for index in self.deadlines.near(now)[:RESCUES]:
-            piece = self._open.get(index)
-            bit = picker.bit(index)
-            if piece is None or piece.alone:
-                continue
-            able = [s for s in self._sources if s.askable & bit and not s.snubbed and s.endpoint is not None]
-            fastest = max(able, key=lambda s: s.meter.rate, default=None)
-            if fastest is None:
-                continue
-            blocks = []
-            for number, giver in enumerate(piece.given):
-                block = piece.block(number)
-                key = block_key(index, block[1])
-                if giver is not None or key in fastest.asked or number in piece.doubled:
-                    continue
-                askers = [other for other in self._sources if key in other.asked]
-                if askers and now - askers[0].asked[key] > 1.0:
-                    piece.doubled[number] = [*askers, fastest]
-                    fastest.asked[key] = now
-                    blocks.append(block)
-            if blocks:
-                asks.append((fastest, blocks))
-        return asks
+    def _open_urgent(self, index: int) -> OpenPiece | None:
+        """A piece that is needed, if anybody may be asked for blocks of it; opened where it is not."""
+        picker, bit = self._picker, self._picker.bit(index)
+        if bit & self._loose:
+            return self._open[index]
+        if bit & picker.missing and len(self._open) + len(self._storing) < self._max_open + MAX_URGENT_EXTRA:
+            picker.open_one(index)
+            piece = self._opened(index)
+            self._mark(piece)
+            if not piece.alone:
+                return piece
+        return None
 
     def _adopt(self, source: Source, piece: OpenPiece) -> OpenPiece:
         if piece.alone and any(giver not in (None, source) for giver in piece.given):
@@ -346,8 +293,7 @@ class Requests(Ledger):
             if of.answers_cancels:
                 of.recalled[key] = to
             else:
-                del of.asked[key]
-                of.late[key] = None
+                of.take_back(key)
                 to.asked[key] = now
                 batch.append(block)
         self._forget_late(of)

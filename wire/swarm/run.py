@@ -185,17 +185,14 @@ class SwarmRunner(Conversing):
         """Whether pieces are fetched from the first to the last, not the rarest first."""
         self.swarm.set_sequential(sequential)
 
-    def set_deadline(self, piece: int, at: float) -> None:
-        """Somebody needs this piece at `at` (as `trio.current_time()` counts): before what is needed later or never.
+    def set_deadlines(self, at: Mapping[int, float | None]) -> None:
+        """By when somebody needs each of these pieces, as `trio.current_time()` counts; None: not any more.
 
-        It becomes wanted. Where it is needed within a second, what else was asked for is taken back for its sake.
+        They become wanted, and go before what is needed later or never. Where one is needed within a second, what else
+        was asked for is taken back for its sake. Pieces that are not named stay as they were.
         """
-        self.swarm.set_deadline(piece, at, trio.current_time())
+        self.swarm.set_deadlines(at, trio.current_time())
         self._wish()
-
-    def clear_deadlines(self, piece: int | None = None) -> None:
-        """Nobody waits for this piece any more (None: for any); what became wanted stays so."""
-        self.swarm.clear_deadlines(piece)
 
     async def use_web_seeds(self, urls: Sequence[str], network: Network, *, local: bool) -> None:
         """Fetches from web seeds (BEP 19) too, until cancelled; after `begin`.

@@ -78,7 +78,8 @@ class Source:
         self.recalled: dict[int, Source] = {}
         """Those of `asked` that were cancelled and not answered yet, and for whose sake."""
         self.recalled_at = now
-        self.late: dict[int, None] = {}
+        self.late: dict[int, int] = {}
+        """Blocks taken back that may still come or be rejected, and how many times: oldest first."""
         self.own: list[OpenPiece] = []
         self.depth = FIRST_DEPTH
         self.limit = DEFAULT_REQQ
@@ -104,6 +105,21 @@ class Source:
     def askable(self) -> int:
         """The pieces that it gives now."""
         return self.has & self.allowed if self.choked else self.has
+
+    def take_back(self, key: int) -> None:
+        """Makes a block that is outstanding one that may come late."""
+        del self.asked[key]
+        self.recalled.pop(key, None)
+        self.late[key] = self.late.get(key, 0) + 1
+
+    def was_late(self, key: int) -> bool:
+        """One answer to a request that was taken back came; False where none is due."""
+        due = self.late.get(key, 0)
+        if due > 1:
+            self.late[key] = due - 1
+        elif due:
+            del self.late[key]
+        return due > 0
 
     def wait_s(self, now: float) -> float:
         """How long what it is asked for now will take, by its rate; 0 where nothing is known yet."""

@@ -197,20 +197,19 @@ class Wishes(Members):
         """Whether pieces are fetched from the first to the last, not the rarest first."""
         self._begun().read_in_order(sequential)
 
-    def set_deadline(self, piece: int, at: float, now: float) -> None:
-        """Somebody needs this piece at `at` (monotonic seconds): it goes before all that is needed later or never.
+    def set_deadlines(self, at: Mapping[int, float | None], now: float) -> None:
+        """By when somebody needs each of these pieces (monotonic seconds): before all that is needed later or never.
 
-        It becomes wanted. What else was asked for is taken back where the piece is needed within a second.
+        They become wanted. What else was asked for is taken back where one is needed within a second. None: nobody
+        waits for that piece any more; if it became wanted it stays so. Those that are not named stay as they were.
         """
-        self._check_pieces([piece])
-        self._begun().set_deadline(piece, at, now)
-        if self.info is not None and (tree := self.info.tree_piece(piece)) is not None and tree.hash is None:
-            self._trees.prefer({tree.root})
+        self._check_pieces(at)
+        self._begun().set_deadlines(at, now)
+        if self.info is not None and not self.info.layers.complete:
+            trees = (self.info.tree_piece(piece) for piece, when in at.items() if when is not None)
+            if roots := {tree.root for tree in trees if tree is not None and tree.hash is None}:
+                self._trees.prefer(roots)
         self._check_finished(now)
-
-    def clear_deadlines(self, piece: int | None = None) -> None:
-        """Nobody waits for this piece any more (None: for any); what became wanted stays so."""
-        self._begun().clear_deadlines(piece)
 
     def _check_pieces(self, pieces: Iterable[int]) -> None:
         count = 0 if self.info is None else self.info.piece_count

@@ -34,11 +34,8 @@ class Source:
         self.came.set()
         self.came = trio.Event()
 
-    def need(self, piece, at):
-        if at is None:
-            self.needed.pop(piece, None)
-        else:
-            self.needed[piece] = at
+    def need(self, at):
+        self.needed = {piece: when for piece, when in (self.needed | at).items() if when is not None}
 
     async def wait(self, piece):
         while piece not in self.pieces:

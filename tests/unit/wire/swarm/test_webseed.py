@@ -259,6 +259,6 @@ def test_what_is_needed_now_breaks_a_long_request_off() -> None:
     trade.ask(seed, 0.0)
     taken = {key >> 32 for key in seed.source.asked}
     needed = next(index for index in range(100) if index not in taken)
-    exchange.set_deadline(needed, 0.5, 0.0)
+    exchange.set_deadlines({needed: 0.5}, 0.0)
     assert not trade.awaits(seed, stretch.blocks)
     assert trade.ask(seed, 0.0)[0].blocks[0][0] == needed

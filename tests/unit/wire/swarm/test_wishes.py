@@ -11,24 +11,25 @@ from wire.swarm.choker import MIN_SLOTS, SLOT_STEP_BYTES_S, Choker
 from wire.swarm.deadlines import Deadlines
 from wire.swarm.meter import Span
 from wire.swarm.picker import Picker
-from wire.swarm.requests import MAX_UNPROVEN, Requests
+from wire.swarm.requests import MAX_UNPROVEN
 from wire.swarm.source import Source
+from wire.swarm.urgent import Urgent
 from wire.swarm.values import Priority
 
 
-def desk(pieces: int = 20) -> tuple[Picker, Requests]:
+def desk(pieces: int = 20) -> tuple[Picker, Urgent]:
     picker = Picker(pieces, random.Random(1))
-    return picker, Requests(picker, lambda index: 2 * B, 2 * B)
+    return picker, Urgent(picker, lambda index: 2 * B, 2 * B)
 
 
-def source(picker: Picker, ledger: Requests, number: int = 1, *, depth: int = 6, proven: bool = True) -> Source:
+def source(picker: Picker, ledger: Urgent, number: int = 1, *, depth: int = 6, proven: bool = True) -> Source:
     one = Source(Endpoint(f"80.0.0.{number}", 1), 0.0)
     one.has, one.depth, one.growing, one.proven = picker.full, depth, False, proven
     ledger.join(one)
     return one
 
 
-def asked(ledger: Requests, one: Source, now: float = 0.0) -> list[int]:
+def asked(ledger: Urgent, one: Source, now: float = 0.0) -> list[int]:
     return list(dict.fromkeys(index for index, _, _ in ledger.fill(one, now)))
 
 
@@ -55,7 +56,7 @@ def test_what_is_needed_soon_is_asked_first_and_others_make_way() -> None:
     one = source(picker, ledger)
     before = asked(ledger, one)
     wanted = next(index for index in range(20) if index not in before)
-    ledger.deadlines.set(wanted, 0.1)
+    ledger.deadlines.set({wanted: 0.1})
     assert asked(ledger, one) == []  # its queue is full
     ledger.make_way(0.0)
     assert len(ledger.cancels()) == 6
@@ -67,24 +68,25 @@ def test_what_is_needed_soon_is_asked_first_and_others_make_way() -> None:
 def test_who_is_slow_with_what_is_needed_is_helped() -> None:
     picker, ledger = desk()
     slow, fast = source(picker, ledger, 1, depth=2), source(picker, ledger, 2, depth=2)
-    ledger.deadlines.set(7, 0.5)
+    ledger.deadlines.set({7: 0.5})
     assert asked(ledger, slow) == [7]
     fast.meter.total = 1 << 20
     fast.meter.measure(1.0)
-    assert ledger.rescue(0.5) == []
-    assert ledger.rescue(2.0) == [(fast, [(7, 0, B), (7, B, B)])]
+    assert ledger.rescue(0.5) == {}
+    assert ledger.rescue(2.0) == {fast: [(7, 0, B), (7, B, B)]}
 
 
 def test_deadlines_are_in_order_and_can_be_taken_back() -> None:
     picker, _ = desk()
     lines = Deadlines(picker)
-    for index, at in ((4, 9.0), (2, 3.0), (9, 3.5)):
-        lines.set(index, at)
+    lines.set({4: 9.0, 2: 3.0})
+    lines.set({9: 3.5})
     assert lines.order() == [2, 9, 4]
     assert lines.near(2.4) == [2]
     lines.clear(2)
     assert lines.order() == [9, 4]
-    lines.clear()
+    lines.clear(9)
+    lines.clear(4)
     assert not lines.pieces
 
 

@@ -1,0 +1,140 @@
+"""A reader's place is reached at once: who gives which block, and what is taken back for it, once."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections import Counter
+
+import pytest
+
+from tests.unit.wire.swarm.test_rules import Table, info_dict
+from wire.bitfield import Bitfield
+from wire.compact import Endpoint
+from wire.metainfo import Info
+from wire.peer import messages as m
+from wire.peer.messages import BLOCK_BYTES as B
+from wire.swarm.picker import Picker
+from wire.swarm.requests import MAX_UNPROVEN
+from wire.swarm.source import Source
+from wire.swarm.urgent import Urgent
+
+
+def desk(pieces: int = 40, blocks: int = 2) -> tuple[Picker, Urgent]:
+    picker = Picker(pieces, random.Random(1))
+    return picker, Urgent(picker, lambda index: blocks * B, blocks * B)
+
+
+def source(ledger: Urgent, number: int, *, rate: float = 0.0, depth: int = 100) -> Source:
+    one = Source(Endpoint(f"80.0.0.{number}", 1), 0.0)
+    one.has, one.depth, one.growing, one.proven, one.answers_cancels = (1 << 40) - 1, depth, False, True, True
+    one.meter.rate = rate * B
+    ledger.join(one)
+    return one
+
+
+def key(index: int, number: int = 0) -> int:
+    return index << 32 | number * B
+
+
+def test_a_needed_piece_comes_from_all_at_once_as_fast_as_each_is() -> None:
+    picker, ledger = desk(blocks=60)
+    sources = [source(ledger, number, rate=rate) for number, rate in enumerate((10.0, 20.0, 30.0))]
+    ledger.deadlines.set({7: 0.0})
+    asks = ledger.divide(0.0)
+    assert [len(asks[one]) for one in sources] == [pytest.approx(share, abs=1) for share in (10, 20, 30)]
+    assert sorted(block for blocks in asks.values() for block in blocks) == [(7, n * B, B) for n in range(60)]
+    assert all(len(one.asked) == len(asks[one]) for one in sources)
+    assert ledger.divide(0.0) == {}, "it was asked for"
+    assert picker.open == picker.bit(7)
+
+
+def test_who_owes_much_who_is_snubbed_and_who_has_it_not_is_not_asked() -> None:
+    picker, ledger = desk(blocks=8)
+    owes, idle, snubbed, lacks = (source(ledger, number, rate=10.0) for number in range(4))
+    ledger.fill(owes, 0.0)
+    snubbed.snubbed = True
+    lacks.has &= ~picker.bit(39)
+    ledger.deadlines.set({39: 0.5})
+    assert set(ledger.divide(0.0)) == {idle}
+
+
+def test_what_is_needed_later_waits_for_its_turn() -> None:
+    _, ledger = desk()
+    source(ledger, 1)
+    ledger.deadlines.set({3: 5.0})
+    assert ledger.divide(0.0) == {}
+
+
+def test_nobody_is_asked_beyond_his_depth() -> None:
+    _, ledger = desk(blocks=60)
+    slow, quick = source(ledger, 1, rate=1.0, depth=4), source(ledger, 2, rate=100.0, depth=6)
+    ledger.deadlines.set({3: 0.0})
+    ledger.divide(0.0)
+    assert len(quick.asked) == 6
+    assert len(slow.asked) == 4
+
+
+def test_each_request_has_one_answer_though_it_was_taken_back_and_made_again() -> None:
+    """BEP 6. The reject of the first is none of the second, whose data is on its way."""
+    picker, ledger = desk()
+    one = source(ledger, 1, depth=4)
+    again = ledger.fill(one, 0.0)[0]
+    for index in (39, again[0], 38, again[0]):
+        ledger.deadlines.set({index: 0.0})
+        ledger.make_way(0.0)
+        ledger.divide(0.0)
+        ledger.deadlines.clear(index)
+    where = key(again[0], again[1] // B)
+    assert where in one.asked
+    assert one.late[where] == 2
+    assert not ledger.reject(one, *again[:2])
+    assert not ledger.reject(one, *again[:2])
+    assert where in one.asked, "two requests were taken back and refused; the third is to be answered"
+    assert where not in one.late
+    ledger.take(one, *again[:2], memoryview(bytes(B)), 0.0)
+    assert where not in one.asked
+    assert (ledger.wasted_bytes, one.unasked, one.stray_rejects) == (0, 0, 0)
+    assert picker.open & picker.bit(again[0])
+
+
+def test_data_that_crossed_its_cancel_counts_for_the_request_made_again() -> None:
+    _, ledger = desk()
+    one = source(ledger, 1, depth=4)
+    block = ledger.fill(one, 0.0)[0]
+    ledger.deadlines.set({39: 0.0})
+    ledger.make_way(0.0)
+    ledger.deadlines.clear(39)
+    ledger.fill(one, 0.0)
+    ledger.deadlines.set({block[0]: 0.0})
+    ledger.make_way(0.0)
+    ledger.divide(0.0)
+    assert key(block[0], block[1] // B) in one.asked
+    ledger.take(one, *block[:2], memoryview(bytes(B)), 0.0)
+    ledger.take(one, *block[:2], memoryview(bytes(B)), 0.0)
+    assert one.unasked == 0, "both were asked for"
+    assert ledger.wasted_bytes == B
+
+
+def test_a_seek_takes_back_once_whatever_the_number_of_pieces_that_are_needed() -> None:
+    data = bytes(400 * B)
+    hashes = b"".join(hashlib.sha1(data[at : at + 2 * B]).digest() for at in range(0, len(data), 2 * B))
+    info = Info.from_bytes(info_dict(length=len(data), pieces=hashes))
+    table = Table(info)
+    guest = table.guest()
+    guest.wire.bitfield(Bitfield.full(info.piece_count))
+    guest.wire.unchoke()
+    guest.pump()
+    before = {(ask.index, ask.begin) for ask in guest.asked()}
+    assert before
+    guest.heard.clear()
+    at = next(index for index in range(190) if not {(index + more, 0) for more in range(9)} & before)
+    table.swarm.set_deadlines({at + more: table.now + 0.25 * more for more in range(9)}, table.now)
+    guest.pump()
+    cancels = [(event.index, event.begin) for event in guest.heard if isinstance(event, m.Cancel)]
+    asked = [(ask.index, ask.begin) for ask in guest.asked()]
+    assert sorted(cancels) == sorted(before)
+    assert Counter(asked).most_common(1)[0][1] == 1, "nothing was asked for twice"
+    assert asked == [(at + more, begin) for more in range(MAX_UNPROVEN) for begin in (0, B)], "a stranger's share"
+    table.swarm.set_deadlines(dict.fromkeys(range(at, at + 9)), table.now)
+    assert not table.swarm._begun()._requests.deadlines.pieces

@@ -1,0 +1,107 @@
+"""What somebody waits for goes before all else: a reader's place in a file that is being fetched. No connections here.
+
+What is not needed soon makes way; what is needed now is divided among all who have it, each block to whom it will come
+from first; and what one of them is slow to give is asked of the fastest too. The order is kept in `deadlines`.
+"""
+
+from __future__ import annotations
+
+import heapq
+
+from wire.peer.messages import BLOCK_BYTES
+from wire.swarm.ledger import block_key
+from wire.swarm.pieces import BlockId
+from wire.swarm.requests import Requests
+from wire.swarm.source import Source
+
+__all__ = ["Urgent"]
+
+RESCUES = 4
+"""Pieces looked at once a second, of those that somebody waits for."""
+STRANGER_BLOCKS_S = 8.0
+"""The rate that a source is taken to have before anything is known of it, in blocks."""
+
+
+class Urgent(Requests):
+    """As `Requests`, for torrents that are read while they are fetched."""
+
+    def divide(self, now: float) -> dict[Source, list[BlockId]]:
+        """What to ask of whom for the pieces that are needed within `NEAR_S`, counted as asked: each block of whom it
+        will come from first, by what they owe and how fast they are. Web seeds ask for their own.
+        """
+        asks: dict[Source, list[BlockId]] = {}
+        able = [source for source in self._sources if source.endpoint is not None and not source.snubbed]
+        rates = {one: max(one.meter.rate, one.meter.latest) / BLOCK_BYTES or STRANGER_BLOCKS_S for one in able}
+        for index in self.deadlines.near(now):
+            able = [source for source in able if len(source.asked) < source.depth]
+            bit = self._picker.bit(index)
+            queue = [
+                ((len(source.asked) + 1) / rates[source], place, source)
+                for place, source in enumerate(able)
+                if self._believed(source) & bit
+            ]
+            piece = self._open_urgent(index) if queue else None
+            if piece is None:
+                continue
+            heapq.heapify(queue)
+            while piece.free and queue:
+                _, place, source = queue[0]
+                self._ask(source, piece, 1, asks.setdefault(source, []), now)
+                if len(source.asked) < source.depth:
+                    heapq.heapreplace(queue, ((len(source.asked) + 1) / rates[source], place, source))
+                else:
+                    heapq.heappop(queue)
+        return asks
+
+    def make_way(self, now: float) -> None:
+        """Takes back what was asked for that is not needed soon, from those who can give what is; see `cancels`."""
+        picker = self._picker
+        near = self._set_of(self.deadlines.near(now))
+        unasked = near & (picker.missing | self._loose)
+        for source in list(self._sources):
+            if not source.askable & near:
+                continue
+            asked = list(source.asked)
+            if source.endpoint is None:  # one request for much cannot be taken back in part: it is broken off
+                if unasked and not any(picker.bit(key >> 32) & near for key in asked):
+                    self.release(source)
+                continue
+            if not source.askable & unasked:  # what is needed stands in the queue: only what stands before it goes
+                while asked and not picker.bit(asked[-1] >> 32) & near:
+                    asked.pop()
+            for key in [key for key in asked if not picker.bit(key >> 32) & near]:
+                piece = self._open.get(key >> 32)
+                source.take_back(key)
+                if piece is not None:
+                    number = (key & 0xFFFFFFFF) // BLOCK_BYTES
+                    self._give_back(piece, number, source)
+                    self._cancels.append((source, piece.block(number)))
+            self._forget_late(source)
+
+    def rescue(self, now: float) -> dict[Source, list[BlockId]]:
+        """Once a second: what is needed now and others are slow to give, is asked of the fastest source too."""
+        picker = self._picker
+        asks: dict[Source, list[BlockId]] = {}
+        for index in self.deadlines.near(now)[:RESCUES]:
+            piece = self._open.get(index)
+            bit = picker.bit(index)
+            if piece is None or piece.alone:
+                continue
+            able = [s for s in self._sources if s.askable & bit and not s.snubbed and s.endpoint is not None]
+            fastest = max(able, key=lambda s: s.meter.rate, default=None)
+            if fastest is None:
+                continue
+            blocks = []
+            for number, giver in enumerate(piece.given):
+                block = piece.block(number)
+                key = block_key(index, block[1])
+                if giver is not None or key in fastest.asked or number in piece.doubled:
+                    continue
+                askers = [other for other in self._sources if key in other.asked]
+                if askers and now - askers[0].asked[key] > 1.0:
+                    piece.doubled[number] = [*askers, fastest]
+                    fastest.asked[key] = now
+                    blocks.append(block)
+            if blocks:
+                asks.setdefault(fastest, []).extend(blocks)
+        return asks
