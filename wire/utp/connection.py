@@ -19,7 +19,7 @@ from wire.utp.packet import Kind, Packet, pack
 __all__ = ["Ended", "UtpConnection"]
 
 _MAX_SYNS = 3
-_MAX_RESENDS = 6
+_MAX_RESENDS = 10
 """Unanswered time-outs in a row before the peer is given up: about half a minute."""
 _KEEP_ALIVE_S = 29.0
 """NAT boxes forget a silent UDP flow after 30 s and more (RFC 4787 wants 120 s)."""

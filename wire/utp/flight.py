@@ -38,7 +38,7 @@ class Sent:
 class Flight:
     """Packets by sequence number, in the order first sent."""
 
-    __slots__ = ("_lost_bytes", "_resend", "held_bytes", "packets")
+    __slots__ = ("_lost_bytes", "_reach", "_resend", "_sack_base", "_sacked", "held_bytes", "packets")
 
     def __init__(self) -> None:
         self.packets: dict[int, Sent] = {}
@@ -46,6 +46,10 @@ class Flight:
         """Payload of all of them."""
         self._lost_bytes = 0
         self._resend: deque[int] = deque()
+        self._sack_base = self._sacked = 0
+        """The last selective ack and the number of its first bit: acks repeat thousands of bits, and a few are news."""
+        self._reach = 0
+        """The highest number that the last ack spoke of: selective acks may be much shorter than the flight."""
 
     @property
     def under_way_bytes(self) -> int:
@@ -81,9 +85,15 @@ class Flight:
             if (sent := packets.pop(seq, None)) is not None:
                 landed.append(sent)
             seq = (seq + 1) & 0xFFFF
+        self._reach = ack
         if sack and packets:
             mask = int.from_bytes(sack, "little")
-            base = ack + 2
+            base = (ack + 2) & 0xFFFF
+            self._reach = ack + 1 + mask.bit_length()
+            moved = seq_distance(base, self._sack_base)
+            known = self._sacked >> moved if moved >= 0 else 0
+            self._sack_base, self._sacked = base, mask
+            mask &= ~known
             while mask:
                 bit = mask & -mask
                 mask ^= bit
@@ -96,15 +106,16 @@ class Flight:
         return landed
 
     def passed(self, orders: list[int]) -> list[int]:
-        """The numbers of those behind which enough has arrived; `orders`: when each that has was sent, in order."""
+        """The numbers of those behind which enough has arrived; `orders`: when each that has was sent, in order.
+
+        To be asked right after `take`. What the peer's words did not reach may have arrived: nothing is told of it.
+        """
         latest = orders[-1]
         lost = []
         for seq, sent in self.packets.items():
-            if sent.order > latest:
-                if sent.times == 1:
-                    break  # it and all behind it were first sent later than what arrived
-                continue
-            if sent.is_lost:
+            if seq_distance(seq, self._reach) > 0:
+                break
+            if sent.order > latest or sent.is_lost:
                 continue
             sent.passed += len(orders) - bisect(orders, sent.order)
             if sent.passed >= LOST_AFTER:

@@ -22,9 +22,10 @@ _LARGE_BYTES = 4096
 """Payloads above are cheaper looked into than copied."""
 _SHUT_BYTES = 1500
 """A window that lets no full packet through."""
-_MAX_AHEAD = 2048
-"""Packets beyond the next expected one that are kept: a window of 2 MiB in packets of a kilobyte."""
-_MAX_SACK_BITS = 1024
+_MAX_AHEAD = 2016
+"""Packets beyond the next expected one that are kept: what one selective ack can speak of (252 bytes, its length is an
+octet and a multiple of 4), and a window of 2 MiB in packets of a kilobyte. What is kept and not told is sent again.
+"""
 
 
 class Inbound:
@@ -33,6 +34,7 @@ class Inbound:
     __slots__ = (
         "_ahead",
         "_ahead_bytes",
+        "_ahead_mask",
         "_chunks",
         "_fin_seq",
         "_limit_bytes",
@@ -52,6 +54,8 @@ class Inbound:
         self._chunks: deque[bytes | memoryview] = deque()
         self._ahead: dict[int, bytes] = {}
         self._ahead_bytes = 0
+        self._ahead_mask = 0
+        """Bit n: number `ack` + 2 + n is among them."""
         self._unread_bytes = 0
         self._fin_seq: int | None = None
         self._limit_bytes = self._told_bytes = FIRST_BUFFER_BYTES
@@ -114,15 +118,18 @@ class Inbound:
             if self._unread_bytes + len(payload) > self._limit_bytes:
                 return
             self.ack = seq
+            self._ahead_mask >>= 1
             self._deliver(payload)
             while self._ahead and (following := (self.ack + 1) & 0xFFFF) in self._ahead:
                 kept = self._ahead.pop(following)
                 self._ahead_bytes -= len(kept)
                 self.ack = following
+                self._ahead_mask >>= 1
                 self._deliver(kept)
         elif ahead <= _MAX_AHEAD and len(payload) <= self.window_bytes() and seq not in self._ahead:
             self._ahead[seq] = payload
             self._ahead_bytes += len(payload)
+            self._ahead_mask |= 1 << ahead - 1
 
     def _deliver(self, payload: bytes) -> None:
         if payload and not self.deaf:
@@ -158,7 +165,7 @@ class Inbound:
     def forget(self) -> None:
         """The connection is over: what is in order can still be read."""
         self._ahead.clear()
-        self._ahead_bytes = 0
+        self._ahead_bytes = self._ahead_mask = 0
 
     def told(self, window_bytes: int) -> bool:
         """The acknowledgement goes out. True where it is news: there was no room for a packet, and is again."""
@@ -169,12 +176,5 @@ class Inbound:
 
     def sack(self) -> bytes:
         """The selective ack: which packets ahead of the hole are here."""
-        if not self._ahead:
-            return b""
-        base = self.ack + 2
-        mask = 0
-        for seq in self._ahead:
-            bit = (seq - base) & 0xFFFF
-            if bit < _MAX_SACK_BITS:
-                mask |= 1 << bit
-        return mask.to_bytes(max(4, (mask.bit_length() + 31) // 32 * 4), "little")
+        mask = self._ahead_mask
+        return mask.to_bytes(max(4, (mask.bit_length() + 31) // 32 * 4), "little") if mask else b""

@@ -6,7 +6,7 @@ minutes means anything. Loss halves the window, as it does TCP's; a time-out sta
 
 from __future__ import annotations
 
-__all__ = ["MIN_WINDOW_BYTES", "TARGET_DELAY_US", "Ledbat"]
+__all__ = ["BURST_BYTES", "MIN_WINDOW_BYTES", "TARGET_DELAY_US", "Ledbat"]
 
 TARGET_DELAY_US = 100_000
 _GAIN_BYTES_PER_RTT = 3000
@@ -17,6 +17,10 @@ MIN_WINDOW_BYTES = 2 * 1452
 """Two packets, so that a lost one can be told from a late one."""
 FIRST_WINDOW_BYTES = 2 * MIN_WINDOW_BYTES
 _MAX_WINDOW_BYTES = 4 << 20
+BURST_BYTES = 16 * MIN_WINDOW_BYTES
+"""So much may go out at once into any queue, and slow start goes at least so far: a flight much smaller loses its tail
+to a time-out at every loss.
+"""
 _BASE_BUCKETS = 3
 _BUCKET_S = 60.0
 """The least delay is taken over two to three minutes, a minute a bucket: clocks drift and routes change."""
@@ -72,7 +76,7 @@ class _BaseDelay:
 class Ledbat:
     """The congestion window of one direction, in bytes. Times are monotonic seconds."""
 
-    __slots__ = ("_base", "_cut_at", "_recent", "_their_base", "queueing_us", "slow_start", "window_bytes")
+    __slots__ = ("_base", "_recent", "_slow_until_bytes", "_their_base", "queueing_us", "slow_start", "window_bytes")
 
     def __init__(self) -> None:
         self.window_bytes = float(FIRST_WINDOW_BYTES)
@@ -82,7 +86,8 @@ class Ledbat:
         self._base = _BaseDelay()
         self._their_base = _BaseDelay()
         self._recent: list[int] = []
-        self._cut_at = float("-inf")
+        self._slow_until_bytes = float(_MAX_WINDOW_BYTES)
+        """Where slow start ends in any case: what was known to fit when it began."""
 
     def measured(self, delay_us: int, their_delay_us: int, rtt_s: float, now: float) -> None:
         """`delay_us` is what the peer measured of our packets, `their_delay_us` what we did of its, modulo 2^32.
@@ -100,32 +105,47 @@ class Ledbat:
         self._recent = [*self._recent[-(_FILTER_SAMPLES - 1) :], late]
         self.queueing_us = int(min(*self._recent, late, rtt_s * 1e6))
 
-    def acked(self, count_bytes: int, window_used: bool) -> None:
-        """New bytes were acknowledged. `window_used`: the window was what held us back; only then may it grow."""
+    def acked(self, count_bytes: int, window_used: bool) -> bool:
+        """New bytes were acknowledged. `window_used`: the window was what held us back; only then may it grow.
+
+        True where slow start went too far, so that the window was halved: losses may follow, and say the same.
+        """
         if not window_used and self.queueing_us < TARGET_DELAY_US:
-            return
+            return False
         off_target = (TARGET_DELAY_US - self.queueing_us) / TARGET_DELAY_US
+        overshot = self.slow_start and self.queueing_us > TARGET_DELAY_US * 0.9
         if self.slow_start:
-            if self.queueing_us > TARGET_DELAY_US * 0.9:
+            if overshot:
                 # What was measured now was sent a round trip ago, with half the window: that one fits the target.
                 self.slow_start = False
                 self.window_bytes = max(MIN_WINDOW_BYTES, self.window_bytes / 2)
             else:
-                self.window_bytes = min(_MAX_WINDOW_BYTES, self.window_bytes + count_bytes)
-                return
+                self.window_bytes = min(self._slow_until_bytes, self.window_bytes + count_bytes)
+                self.slow_start = self.window_bytes < self._slow_until_bytes
+                return False
         share = min(count_bytes, self.window_bytes) / max(self.window_bytes, count_bytes)
         step = _GAIN_BYTES_PER_RTT if off_target > 0 else max(_GAIN_BYTES_PER_RTT, self.window_bytes * _YIELD_PER_RTT)
         gain = step * max(off_target, -1.0) * share
         self.window_bytes = min(_MAX_WINDOW_BYTES, max(MIN_WINDOW_BYTES, self.window_bytes + gain))
+        return overshot
 
-    def lost(self, rtt_s: float, now: float) -> None:
-        """A packet was lost: halves the window, once a round trip."""
+    def lost(self) -> None:
+        """Of a flight something was lost: halves the window. To be called once a flight, however much was lost."""
         self.slow_start = False
-        if now - self._cut_at >= rtt_s:
-            self._cut_at = now
-            self.window_bytes = max(MIN_WINDOW_BYTES, self.window_bytes / 2)
+        self.window_bytes = max(MIN_WINDOW_BYTES, self.window_bytes / 2)
+
+    def recovered(self, under_way_bytes: int) -> None:
+        """What was lost has arrived. What the window has room for now would all go out at once, and into a full queue:
+        where that is much it opens as in slow start, from what is `under_way_bytes` to where it was (RFC 5681).
+        """
+        if under_way_bytes + BURST_BYTES < self.window_bytes:
+            self._slow_until_bytes = self.window_bytes
+            self.window_bytes = float(under_way_bytes + BURST_BYTES)
+            self.slow_start = True
 
     def timed_out(self, packet_bytes: int) -> None:
-        """Nothing came back: one packet at a time, then slow start again."""
+        """Nothing came back: one packet at a time, then slow start to half of what was too much."""
+        if self.window_bytes > packet_bytes:
+            self._slow_until_bytes = max(BURST_BYTES, self.window_bytes / 2)
         self.window_bytes = float(packet_bytes)
         self.slow_start = True

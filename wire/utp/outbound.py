@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from wire.compact import Endpoint, reach
 from wire.utp.flight import LOST_AFTER, Flight, Sent
-from wire.utp.ledbat import Ledbat
+from wire.utp.ledbat import BURST_BYTES, Ledbat
 from wire.utp.mtu import MtuSearch
 from wire.utp.packet import HEADER, HEADER_BYTES, Kind, Packet, first_byte, pack, seq_distance
 from wire.utp.rtt import RoundTrip
@@ -28,6 +28,7 @@ _NARROWED_AFTER = 2
 _DATA = first_byte(Kind.DATA)
 _IS_DATA, _IS_STATE = Kind.DATA, Kind.STATE  # an enum's members cost a call each in Python 3.11
 _NONE = -1
+_NO_LIMIT = 1 << 30
 
 _Bytes = bytes | memoryview
 
@@ -46,13 +47,16 @@ class Outbound:
     """The sending half. `seq` is the number of the next packet."""
 
     __slots__ = (
+        "_cut_at_order",
         "_data_landed",
         "_flight",
         "_ledbat",
         "_order",
         "_owed_bytes",
         "_peer_window",
+        "_recover_seq",
         "_repeated_acks",
+        "_room_bytes",
         "_rtt",
         "_small",
         "_unsent",
@@ -81,10 +85,16 @@ class Outbound:
         self._flight = Flight()
         self._owed_bytes = 0
         """What may be sent again whatever the window says: half of what has just arrived, at first one packet."""
+        self._room_bytes = _NO_LIMIT
+        """And no more than this, however much of the window was lost: what has just left the path (RFC 6937)."""
         self._waiting: list[int] = []
         """Packets without data that were numbered and not yet sent."""
         self._order = 0
         self._ledbat = Ledbat()
+        self._cut_at_order = 0
+        """The last packet that was sent when the window was last cut: of the flight up to it, no loss cuts again."""
+        self._recover_seq = _NONE
+        """What was lost is made good once all up to this one is acknowledged; none where nothing is missing."""
         self._peer_window = self.mtu.size
         self._rtt = RoundTrip()
         self._repeated_acks = 0
@@ -167,14 +177,19 @@ class Outbound:
             acked_bytes, orders = self._landed(landed, now)
             self.timeout_at = now + self._rtt.timeout_s if flight.packets else None
             self._ledbat.measured(delay_us, (int(now * 1e6) - stamp_us) & 0xFFFFFFFF, self._rtt.latest_s, now)
-            self._ledbat.acked(acked_bytes, window_used)
+            if self._ledbat.acked(acked_bytes, window_used):
+                self._cut_at_order = self._order
             self._owed_bytes = acked_bytes // 2
+            self._room_bytes = acked_bytes + self.mtu.size if window > BURST_BYTES else _NO_LIMIT
+            if self._recover_seq != _NONE and seq_distance(ack, self._recover_seq) >= 0:
+                self._recover_seq = _NONE
+                self._ledbat.recovered(flight.under_way_bytes + acked_bytes)
             if lost := flight.passed(orders):
-                self._lost(lost, now)
+                self._lost(lost)
         elif window_before < self.mtu.size <= window_bytes:
             self._made_room(now)
         elif packet.kind is _IS_STATE and not sack and self.mtu.size <= window_bytes == window_before:
-            self._repeated(ack, now)
+            self._repeated(ack)
 
     def _landed(self, landed: list[Sent], now: float) -> tuple[int, list[int]]:
         """Counts packets that arrived: their bytes, and when each was sent, in order."""
@@ -195,27 +210,31 @@ class Outbound:
         orders.sort()
         return acked_bytes, orders
 
-    def _repeated(self, ack: int, now: float) -> None:
+    def _repeated(self, ack: int) -> None:
         """The peer says the same again, and knows no selective acks: after three times its next one is lost."""
         first = self._flight.first(self.seq)
         if ack != (first - 1) & 0xFFFF:
             return
         self._repeated_acks += 1
         if self._repeated_acks == LOST_AFTER and not self._flight.packets[first].is_lost:
-            self._lost([first], now)
+            self._lost([first])
 
-    def _lost(self, seqs: list[int], now: float) -> None:
+    def _lost(self, seqs: list[int]) -> None:
         congested = False
         for seq in seqs:
-            congested |= not self._probe_lost(self._flight.again(seq))
+            sent = self._flight.again(seq)
+            congested |= not self._probe_lost(sent) and sent.order > self._cut_at_order
         if congested:
-            self._ledbat.lost(self._rtt.smooth_s, now)
+            self._cut_at_order = self._order
+            self._recover_seq = (self.seq - 1) & 0xFFFF
+            self._ledbat.lost()
         self._owed_bytes = max(self._owed_bytes, self.mtu.size)
 
     def _made_room(self, now: float) -> None:
         """The peer, which was full, takes data again: what went to it meanwhile found no room."""
         for seq in self._flight.packets:
             self._flight.again(seq)
+        self._room_bytes = _NO_LIMIT  # nothing of ours is on the path
         self._rtt.answered()
         self.timeout_at = now + self._rtt.timeout_s
 
@@ -230,6 +249,7 @@ class Outbound:
     def overdue(self, now: float) -> None:
         """Nothing was acknowledged in time: what is under way goes again, by and by."""
         self._rtt.silence()
+        self._room_bytes = _NO_LIMIT
         self.timeout_at = now + self._rtt.timeout_s
         packets = self._flight.packets
         first = packets[self._flight.first(self.seq)]
@@ -252,12 +272,14 @@ class Outbound:
         flight = self._flight
         if not flight.has_lost:
             return
-        budget = max(min(self._ledbat.window_bytes, self._peer_window) - flight.under_way_bytes, self._owed_bytes)
+        window_bytes = min(self._ledbat.window_bytes, self._peer_window)
+        budget = max(min(window_bytes - flight.under_way_bytes, self._room_bytes), self._owed_bytes)
         while (seq := flight.next_lost(budget)) is not None:
             again = flight.packets[seq]
             budget -= len(again.payload)
             out.append(self._transmit(seq, again, head, now))
         self._owed_bytes = 0
+        self._room_bytes = max(0, min(self._room_bytes, int(budget)))
 
     def collect_numbered(self, out: list[bytes], head: Head, now: float) -> None:
         """Adds what `number` has queued."""
@@ -273,6 +295,9 @@ class Outbound:
             return  # the window is full, and what got lost goes first
         window_bytes = min(self._ledbat.window_bytes, self._peer_window)
         budget = window_bytes - self._flight.under_way_bytes
+        if self._recover_seq != _NONE:
+            budget = min(budget, self._room_bytes)
+        budget_before = budget
         spare = _MAX_FLIGHT - (seq_distance(self.seq, next(iter(flight))) if flight else 0)
         full = mtu.size - HEADER_BYTES
         connection_id, stamp, delay, window, ack = head
@@ -305,6 +330,7 @@ class Outbound:
             sent.sent_at = now
             self._order = sent.order = self._order + 1
             out.append(join((pack_head(_DATA, 0, connection_id, stamp, delay, window, seq, ack), payload)))
+        self._room_bytes -= int(budget_before - budget)
 
     def _track(self, sent: Sent) -> None:
         self._flight.add(self.seq, sent)

@@ -16,8 +16,8 @@ _SACK = 1
 _PADDING = 0x50
 """An extension of no meaning, far from those that anybody uses."""
 _MIN_PADDING_BYTES = 2
-_MAX_SACK_BYTES = 128
-"""A mask for 1,024 packets: more than any peer of ours has under way behind one hole."""
+_MAX_SACK_BYTES = 252
+"""A mask for 2,016 packets: the most that a length of one octet lets through in whole words of 32 bits."""
 _MAX_EXTENSIONS = 160
 """Enough to pad a packet to 32 KiB, which takes 128 of them."""
 HEADER = struct.Struct(">BBHIIIHH")

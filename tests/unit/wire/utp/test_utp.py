@@ -47,6 +47,16 @@ def test_alone_it_fills_the_link_and_keeps_its_queue_short() -> None:
     assert late[-1] < 0.200
 
 
+@pytest.mark.parametrize(("delay_s", "queue_s", "within_s"), [(0.025, 0.1, 2.2), (0.1, 0.05, 6.0)])
+def test_a_queue_that_overflows_costs_half_the_window_and_no_more(
+    delay_s: float, queue_s: float, within_s: float
+) -> None:
+    """A thousand packets of one flight lost, of which no loss says more than the first; and none is sent twice."""
+    path = Path(1, rate=10_000_000, delay_s=delay_s, queue_s=queue_s)
+    assert path.transfer(bytes(12_000_000)) < within_s  # 1.2 s are the link's own
+    assert path.sent_bytes[A] < 1.1 * 12_000_000
+
+
 def test_beside_a_tcp_flow_it_takes_little_and_takes_over_when_that_ends() -> None:
     path = Path(2, rate=400_000, delay_s=0.025, queue_s=0.4)
     dialled = path.muxes[A].dial(B, path.now)
