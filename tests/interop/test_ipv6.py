@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -16,13 +17,14 @@ from tests.interop.harness import (
     Program,
     assert_same_tree,
     free_port,
+    kademlia_bt,
     libtorrent,
     magnet,
     need_client,
     need_libtorrent,
     torrent_of,
 )
-from tests.interop.namespaces import two_machines
+from tests.interop.namespaces import Machine, two_machines
 from wire.compact import Endpoint
 from wire.ids import make_peer_id
 from wire.tracker.client import TrackerClient
@@ -44,6 +46,12 @@ def tracker() -> Iterator[int]:
     with Program([program, *options, "--udp-hostname", "127.0.0.1"]) as running:
         running.wait_line(lambda line: line.startswith("HTTP tracker"))
         yield port
+
+
+def drop_ipv4(machine: Machine) -> None:
+    """Takes away its address of that family."""
+    address = ("address", "delete", f"{machine.address}/16", "dev", "wire")
+    subprocess.run([*machine.prefix, "ip", *address], check=True, timeout=20)
 
 
 def test_libtorrent_and_we_find_each_other_by_an_http_tracker(tmp_path: Path) -> None:
@@ -94,8 +102,7 @@ def test_local_discovery(tmp_path: Path, we_seed: bool) -> None:
     got.mkdir()
     with two_machines(ipv6=True) as (here, there), ExitStack() as stack:
         for machine in (here, there):
-            address = ("address", "delete", f"{machine.address}/16", "dev", "wire")
-            subprocess.run([*machine.prefix, "ip", *address], check=True, timeout=20)
+            drop_ipv4(machine)
         host, other = here.addresses[-1], there.addresses[-1]
         ours = ("--no-dht", "--no-trackers", "--listen", f"[{host}]:{free_port()}", "--json", "--timeout", "60")
         listen = ("--listen", f"[{other}]:{free_port()}", "--lsd")
@@ -113,3 +120,61 @@ def test_local_discovery(tmp_path: Path, we_seed: bool) -> None:
             get = stack.enter_context(magnet("get", link, "-o", got, *ours, state=tmp_path / "s", prefix=here.prefix))
             get.finish(0, timeout_s=70)
     assert_same_tree(root, got / "things")
+
+
+@pytest.mark.parametrize("we_seed", [False, True])
+def test_the_dht(tmp_path: Path, we_seed: bool) -> None:
+    """A node of ours alone brings libtorrent's and ours together (BEP 32), in a network that has no IPv4."""
+    need_libtorrent()
+    root, torrent, info_hash = torrent_of(tmp_path, FILES)
+    got, link = tmp_path / "got", f"magnet:?xt=urn:btih:{info_hash}"
+    got.mkdir()
+    with two_machines(ipv6=True) as (here, there), ExitStack() as stack:
+        for machine in (here, there):
+            drop_ipv4(machine)
+        host, other = here.addresses[-1], there.addresses[-1]
+        router = f"[{host}]:{free_port()}"
+        run = ("run", "--listen", router, "--bootstrap", router, "--json")
+        stack.enter_context(kademlia_bt(*run, prefix=here.prefix)).wait_event("listening")
+        ours = ("--bootstrap", router, "--no-trackers", "--no-lsd", "--json", "--timeout", "60", "--listen")
+        theirs = ("--dht", router, "--listen", f"[{other}]:{free_port()}")
+        if we_seed:
+            options = (torrent, "--data", root.parent, *ours, f"[{host}]:0")
+            stack.enter_context(magnet("seed", *options, state=tmp_path / "s", prefix=here.prefix)).wait_event(
+                "seeding"
+            )
+            stack.enter_context(libtorrent("get", link, got, *theirs, prefix=there.prefix)).wait_event(
+                "done", timeout_s=70
+            )
+        else:
+            stack.enter_context(libtorrent("seed", torrent, root.parent, *theirs, prefix=there.prefix)).wait_event(
+                "seeding"
+            )
+            options = (link, "-o", got, *ours, f"[{host}]:0")
+            stack.enter_context(magnet("get", *options, state=tmp_path / "s", prefix=here.prefix)).finish(
+                0, timeout_s=70
+            )
+    assert_same_tree(root, got / "things")
+
+
+def test_libtorrent_hands_over_a_peer(tmp_path: Path) -> None:
+    """It seeds nothing: it names one of ours to another of ours, which was told of it alone (`added6`, BEP 11)."""
+    need_libtorrent()
+    root, torrent, _ = torrent_of(tmp_path, FILES)
+    (tmp_path / "theirs").mkdir()
+    with two_machines(ipv6=True) as (here, there), ExitStack() as stack:
+        for machine in (here, there):
+            drop_ipv4(machine)
+        host, other = here.addresses[-1], there.addresses[-1]
+        second = f"{host}1"
+        more = ("address", "add", f"{second}/64", "dev", "wire", "nodad")
+        subprocess.run([*here.prefix, "ip", *more], check=True, timeout=20)
+        ours, theirs = f"[{host}]:{free_port()}", f"[{other}]:{(port := free_port())}"
+        options = ("--no-dht", "--no-trackers", "--no-lsd", "--listen", ours, "--up-limit", "8K", "--json")
+        seed = magnet("seed", torrent, "--data", root.parent, *options, state=tmp_path / "s", prefix=here.prefix)
+        stack.enter_context(seed).wait_event("seeding")
+        get = ("get", torrent, tmp_path / "theirs", "--listen", theirs, "--peer", ours)
+        stack.enter_context(libtorrent(*get, prefix=there.prefix))
+        child = [str(Path(__file__).with_name("pex_child.py")), torrent, tmp_path / "other", second, other]
+        with Program([*here.prefix, sys.executable, *map(str, child), str(port)]) as third:
+            assert third.wait_event("found", timeout_s=140).get("pex"), third.story()
