@@ -75,9 +75,7 @@ class Info:
         Raises MetainfoError, in one line, for whatever is wrong with it.
         """
         v1 = hashlib.sha1(raw, usedforsecurity=False).digest()
-        if expected is not None and not (
-            expected.v1 in (None, v1) and expected.v2 in (None, hashlib.sha256(raw).digest())
-        ):
+        if expected is not None and not _are_of(expected, raw, v1):
             raise MetainfoError(f"these are not the bytes that the info-hash {expected} names")
         try:
             items = decode(raw)
@@ -211,6 +209,11 @@ class Info:
 
     def __repr__(self) -> str:
         return f"<Info {self.info_hash} {self.name!r}>"
+
+
+def _are_of(expected: InfoHash, raw: bytes, v1: bytes) -> bool:
+    """Whether these bytes, whose SHA-1 is `v1`, are what the info-hash names."""
+    return expected.v1 in (None, v1) and (expected.v2 is None or expected.v2 == hashlib.sha256(raw).digest())
 
 
 def _read_name(items: dict[bytes, Value], fallback: str) -> str:
