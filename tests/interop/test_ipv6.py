@@ -136,24 +136,19 @@ def test_the_dht(tmp_path: Path, we_seed: bool) -> None:
         router = f"[{host}]:{free_port()}"
         run = ("run", "--listen", router, "--bootstrap", router, "--json")
         stack.enter_context(kademlia_bt(*run, prefix=here.prefix)).wait_event("listening")
-        ours = ("--bootstrap", router, "--no-trackers", "--no-lsd", "--json", "--timeout", "60", "--listen")
-        theirs = ("--dht", router, "--listen", f"[{other}]:{free_port()}")
+        ours = ("--listen", f"[{host}]:0", "--bootstrap", router, "--no-trackers", "--no-lsd", "--json")
+        theirs = ("--listen", f"[{other}]:{free_port()}", "--dht", router)
         if we_seed:
-            options = (torrent, "--data", root.parent, *ours, f"[{host}]:0")
-            stack.enter_context(magnet("seed", *options, state=tmp_path / "s", prefix=here.prefix)).wait_event(
-                "seeding"
-            )
-            stack.enter_context(libtorrent("get", link, got, *theirs, prefix=there.prefix)).wait_event(
-                "done", timeout_s=70
-            )
+            seed = magnet("seed", torrent, "--data", root.parent, *ours, state=tmp_path / "s", prefix=here.prefix)
+            stack.enter_context(seed).wait_event("seeding")
+            get = stack.enter_context(libtorrent("get", link, got, *theirs, prefix=there.prefix))
+            get.wait_event("done", timeout_s=70)
         else:
-            stack.enter_context(libtorrent("seed", torrent, root.parent, *theirs, prefix=there.prefix)).wait_event(
-                "seeding"
-            )
-            options = (link, "-o", got, *ours, f"[{host}]:0")
-            stack.enter_context(magnet("get", *options, state=tmp_path / "s", prefix=here.prefix)).finish(
-                0, timeout_s=70
-            )
+            seed = libtorrent("seed", torrent, root.parent, *theirs, prefix=there.prefix)
+            stack.enter_context(seed).wait_event("seeding")
+            end = ("--timeout", "60")
+            get = magnet("get", link, "-o", got, *end, *ours, state=tmp_path / "s", prefix=here.prefix)
+            stack.enter_context(get).finish(0, timeout_s=70)
     assert_same_tree(root, got / "things")
 
 
@@ -173,8 +168,8 @@ def test_libtorrent_hands_over_a_peer(tmp_path: Path) -> None:
         options = ("--no-dht", "--no-trackers", "--no-lsd", "--listen", ours, "--up-limit", "8K", "--json")
         seed = magnet("seed", torrent, "--data", root.parent, *options, state=tmp_path / "s", prefix=here.prefix)
         stack.enter_context(seed).wait_event("seeding")
-        get = ("get", torrent, tmp_path / "theirs", "--listen", theirs, "--peer", ours)
-        stack.enter_context(libtorrent(*get, prefix=there.prefix))
+        told = ("--listen", theirs, "--peer", ours)
+        stack.enter_context(libtorrent("get", torrent, tmp_path / "theirs", *told, prefix=there.prefix))
         child = [str(Path(__file__).with_name("pex_child.py")), torrent, tmp_path / "other", second, other]
         with Program([*here.prefix, sys.executable, *map(str, child), str(port)]) as third:
             assert third.wait_event("found", timeout_s=140).get("pex"), third.story()

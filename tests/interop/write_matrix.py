@@ -44,7 +44,7 @@ LEGEND = """
 | v2, hybrid | the same with a torrent of version 2 (BEP 52), or of both, that `magnet create` made |
 | web seed | the client gets a torrent that `magnet create --web-seed` made from nginx alone |
 | HTTP tracker, UDP tracker | the client finds our seed by a tracker alone |
-| IPv6 | both ways as in the first two columns, over IPv6 alone; trackers and local discovery over it: test_ipv6.py |
+| IPv6 | both ways as in the first two columns, over IPv6 alone; trackers, LSD, DHT and PEX over it: test_ipv6.py |
 
 libtorrent is the PyPI wheel; aria2, transmission, qBittorrent and rTorrent are Debian's packages, WebTorrent is npm's.
 transmission refuses loopback peers and runs in a network namespace. The links of aria2 and rTorrent name a tracker:
