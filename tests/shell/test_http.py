@@ -420,6 +420,50 @@ async def test_words_that_nobody_asked_for_are_not_taken_for_an_answer(autojump_
         assert keeper.connections == 2
 
 
+def plan(*paths: str) -> list[tuple[str, dict[str, str]]]:
+    return [(f"http://80.2.2.2{path}", {}) for path in paths]
+
+
+async def read_all(client: HttpClient, *paths: str) -> list[int]:
+    """The sizes of what comes, each asked for with all after it sent ahead."""
+    sizes = []
+    for number, path in enumerate(paths):
+        async with client.get(f"http://80.2.2.2{path}", near=False, ahead=plan(*paths[number + 1 :])) as response:
+            sizes.append(len(await response.read(MIB)))
+    return sizes
+
+
+async def test_requests_are_sent_ahead_once_the_connection_has_been_kept(autojump_clock: object) -> None:
+    async with a_keeper() as (keeper, client):
+        began = trio.current_time()
+        assert await read_all(client, *["/x", "/y", "/x"] * 10) == [5, 50_000, 5] * 10
+        assert (keeper.connections, len(keeper.asked)) == (1, 30)
+        piped_s = trio.current_time() - began
+        for _ in range(30):
+            await read(client)
+        assert piped_s < (trio.current_time() - began - piped_s) / 3, "it does not wait for each way to and fro"
+
+
+async def test_what_was_sent_ahead_is_no_answer_to_another_question(autojump_clock: object) -> None:
+    async with a_keeper() as (keeper, client):
+        await read(client)
+        async with client.get("http://80.2.2.2/x", near=False, ahead=plan("/y", "/y")) as response:
+            assert await response.read(MIB) == b"hello"
+        assert await read(client) == b"hello"
+        async with client.get("http://80.2.2.2/x", near=False, ahead=plan("/y")) as response:
+            pass
+        async with client.get("http://80.2.2.2/y", near=False, headers={"Range": "bytes=0-1"}) as response:
+            assert len(await response.read(MIB)) == 50_000
+        assert keeper.connections == 3
+
+
+async def test_who_hangs_up_on_requests_sent_ahead_is_asked_one_by_one(autojump_clock: object) -> None:
+    async with a_keeper(last=3) as (keeper, client):
+        assert await read_all(client, *["/x"] * 20) == [5] * 20
+        assert keeper.connections <= 8
+        assert len(keeper.asked) == 20
+
+
 async def test_a_kept_connection_nearby_is_not_for_who_may_not_go_there(autojump_clock: object) -> None:
     internet = Internet(random.Random(1))
     keeper = Keeper()

@@ -31,8 +31,11 @@ class Mirror(Web):
         self.ranges = True
         self.spoil: Callable[[str, bytes], bytes] = lambda _, answer: answer
         self.pause_s = 0.0
+        self.deaf = False
+        """What comes with a request is forgotten, as if nobody ever sent two at once."""
         self.open = 0
         self.most_open = 0
+        self.most_ahead = 0
         self.parts = {
             "/" + "/".join(file.path): data[file.offset : file.offset + file.size] for file in torrent.info.files
         }
@@ -47,6 +50,8 @@ class Mirror(Web):
                         return
                     said += buffer[:count]
                 head, _, said = said.partition(b"\r\n\r\n")
+                self.most_ahead = max(self.most_ahead, said.count(b"\r\n\r\n"))
+                said = said.rpartition(b"\r\n\r\n")[2] if self.deaf else said
                 target = head.split(b" ")[1].decode()
                 self.asked.append(target)
                 self.heads.append(head)
@@ -113,6 +118,23 @@ async def test_a_web_seed_alone_finishes_it(autojump_clock: object, ranges: bool
         assert (status.peers, status.web_seeds, status.downloaded) == (0, 1, len(place.data))
         assert place.mirror.connections <= (2 if ranges else 20)
         assert not any(b"Accept-Encoding: gzip" in head for head in place.mirror.heads)
+
+
+@pytest.mark.parametrize("deaf", [False, True])
+async def test_many_small_files_are_asked_for_together(autojump_clock: object, deaf: bool) -> None:
+    """Unless the server forgets what it has read beyond a request: then one by one, after a silence."""
+    async with a_world(dht_nodes=0) as world:
+        place = await a_place(world, {f"{number:03}": 1000 for number in range(300)})
+        place.mirror.deaf = deaf
+        session, handle = await place.add()
+        with trio.fail_after(200):
+            await handle.finished()
+        assert place.got(session)
+        assert handle.status().wasted == 0
+        assert place.mirror.most_ahead >= 30
+        if not deaf:
+            assert handle.status().elapsed_s < 12
+            assert place.mirror.connections <= 2
 
 
 async def test_what_others_fetch_is_not_asked_for_and_no_more_at_once_than_two(autojump_clock: object) -> None:

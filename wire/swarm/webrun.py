@@ -15,6 +15,7 @@ import trio
 from wire.compact import reach
 from wire.http import HttpClient, HttpError, Response
 from wire.http_url import is_near_literal, shown
+from wire.http_wire import Ahead
 from wire.peer.messages import BLOCK_BYTES
 from wire.swarm.pieces import BlockId
 from wire.swarm.throttle import Throttle
@@ -35,6 +36,12 @@ SILENCE_S = 30.0
 _IDLE_S = 1.0
 """How often a lane without work looks for some; what is wanted of a sudden wakes it at once."""
 _MAX_MOVED = 1000
+_MAX_AHEAD = 64
+"""Files asked for before the first of them has come: small ones would cost a way to the server and back each."""
+_PART_BYTES = 256 << 10
+"""Read at a time."""
+_PLAIN = {"Accept-Encoding": "identity"}
+"""Ranges are of what was packed, where something is."""
 _ZEROS = bytes(64 << 10)
 
 
@@ -80,7 +87,7 @@ class _Lane:
         self._seed = seed
         self._near = near
         self._first = first
-        self._client = HttpClient(network)
+        self._client = HttpClient(network, part_bytes=_PART_BYTES)
         self._down = down
         self._moved: dict[int, tuple[str, bool]] = {}
         """Where a file was in the end, so that not each request is redirected; and whether that may be nearby."""
@@ -104,9 +111,14 @@ class _Lane:
         found = self._trade.ask(self._seed, trio.current_time())
         for stretch in found:
             joiner = Joiner(stretch.blocks)
+            parts = list(self._info.spans(stretch.offset, stretch.length))
+            requests = [(url, self._headers(*part)) for part in parts if (url := self._seed.urls[part[0]]) is not None]
+            asked = 0
             try:
-                for index, start, length in self._info.spans(stretch.offset, stretch.length):
-                    if not await self._fetch_part(joiner, index, start, length):
+                for index, start, length in parts:
+                    asked += self._seed.urls[index] is not None
+                    ahead = requests[asked : asked + _MAX_AHEAD]
+                    if not await self._fetch_part(joiner, index, start, length, ahead):
                         return True
             except _Unwanted:
                 continue
@@ -116,8 +128,13 @@ class _Lane:
                 return True
         return bool(found)
 
-    async def _fetch_part(self, joiner: Joiner, index: int, start: int, length: int) -> bool:
-        """A part of one file; False where not all of it came."""
+    def _headers(self, index: int, start: int, length: int) -> dict[str, str]:
+        """What to say when a part of a file is asked for."""
+        whole = start == 0 and length == self._info.files[index].size
+        return _PLAIN if whole else _PLAIN | {"Range": f"bytes={start}-{start + length - 1}"}
+
+    async def _fetch_part(self, joiner: Joiner, index: int, start: int, length: int, ahead: Sequence[Ahead]) -> bool:
+        """A part of one file; False where not all of it came. `ahead`: what will be asked for after it."""
         if self._seed.urls[index] is None:
             for zeros in _zeros(length):
                 self._take(joiner.feed(zeros))
@@ -138,8 +155,7 @@ class _Lane:
                 if not left:
                     return  # where it sends the whole file, the rest is not for us
 
-        whole = start == 0 and length == size
-        if not await self._get(index, {} if whole else {"Range": f"bytes={start}-{start + length - 1}"}, read):
+        if not await self._get(index, self._headers(index, start, length), read, ahead):
             return False
         if left:  # it gives less at a time
             self._trade.pause(self._seed)
@@ -187,17 +203,23 @@ class _Lane:
                     return
             raise Refusal("its answer was cut off")
 
-        return await self._get(index, {}, read)
+        return await self._get(index, _PLAIN, read)
 
     # --- both
 
-    async def _get(self, index: int, headers: dict[str, str], read: Callable[[Response], Awaitable[None]]) -> bool:
+    async def _get(
+        self,
+        index: int,
+        headers: dict[str, str],
+        read: Callable[[Response], Awaitable[None]],
+        ahead: Sequence[Ahead] = (),
+    ) -> bool:
         """One request for one file; False where it failed, and the seed rests or lacks the file."""
         url, near = self._moved.get(index) or (self._seed.urls[index] or "", self._near)
         try:
             with trio.move_on_after(HEAD_S) as patience:
-                said = {"Accept-Encoding": "identity", **headers}
-                async with self._client.get(url, near=near, headers=said) as response:
+                following = () if self._moved else ahead  # where files lie elsewhere, nobody knows where the next does
+                async with self._client.get(url, near=near, headers=headers, ahead=following) as response:
                     patience.deadline = float("inf")
                     if response.url != url:
                         self._remember(index, response.url, near and reach(response.server.host) != "global")
