@@ -57,8 +57,8 @@ class InfoHash:
             return cls(v2=raw[2:])
         shown = text if len(text) <= 80 else text[:77] + "..."
         raise ProtocolError(
-            f"{shown!r} is no info-hash: 40 hex digits or 32 base32 letters (v1), or 64 hex digits (v2), "
-            f"not these {len(text)} characters"
+            f"{shown!r} is no info-hash: 40 hex digits or 32 base32 letters (v1), or 64 hex digits (v2); "
+            f"its length is {len(text)}"
         )
 
     @property
