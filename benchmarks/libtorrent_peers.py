@@ -5,8 +5,9 @@
     libtorrent_peers.py leech TORRENT DIR COUNT --net N --peer HOST:PORT
 
 Leechers dial the peer alone and learn of nobody else, neither hash nor keep the pieces any longer than they must: so
-that the seeder is what is measured. `connected` comes when all have shaken hands and `done` when all have everything.
-It ends when its stdin closes. Only loopback addresses are ever used.
+that the seeder is what is measured. `dialled` comes when the first of them dials, which libtorrent puts off until
+the torrent is looked at and a clock of its own strikes; `done` when all have everything. It ends when its stdin closes.
+Only loopback addresses are ever used.
 """
 
 from __future__ import annotations
@@ -60,6 +61,9 @@ def main() -> None:
         say("seeding", listen=at)
         while True:
             lines.get()
+    while not any(torrent.status().num_connections for torrent in torrents):
+        time.sleep(0.001)
+    say("dialled")
     left = torrents
     while left:
         time.sleep(0.01)

@@ -2,7 +2,8 @@
 
 A *row* is one question. Its `setting` prepares what both need and gives two callables, `ours` and `theirs`, each of
 which runs one turn and returns a `Turn`. `run` lets them alternate (A B A B ...) after a warm-up of each, which is not
-counted. Absolute figures move from run to run; what counts is the ratio within a pair, and of the pairs the median.
+counted. A turn that other programs disturbed is repeated (`calm`). Absolute figures move from run to run; what counts
+is the ratio within a pair, and of the pairs the median.
 
 `Watched` reads a child's CPU seconds and peak memory from /proc (Linux). `benchmarks/run_all.py` runs rows, keeps each
 result as benchmarks/results/NAME.json and makes benchmarks/RESULTS.md of all that are kept.
@@ -28,6 +29,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.calm import SHARE, Calm
 from tests.interop.harness import Program
 
 __all__ = ["Growth", "Row", "Setting", "Turn", "Watched", "cell", "machine", "on_core", "run", "spread", "table"]
@@ -170,12 +172,13 @@ class Watched:
 def run(row: Row, folder: Path, pairs: int | None = None) -> dict[str, Any]:
     """Alternates the two programs of a row; returns its result as it is kept."""
     turns: dict[str, list[Turn]] = {"ours": [], "theirs": []}
+    calm, most_others = Calm(), 0.0
     with row.setting(folder) as both:
         for number in range((pairs or row.pairs) + 1):
             for name, one in zip(turns, both, strict=True):
                 if one is None:
                     continue
-                turn = one()
+                turn, others = calm.turn(one)
                 counted = "" if number else "   (warm-up, not counted)"
                 who = "kademlia-bt" if name == "ours" else row.other
                 cpu = "" if turn.cpu_s is None else f", {turn.cpu_s:.2f} s of CPU"
@@ -184,7 +187,8 @@ def run(row: Row, folder: Path, pairs: int | None = None) -> dict[str, Any]:
                 print(f"  {who:12} {turn.value:10.{row.digits}f} {row.unit}{cpu}{peak}{extra}{counted}", flush=True)
                 if number:
                     turns[name].append(turn)
-    return _result(row, turns["ours"], turns["theirs"])
+                    most_others = max(most_others, others)
+    return _result(row, turns["ours"], turns["theirs"]) | {"others": round(most_others, 2)}
 
 
 def _result(row: Row, ours: Sequence[Turn], theirs: Sequence[Turn]) -> dict[str, Any]:
@@ -297,6 +301,8 @@ HEAD = ("question", "ours", "other", "ratio", "CPU s", "peak MB", "must reach", 
 def line(result: Mapping[str, Any]) -> tuple[str, ...]:
     """A result as the cells of a table."""
     conditions = ", ".join(result["must"])
+    others = result.get("others", 0.0)
+    disturbed = f" (disturbed: others took up to {others:.0%} of a core)" if others > SHARE else ""
     reached = "" if not result["must"] else "yes" if all(result["must"].values()) else "no"
     if result["kind"] == "growth":
         first, last = result["points"][0], result["points"][-1]
@@ -315,7 +321,7 @@ def line(result: Mapping[str, Any]) -> tuple[str, ...]:
     extra = "".join(f"; {key} {cell(span, 1)}" for key, span in ours["extra"].items())
     extra_of_theirs = "" if not theirs else "".join(f"; {key} {cell(s, 1)}" for key, s in theirs["extra"].items())
     return (
-        f"`{result['name']}` {result['question']}",
+        f"`{result['name']}` {result['question']}{disturbed}",
         f"{cell(ours['value'], digits)} {unit}{extra}",
         f"{result['other']}: {cell(theirs['value'], digits)} {unit}{extra_of_theirs}" if theirs else "",
         cell(result.get("ratio")),

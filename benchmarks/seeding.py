@@ -3,7 +3,7 @@
     python benchmarks/run_all.py seed
 
 The leechers (libtorrent_peers.py) are the same for both: they know the seeder alone and do not hash. A turn lasts from
-the moment they dial to the one in which all have everything; CPU and memory are the seeder's.
+the moment in which the first of them dials to the one in which all have everything; CPU and memory are the seeder's.
 """
 
 from __future__ import annotations
@@ -32,8 +32,9 @@ def seeding(size: int, leechers: int) -> Setting:
                 (at,) = listening(program)
                 with peers("leech", scene.torrent, got, leechers, "--peer", at, net=62, core=SEEDER_CORE) as takers:
                     takers.wait_event("started", timeout_s=TURN_S)
+                    shutil.rmtree(scene.before, ignore_errors=True)  # only now: see `download.turn`
+                    takers.wait_event("dialled", timeout_s=TURN_S)
                     begun = seeder.begin()
-                    shutil.rmtree(scene.before, ignore_errors=True)
                     takers.wait_event("done", timeout_s=TURN_S)
                     took = seeder.turn(leechers * size / seeder.elapsed(begun) / 1e6)
             got.rename(scene.before)
