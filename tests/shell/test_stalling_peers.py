@@ -1,7 +1,11 @@
-"""Peers that stall once they unchoked us, inside a block, or at a byte a second: others are asked within a minute."""
+"""Peers that stall, at each step of the protocol: others are asked in their place, and each step has its end.
+
+Inside the trade, once they unchoked us, inside a block or at a byte a second: others are asked within a minute.
+"""
 
 from __future__ import annotations
 
+import itertools
 import struct
 from contextlib import suppress
 
@@ -11,6 +15,7 @@ from trio.testing import MockClock
 
 from tests.shell.kit import a_world, link_of, make_torrent
 from wire.bitfield import Bitfield
+from wire.compact import Endpoint
 from wire.errors import NetworkError
 from wire.net import Stream
 from wire.peer.connection import PeerConnection
@@ -78,20 +83,93 @@ async def test_what_a_peer_keeps_is_asked_of_another_within_a_minute(
         assert bytes(world.stores[session].last.data) == DATA
 
 
+NAME = TORRENT.info.info_hash.swarm_ids[0]
+RAW = TORRENT.info.raw
+OFFER = frame(20, b"\0" + ExtendedHandshake(ut_metadata=2, metadata_size=len(RAW)).encode())
+METADATA = frame(20, b"\1d8:msg_typei1e5:piecei0e10:total_sizei%dee" % len(RAW) + RAW)
+NUMBERS = itertools.count()
+
+
+def handshake() -> bytes:
+    return Handshake(NAME, b"-XX0000-%012d" % next(NUMBERS), extended=True, fast=True, dht=False).encode()
+
+
+STEPS = {
+    "says nothing": (-1, b"", 10.0),
+    "half a handshake": (-1, handshake()[:40], 10.0),
+    "a handshake alone": (0, b"", 180.0),
+    "offers metadata and sends none": (0, OFFER, 180.0),
+    "half of the metadata": (1, METADATA[:100], 180.0),
+    "metadata, and has nothing": (1, METADATA + frame(15), 180.0),
+    "a length, and no message": (1, METADATA + bytes([0, 0, 0, 99]), 180.0),
+    "has everything and keeps us choked": (1, METADATA + frame(14), 180.0),
+}
+"""How far it goes (0: a handshake, 1: it is asked for the metadata), what it says then before it stalls, and the
+seconds until it is hung up on."""
+
+
+@pytest.mark.parametrize("step", STEPS)
+async def test_a_stall_at_any_step_costs_nothing_and_has_an_end(autojump_clock: MockClock, step: str) -> None:
+    asked, said, limit_s = STEPS[step]
+    held_s: list[float] = []
+
+    async def stalls(stream: Stream) -> None:
+        began = trio.current_time()
+        buffer = memoryview(bytearray(65536))
+        heard = b""
+        try:
+            if asked >= 0:
+                await stream.send_all([handshake()])
+            if asked == 1:
+                await stream.send_all([OFFER])
+                while b"8:msg_typei0e" not in heard:
+                    count = await stream.receive_into(buffer)
+                    if not count:
+                        return
+                    heard += buffer[:count]
+            await stream.send_all([said])
+            while await stream.receive_into(buffer):
+                pass
+        finally:
+            held_s.append(trio.current_time() - began)
+
+    plain = {"dht": False, "pex": False, "encryption": "off", "transport": "tcp", "patience_s": 1000.0}
+
+    async def seconds(*peers: Endpoint) -> float:
+        honest = await world.seeder(TORRENT, DATA, up_limit=20_000, dht=False)
+        async with world.new_session(**plain) as session:
+            handle = await session.add(link_of(TORRENT, *peers, honest))
+            began = trio.current_time()
+            with trio.fail_after(60.0):
+                await handle.finished()
+            return trio.current_time() - began
+
+    async with a_world(dht_nodes=0) as world:
+        alone_s = await seconds()
+        among_s = await seconds(*[await world.peer(stalls) for _ in range(5)])
+        await trio.sleep(1.0)
+        assert among_s <= 1.5 * alone_s + 9.0, "the metadata is asked of others after 3, 6 and 9 s"
+        assert len(held_s) == 5, "they had their chance"
+        assert min(held_s) >= 5.0
+        held_s.clear()
+        session = await world.session(**plain)
+        await session.add(link_of(TORRENT, await world.peer(stalls)))
+        await trio.sleep(limit_s + 3.0)
+        assert len(held_s) == 1
+        assert limit_s - 1.0 <= held_s[0] <= limit_s + 1.5
+
+
 async def test_what_is_asked_before_the_metadata_is_refused_at_once_and_whoever_does_not_read_that_is_dropped(
     autojump_clock: MockClock,
 ) -> None:
     """Refusals of the connection's own go out as they come: they do not pile up until the brain's next look."""
     asked = [frame(6, struct.pack(">III", at, 0, 16384)) for at in range(1000)]
-    swarm_id = TORRENT.info.info_hash.swarm_ids[0]
     refused_at: list[float] = []
     dropped = trio.Event()
 
     async def asks(stream: Stream) -> None:
         await stream.receive_into(memoryview(bytearray(68)))
-        await stream.send_all(
-            [Handshake(swarm_id, b"-XX0000-askingasking", extended=False, fast=True, dht=False).encode()]
-        )
+        await stream.send_all([Handshake(NAME, b"-XX0000-askingasking", extended=False, fast=True, dht=False).encode()])
         began, said = trio.current_time(), 0
         await stream.send_all(asked)
         buffer = memoryview(bytearray(65536))

@@ -28,7 +28,8 @@ MAX_METADATA_BYTES = 16 << 20
 MAX_OUTSTANDING = 2
 """Blocks asked of a peer at once: more, and some refuse."""
 ASK_AGAIN_S = 3.0
-"""The same block is not asked of another peer before; and a try that stood still so long makes room for others."""
+"""The same block is not asked of another peer before, and then of as many as were asked in vain: so twenty that are
+silent take 15 s, not a minute. And a try that stood still so long makes room for others."""
 ANSWER_TIMEOUT_S = 20.0
 REST_S = 30.0
 """How long a peer is left alone that refused, or did not answer: it may have the info dictionary by then."""
@@ -74,6 +75,25 @@ class _Peer:
 
 
 @dataclass(slots=True)
+class _Asked:
+    """When a block was asked for last, of how many peers then, and of how many before."""
+
+    at: float
+    peers: int = 1
+    before: int = 0
+
+    def again(self, now: float) -> _Asked:
+        """It is asked of one peer more."""
+        if now == self.at:
+            return _Asked(now, self.peers + 1, self.before)
+        return _Asked(now, 1, self.before + self.peers)
+
+    def may_be_again(self, now: float) -> bool:
+        """Whether it may be asked of one peer more."""
+        return now - self.at >= ASK_AGAIN_S or (now == self.at and self.peers < self.before)
+
+
+@dataclass(slots=True)
 class _Lane(Generic[K]):
     """One try to get all blocks of one size: shared, or of one peer alone."""
 
@@ -81,8 +101,8 @@ class _Lane(Generic[K]):
     moved_at: float
     blocks: dict[int, bytes] = field(default_factory=dict)
     senders: dict[int, K] = field(default_factory=dict)
-    asked: dict[int, float] = field(default_factory=dict)
-    """When each missing block was last asked for."""
+    asked: dict[int, _Asked] = field(default_factory=dict)
+    """The missing blocks that were asked for."""
     first_missing: int = 0
 
     def moves(self, now: float) -> bool:
@@ -147,7 +167,7 @@ class MetadataFetch(Generic[K]):
         requests: list[tuple[K, int]] = []
         if self.done:
             return requests
-        running = sum(1 for lane in self._lanes.values() if lane.moves(now))
+        running = {key for key, lane in self._lanes.items() if lane.moves(now)}
         # Tries that have had their time come after those that have not, whoever was here first.
         for peer, known in sorted(self._peers.items(), key=lambda item: self._had_its_time(item[0], item[1].size, now)):
             late = [piece for piece, at in known.asked.items() if now - at >= ANSWER_TIMEOUT_S]
@@ -157,8 +177,7 @@ class MetadataFetch(Generic[K]):
                 continue
             key = self._lane_key(peer, known.size)
             lane = self._lanes.get(key)
-            runs = lane is not None and lane.moves(now)
-            if not runs and running >= MAX_LANES:
+            if key not in running and len(running) >= MAX_LANES:
                 continue
             while len(known.asked) < MAX_OUTSTANDING:
                 piece = self._next_piece(known, lane, now)
@@ -166,11 +185,11 @@ class MetadataFetch(Generic[K]):
                     break
                 if lane is None:
                     lane = self._lanes[key] = _Lane(now, now)
-                if not runs:
-                    runs = True
-                    running += 1
+                running.add(key)
                 lane.moved_at = now
-                lane.asked[piece] = known.asked[piece] = now
+                known.asked[piece] = now
+                asked = lane.asked.get(piece)
+                lane.asked[piece] = _Asked(now) if asked is None else asked.again(now)
                 requests.append((peer, piece))
         return requests
 
@@ -234,8 +253,8 @@ class MetadataFetch(Generic[K]):
         for piece in range(0 if lane is None else lane.first_missing, _block_count(known.size)):
             if piece in known.asked or (lane is not None and piece in lane.blocks):
                 continue
-            asked_at = None if lane is None else lane.asked.get(piece)
-            if asked_at is None or now - asked_at >= ASK_AGAIN_S:
+            asked = None if lane is None else lane.asked.get(piece)
+            if asked is None or asked.may_be_again(now):
                 return piece
         return None
 

@@ -170,6 +170,28 @@ def test_one_honest_among_twenty_bad_ones() -> None:
         assert "good" not in swarm.lied + swarm.useless
 
 
+@pytest.mark.parametrize("good_at", [0, 1, 10, 19, 20])
+def test_one_honest_among_twenty_that_never_answer(good_at: int) -> None:
+    """After each three seconds twice as many are asked: who is silent cannot make the others wait for their turn."""
+    names = [f"bad{at}" for at in range(20)]
+    names.insert(good_at, "good")
+    swarm = Swarm({name: honest if name == "good" else silent for name in names})
+    swarm.run(16.0)
+    assert swarm.raw == RAW
+    assert swarm.lied == swarm.useless == []
+
+
+def test_as_many_again_are_asked_for_a_block_as_were_in_vain() -> None:
+    fetch: MetadataFetch[int] = MetadataFetch(INFO_HASH)
+    for peer in range(40):
+        fetch.offer(peer, 100, 0.0)
+    counts = []
+    for step in range(6):
+        counts.append(len(fetch.assign(3.0 * step)))
+        assert fetch.assign(3.0 * step + 1.0) == []
+    assert counts == [1, 1, 2, 4, 8, 16]
+
+
 def test_only_some_tries_go_on_side_by_side() -> None:
     fetch: MetadataFetch[int] = MetadataFetch(INFO_HASH)
     for peer in range(20):
