@@ -26,6 +26,7 @@ from wire.swarm.holepunch import Holepunch
 from wire.swarm.peer import Peer
 from wire.swarm.sight import Sight
 from wire.swarm.trees import Trees
+from wire.swarm.turnover import Turnover
 from wire.swarm.values import PeerDropped, Settings, SwarmEvent
 
 __all__ = ["TICK_S", "Members"]
@@ -81,6 +82,7 @@ class Members:
         self._holepunch = Holepunch(self._peers, self._dirty, now, is_ours=self._is_ours)
         self._punches: list[Endpoint] = []
         self._trees = Trees(self._peers, self._dirty)
+        self._turnover = Turnover(now)
         self._named: dict[Endpoint, _Names] = {}
         """What those who are being dialled were asked for."""
         self._dropped: list[Peer] = []
@@ -117,6 +119,15 @@ class Members:
         if self.info is not None and self.settings.metadata_only and not self._trees.wanted:
             return False
         return self._dials < self.settings.max_dials and len(self._peers) + self._dials < self.settings.max_peers
+
+    def _make_room(self, now: float) -> None:
+        """Where all places are taken and others want in, some of those who trade nothing go."""
+        if len(self._peers) < self.settings.max_peers:
+            return
+        dial_at = self.candidates.next_timer(now)
+        if self._turnover.wanted or (dial_at is not None and dial_at <= now):
+            for peer in self._turnover.quiet(self._peers.values(), self.settings.max_peers, now):
+                self._drop(peer, "it trades nothing, and others want its place", now)
 
     @property
     def is_engaged(self) -> bool:

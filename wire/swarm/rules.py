@@ -258,7 +258,10 @@ class Swarm(Wishes):
 
         `events` are those that `connection.received` gave with the handshake, that one included.
         """
-        if len(self._peers) >= self.settings.max_peers or not self._is_free(endpoint, connection.peer_id, now):
+        if len(self._peers) >= self.settings.max_peers:
+            self._turnover.wanted = True
+            return None
+        if not self._is_free(endpoint, connection.peer_id, now):
             return None
         if connection.info_hash not in self.info_hash.swarm_ids or not self.candidates.admit(endpoint):
             return None
@@ -353,6 +356,7 @@ class Swarm(Wishes):
         if self._exchange is not None:
             for peer in self._exchange.tick(now):
                 self._drop(peer, "it never sends what it is asked for", now)
+        self._make_room(now)
         self._exchange_peers(now)
 
     def _exchange_peers(self, now: float) -> None:
