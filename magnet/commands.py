@@ -296,7 +296,7 @@ async def _fleet(
 async def _seed_on(session: Session, handle: TorrentHandle, reporter: Reporter) -> None:
     reporter.seeding([str(endpoint) for endpoint in session.dialable], handle.link, handle.status())
     async with _shown(handle, reporter):
-        await trio.sleep_forever()
+        await handle.gone()  # it goes by itself only where what is shared cannot be read any more, and says so
 
 
 def _shown(handle: TorrentHandle, reporter: Reporter) -> AbstractAsyncContextManager[None]:

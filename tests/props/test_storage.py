@@ -109,8 +109,7 @@ async def one_run(made: MadeTorrent, folder: Path, run: Run, stored: set[int]) -
         pass
     finally:
         store._places.close()
-        if store._journal is not None:
-            os.close(store._journal)
+        store._journal.let_go()
 
 
 @settings(max_examples=60)

@@ -316,7 +316,7 @@ async def test_a_system_with_fewer_calls(tmp_path: Path, monkeypatch: pytest.Mon
     """macOS has no preadv and pwritev before 11, Windows none of them: slower, and the same."""
     for name in missing.split():
         monkeypatch.delattr(os, name)
-    monkeypatch.setattr("wire.storage.disk._BOOT_ID", tmp_path / "nowhere")
+    monkeypatch.setattr("wire.storage.journal._BOOT_ID", tmp_path / "nowhere")
     resume = tmp_path / "x.resume"
     for round_ in range(2):
         store = DiskStore(MADE.info, tmp_path / "d", resume=resume, preallocate=True)

@@ -210,7 +210,7 @@ async def test_after_a_crash_of_the_machine_all_is_checked(tmp_path: Path, monke
     assert looked_at == []
     boot = tmp_path / "boot"
     boot.write_text("another")
-    monkeypatch.setattr("wire.storage.disk._BOOT_ID", boot)
+    monkeypatch.setattr("wire.storage.journal._BOOT_ID", boot)
     store = DiskStore(MADE.info, root, resume=resume)
     await store.load()  # closed in order before: believed across boots
     assert looked_at == []

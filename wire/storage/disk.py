@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
@@ -22,11 +22,13 @@ from wire.metainfo import Info
 from wire.metainfo.judge import is_right, leaves_if_right
 from wire.net import Buffer
 from wire.storage.check import Checker, TreeHasher, check_pieces
+from wire.storage.journal import Journal, boot
 from wire.storage.places import Places
 from wire.storage.pool import disk_error
-from wire.storage.raw import write_all
-from wire.storage.resume import PARTS, Remembered, Stamp, begun_record, pieces_record, replay, snapshot
-from wire.storage.store import Outcome, Progress, check_request
+from wire.storage.resume import PARTS, Remembered, begun_record, pieces_record
+from wire.storage.runs import runs_of, stretches_of
+from wire.storage.store import Changed, Outcome, Progress, check_request
+from wire.storage.watch import Watch
 
 __all__ = ["DiskStore"]
 
@@ -35,11 +37,6 @@ _THREADS = max(2, min(4, os.cpu_count() or 1))
 
 _LEAVES_BYTES = 1 << 20
 """Of a piece that is read at once to hash its blocks."""
-
-_MAX_RESUME_BYTES = 256 << 20
-"""Of a resume file that is read: two million pieces of the largest torrent, each with its record, fit."""
-
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 _Result = TypeVar("_Result")
 
@@ -93,10 +90,15 @@ class DiskStore:
             self._wanted = Bitfield.of(files, [index for index, is_wanted in enumerate(wanted) if is_wanted])
         self._places = Places(info, self._root, parts, self._wanted)
         self._have = Bitfield(info.piece_count)
-        self._stamps: dict[int, Stamp] = {}
-        self._lock = threading.Lock()  # threads share the stamps and the journal
-        self._journal: int | None = None
-        self._journal_end = 0
+        self._watch = Watch(self._places.path)
+        self._lost: set[int] = set()
+        """Pieces that were had, and are not right any more."""
+        self._needed = Bitfield(info.piece_count)
+        """The pieces of wanted files."""
+        self._seen_whole = False
+        self._journal = Journal(self._resume, info)
+        self._writing = threading.Lock()
+        """Held from before the first byte of a batch to after its record, as the stamps are only right then."""
         self._limiter = trio.CapacityLimiter(_THREADS)
         self._closed = False
 
@@ -110,6 +112,11 @@ class DiskStore:
             self._judgeable(suspects), suspects.size, self.info.piece_length, checker.is_right, progress
         )
         self._have = believed | found
+        for index, entry in enumerate(self.info.files):
+            if entry.on_disk and self._wanted[index]:
+                for piece in self.info.layout.pieces_of(index):
+                    self._needed.set(piece)
+        self._seen_whole = self._is_whole()
         if not self._read_only:
             await self._hop(self._begin)
         return self._have.copy()
@@ -126,12 +133,44 @@ class DiskStore:
         if self._read_only or self._closed:
             raise MisuseError("this store is not open for writing")
         outcomes = await self._hop(self._put_many, pieces)
-        self._have.update([index for (index, _), right in zip(pieces, outcomes, strict=True) if right is True])
+        right = [index for (index, _), outcome in zip(pieces, outcomes, strict=True) if outcome is True]
+        self._have.update(right)
+        self._lost.difference_update(right)
         return outcomes
+
+    async def lost(self) -> Changed | None:
+        """See `Store.lost`: looks at all files once they are whole, hashes what lies in those that were changed."""
+        if not self._seen_whole and self._is_whole():
+            self._seen_whole = True
+            await self._hop(self._look_at_all)
+        if not self._watch.changed:
+            return None
+        keys = await self._hop(self._take_changed)
+        if not keys:  # another task was faster, and will tell
+            return None
+        error = DiskError(f"{self._places.path(min(keys))} was changed by somebody else")
+        suspects = [
+            index for index in self._places.pieces_of(keys).indices() if self._have[index] and index not in self._lost
+        ]
+        found = Bitfield(self.info.piece_count)
+        try:
+            checker = Checker(self.info, self._places, self._usable_sizes())
+            found = await check_pieces(suspects, self.info.piece_count, self.info.piece_length, checker.is_right)
+        except DiskError as why:
+            error = why
+        lost = [index for index in suspects if not found[index]]
+        self._lost.update(lost)
+        if lost:
+            self._seen_whole = False
+        else:
+            self._watch.in_vain()
+        if not self._read_only:
+            await self._hop(self._note_found, list(found.indices()))
+        return Changed(lost, error) if lost else None
 
     async def read_many(self, requests: Sequence[tuple[int, int, int]]) -> list[Buffer]:
         """See `Store.read_many`: one thread hop for all, one read for those that follow each other."""
-        stretches = _stretches(requests)
+        stretches = stretches_of(requests)
         for index, begin, lengths in stretches:
             check_request(self.info, self._have, index, begin, sum(lengths))
         return await self._hop(self._read_many, stretches)
@@ -162,6 +201,9 @@ class DiskStore:
     async def _hop(self, work: Callable[..., _Result], *args: object) -> _Result:
         return await trio.to_thread.run_sync(work, *args, limiter=self._limiter)
 
+    def _is_whole(self) -> bool:
+        return not self._lost and not (self._needed - self._have).count
+
     async def _learn(self) -> None:
         """Finds piece layers of version 2 that are not known from files that are there whole (BEP 52)."""
         info, sizes = self.info, self._usable_sizes()
@@ -187,16 +229,16 @@ class DiskStore:
 
     def _survey(self) -> tuple[Bitfield, Bitfield]:
         """Looks at the files: which pieces may be believed, and which must be hashed."""
-        self._stamps = self._places.stamps()
-        remembered = self._recall()
+        self._watch.stamps = self._places.stamps()
+        remembered = self._journal.recall(self._root)
         if remembered is None:
             return Bitfield(self.info.piece_count), Bitfield.full(self.info.piece_count)
         suspects = remembered.begun
         for index in range(len(self.info.files)):
-            if self._stamps.get(index) != remembered.stamps.get(index):
+            if self._watch.stamps.get(index) != remembered.stamps.get(index):
                 for piece in self.info.layout.pieces_of(index):
                     suspects.set(piece)
-        if self._stamps.get(PARTS) != remembered.stamps.get(PARTS) or self._wanted != remembered.wanted:
+        if self._watch.stamps.get(PARTS) != remembered.stamps.get(PARTS) or self._wanted != remembered.wanted:
             suspects |= self._places.mixed(self._wanted) | self._places.mixed(remembered.wanted)
         return remembered.have - suspects, suspects
 
@@ -205,27 +247,8 @@ class DiskStore:
         again, and the rest cut off."""
         return {
             key: stamp.size if key == PARTS or stamp.size <= (size := self.info.files[key].size) else size - 1
-            for key, stamp in self._stamps.items()
+            for key, stamp in self._watch.stamps.items()
         }
-
-    def _recall(self) -> Remembered | None:
-        """What is remembered, if it is about this folder and nothing can have been lost since."""
-        if self._resume is None:
-            return None
-        try:
-            with self._resume.open("rb") as file:
-                data = file.read(_MAX_RESUME_BYTES)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise disk_error("read", self._resume, error) from error
-        remembered = replay(data, self.info)
-        if remembered is None or remembered.root != str(self._root):
-            return None
-        # Killed, but the machine ran on: every write arrived. After a crash of the machine some may not have.
-        if not remembered.clean and (not remembered.boot or remembered.boot != _boot()):
-            return None
-        return remembered
 
     def _begin(self) -> None:
         """Makes what must be there before the first piece: the folder, empty files, the journal."""
@@ -239,13 +262,7 @@ class DiskStore:
             elif entry.on_disk and self._preallocate and self._wanted[index]:
                 self._allocate(index)
         self._places.make_links()
-        if self._resume is not None:
-            self._remember(self._resume, clean=False)
-            flags = os.O_WRONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-            try:
-                self._journal = os.open(self._resume, flags)
-            except OSError as error:
-                raise disk_error("write", self._resume, error) from error
+        self._journal.begin(self._remembered(clean=False))
         # Kept whole when a file of theirs was not wanted; now it is, or a file is gone.
         for piece in self._places.kept_whole:
             data = None if self._have[piece] else self._places.read_kept(piece)
@@ -258,15 +275,45 @@ class DiskStore:
         return leaves_if_right(self.info, index, (read(index, at, min(_LEAVES_BYTES, size - at)) for at in steps))
 
     def _note_found(self, pieces: Sequence[int]) -> None:
-        file_at, length = self.info.layout.file_at, self.info.piece_length  # of version 2: each is in one file
-        self._note([(range(index, index + 1), [file_at(index * length)]) for index in pieces])
+        with self._writing:
+            self._note([(run, self._places.files_of(run)) for run in runs_of(pieces)])
+
+    def _look(self, keys: Iterable[int]) -> None:
+        """Sees which of these files somebody else changed; what is in them is believed no more, nor after a kill."""
+        if changed := self._watch.look(keys):
+            self._places.forget(changed)
+            pieces = list(self._places.pieces_of(changed).indices())
+            with suppress(DiskError):
+                self._journal.add(b"".join(map(begun_record, runs_of(pieces))))
+
+    def _look_at_all(self) -> None:
+        with self._writing:
+            self._look(list(self._watch.stamps))
+
+    def _take_changed(self) -> set[int]:
+        """The files to be hashed; what changes from now on is news."""
+        with self._writing:
+            keys = set(self._watch.changed)
+            self._watch.changed.clear()
+            self._restamp(keys)
+            return keys
+
+    def _restamp(self, keys: Iterable[int]) -> None:
+        for key in keys:
+            stamp = None
+            with suppress(DiskError):  # a link: who opens it is told
+                stamp = self._places.stamp(key)
+            if stamp is None:
+                self._watch.stamps.pop(key, None)
+            else:
+                self._watch.stamps[key] = stamp
 
     def _allocate(self, index: int) -> None:
         if all(self._have[piece] for piece in self.info.layout.pieces_of(index)):
             return
         self._places.allocate(index)
         if (stamp := self._places.stamp(index)) is not None:
-            self._stamps[index] = stamp
+            self._watch.stamps[index] = stamp
 
     def _read_many(self, stretches: Sequence[tuple[int, int, list[int]]]) -> list[Buffer]:
         blocks: list[Buffer] = []
@@ -279,6 +326,11 @@ class DiskStore:
             for length in lengths:
                 blocks.append(view[at : at + length])
                 at += length
+        if self._writing.acquire(blocking=False):  # else who writes looks
+            try:
+                self._look(self._places.ends_of(stretches))
+            finally:
+                self._writing.release()
         return blocks
 
     def _put_many(self, pieces: Sequence[tuple[int, memoryview]]) -> list[Outcome]:
@@ -291,18 +343,25 @@ class DiskStore:
                     right[index] = data
             except MetainfoError as error:
                 outcomes[index] = error
-        runs = list(_runs(sorted(right)))
+        if right:
+            with self._writing:
+                self._write_runs(list(runs_of(sorted(right))), right, outcomes)
+        return [outcomes[index] for index, _ in pieces]
+
+    def _write_runs(self, runs: list[range], data: Mapping[int, memoryview], outcomes: dict[int, Outcome]) -> None:
         written: list[_Written] = []
-        with self._lock, suppress(DiskError):  # a disk that takes no more says so when it comes to their bytes
-            self._append(b"".join(map(begun_record, runs)))
+        with suppress(DiskError):  # a disk that takes no more says so when it comes to their bytes
+            self._journal.add(b"".join(map(begun_record, runs)))
         for run in runs:
-            written += self._write(run, right, outcomes)
+            files = self._places.files_of(run)
+            self._look(files)
+            written += self._write(run, data, outcomes)
+            self._restamp(files)
         try:
             self._note(written)
         except DiskError as error:
             for run, _ in written:
                 outcomes.update(dict.fromkeys(run, error))
-        return [outcomes[index] for index, _ in pieces]
 
     def _write(self, run: range, data: Mapping[int, memoryview], outcomes: dict[int, Outcome]) -> list[_Written]:
         """Writes neighbouring pieces, in one go where it can be; puts into `outcomes` what went wrong with which."""
@@ -320,79 +379,20 @@ class DiskStore:
         return written
 
     def _note(self, written: Sequence[_Written]) -> None:
-        """Remembers pieces that were written, and what the files that they lie in look like now."""
-        with self._lock:  # so that of two records of one file the later one has the later stamp
-            touched = {key for _, keys in written for key in keys}
-            stamps = {key: stamp for key in sorted(touched) if (stamp := self._places.stamp(key)) is not None}
-            self._stamps.update(stamps)
-            records = [
-                pieces_record(run, [(key, stamps[key]) for key in keys if key in stamps]) for run, keys in written
-            ]
-            self._append(b"".join(records))
+        """Remembers pieces that were written, and what the files that they lie in looked like right after."""
+        stamps = self._watch.stamps
+        records = [pieces_record(run, [(key, stamps[key]) for key in keys if key in stamps]) for run, keys in written]
+        self._journal.add(b"".join(records))
 
-    def _append(self, record: bytes) -> None:
-        """Adds to the journal; a record that a full disk tore is written over by the next."""
-        if record and self._journal is not None and self._resume is not None:
-            try:
-                write_all(self._journal, memoryview(record), self._journal_end)
-            except OSError as error:
-                raise disk_error("write", self._resume, error) from error
-            self._journal_end += len(record)
-
-    def _remember(self, resume: Path, *, clean: bool) -> None:
-        """Replaces the resume file by a snapshot, so that at every moment one or the other is whole."""
-        begun = Bitfield(self.info.piece_count)
-        remembered = Remembered(str(self._root), _boot(), clean, self._have, self._wanted, self._stamps, begun)
-        data = snapshot(self.info, remembered)
-        aside = resume.with_name(f"{resume.name}.{os.getpid()}.new")
-        try:
-            resume.parent.mkdir(parents=True, exist_ok=True)
-            aside.write_bytes(data)
-            os.replace(aside, resume)
-        except OSError as error:
-            with suppress(OSError):
-                aside.unlink(missing_ok=True)
-            raise disk_error("write", resume, error) from error
-        self._journal_end = len(data)
+    def _remembered(self, *, clean: bool) -> Remembered:
+        count = self.info.piece_count
+        have = self._have - Bitfield.of(count, self._lost)
+        stamps = {key: stamp for key, stamp in self._watch.stamps.items() if key not in self._watch.changed}
+        return Remembered(str(self._root), boot(), clean, have, self._wanted, stamps, Bitfield(count))
 
     def _close(self) -> None:
-        if self._journal is not None and self._resume is not None:
-            os.close(self._journal)
-            self._journal = None
-            with suppress(DiskError):  # a full disk, say: the journal says the same, if less shortly
-                self._remember(self._resume, clean=True)
+        self._journal.end(self._remembered(clean=True))
         self._places.close()
-        if self._have.all and self._wanted.all and not self._read_only:
+        if self._have.all and not self._lost and self._wanted.all and not self._read_only:
             with suppress(OSError):
                 self._places.path(PARTS).unlink(missing_ok=True)
-
-
-def _stretches(requests: Sequence[tuple[int, int, int]]) -> list[tuple[int, int, list[int]]]:
-    """Requests that follow each other in a piece, as one: its index, where it begins, and the lengths of each."""
-    joined: list[tuple[int, int, list[int]]] = []
-    piece, end = -1, 0
-    for index, begin, length in requests:
-        if index == piece and begin == end:
-            joined[-1][2].append(length)
-        else:
-            joined.append((index, begin, [length]))
-            piece, end = index, begin
-        end += length
-    return joined
-
-
-def _runs(indices: Sequence[int]) -> Iterator[range]:
-    """Ascending indices as ranges of neighbours."""
-    start = 0
-    for end in range(1, len(indices) + 1):
-        if end == len(indices) or indices[end] != indices[end - 1] + 1:
-            yield range(indices[start], indices[end - 1] + 1)
-            start = end
-
-
-def _boot() -> str:
-    """Names this run of the machine; empty where the system has no name for it."""
-    try:
-        return _BOOT_ID.read_text(encoding="ascii").strip()
-    except OSError:
-        return ""

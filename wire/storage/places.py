@@ -10,7 +10,7 @@ import os
 import struct
 import threading
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from wire.bitfield import Bitfield
@@ -62,6 +62,34 @@ class Places:
                 for piece in self.info.layout.pieces_of(file_index):
                     pieces.set(piece)
         return pieces
+
+    def pieces_of(self, keys: Iterable[int]) -> Bitfield:
+        """The pieces that lie in these files."""
+        pieces = Bitfield(self.info.piece_count)
+        for key in keys:
+            if key == PARTS:
+                pieces |= self.mixed(self._wanted)
+            else:
+                pieces.update(list(self.info.layout.pieces_of(key)))
+        return pieces
+
+    def files_of(self, run: range) -> list[int]:
+        """The keys of the files that neighbouring pieces lie in."""
+        length = self.info.piece_length
+        size = (len(run) - 1) * length + self.info.piece_size(run[-1])
+        files = [index for index, _, _ in self.info.spans(run.start * length, size) if not self.info.files[index].pad]
+        wanted = [index for index in files if self._wanted[index]]
+        return wanted if len(wanted) == len(files) else [*wanted, PARTS]
+
+    def ends_of(self, stretches: Sequence[tuple[int, int, list[int]]]) -> set[int]:
+        """The files that these begin and end in."""
+        file_at, length = self.info.layout.file_at, self.info.piece_length
+        starts = [index * length + begin for index, begin, _ in stretches]
+        ends = [
+            min(index * length + begin + sum(lengths), index * length + self.info.piece_size(index)) - 1
+            for index, begin, lengths in stretches
+        ]
+        return {file_at(at) for at in (*starts, *ends)}
 
     def stamps(self) -> dict[int, Stamp]:
         """What each file that is there looks like; finds the slots of the parts file too. Raises DiskError."""
@@ -207,6 +235,12 @@ class Places:
             return []
         except OSError as error:
             raise disk_error("read", pool.path(place), error) from error
+
+    def forget(self, keys: Iterable[int]) -> None:
+        """Closes these files: whoever wants them next finds what lies in their place then."""
+        for key in keys:
+            pool, place = self._place(key)
+            pool.forget(place)
 
     def close(self) -> None:
         """Closes all files."""

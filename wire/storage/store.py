@@ -7,7 +7,7 @@ The store on disk is in `wire.storage.disk`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from wire.bitfield import Bitfield
 from wire.errors import DiskError, MetainfoError, MisuseError
@@ -15,7 +15,7 @@ from wire.metainfo import Info
 from wire.metainfo.judge import is_right, leaves_if_right
 from wire.net import Buffer
 
-__all__ = ["MemoryStore", "Outcome", "Progress", "Store", "whole_files"]
+__all__ = ["Changed", "MemoryStore", "Outcome", "Progress", "Store", "whole_files"]
 
 Progress = Callable[[int, int], None]
 """Called with bytes checked so far and bytes to check in all."""
@@ -23,6 +23,13 @@ Progress = Callable[[int, int], None]
 
 Outcome = bool | DiskError | MetainfoError
 """What became of a piece that was to be stored: right and kept, wrong, or why that cannot be said."""
+
+
+class Changed(NamedTuple):
+    """Somebody else changed files: which pieces that were had are not right any more, and what to tell people."""
+
+    pieces: list[int]
+    error: DiskError
 
 
 class Store(Protocol):
@@ -54,6 +61,10 @@ class Store(Protocol):
 
         Raises MisuseError where the store has not that piece or the range leaves it, and DiskError.
         """
+        ...
+
+    async def lost(self) -> Changed | None:
+        """To be asked after each `put_many` and `read_many`: what was found to be right no more, once; mostly None."""
         ...
 
     async def recheck(self, pieces: Sequence[int]) -> list[int]:
@@ -128,6 +139,10 @@ class MemoryStore:
             check_request(self.info, self._have, index, begin, length)
         starts = [(index * self.info.piece_length + begin, length) for index, begin, length in requests]
         return [bytes(self.data[start : start + length]).ljust(length, b"\0") for start, length in starts]
+
+    async def lost(self) -> Changed | None:
+        """See `Store.lost`: nobody else has this memory."""
+        return None
 
     async def recheck(self, pieces: Sequence[int]) -> list[int]:
         """See `Store.recheck`."""

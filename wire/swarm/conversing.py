@@ -243,9 +243,14 @@ class Conversing(Storing):
             return
         try:
             data = await self._store.read_many(batch)
+            changed = await self._store.lost()
         except DiskError as error:
             self.swarm.not_uploaded(peer, batch)
             self._unreadable(error, {index for index, _, _ in batch})
+            return
+        if changed is not None:
+            self.swarm.not_uploaded(peer, batch)
+            self._unreadable(changed.error, set(changed.pieces))
             return
         self.swarm.uploaded(peer, batch, data)
         self._up.take(sum(length for _, _, length in batch), trio.current_time())

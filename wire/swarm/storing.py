@@ -95,8 +95,15 @@ class Storing:
         try:
             while batch := self._next_batch():
                 outcomes = await self._store.put_many(batch)
+                changed = await self._store.lost()
+                lost = set() if changed is None else set(changed.pieces)
+                for index in lost:  # before what is new is told: all may be there with that
+                    self.swarm.piece_lost(index, trio.current_time())
                 kept_out = []
                 right = [job.index for job, outcome in zip(batch, outcomes, strict=True) if outcome is True]
+                for index in lost.intersection(right):
+                    self.swarm.piece_kept_out(index, trio.current_time())
+                right = [index for index in right if index not in lost]
                 if right:
                     self.swarm.pieces_stored(right, trio.current_time())
                 for job, outcome in zip(batch, outcomes, strict=True) if len(right) < len(batch) else ():

@@ -1,0 +1,191 @@
+"""Somebody else edits, cuts, removes or replaces a torrent's files while we download or share them."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import trio
+
+from magnet import Config, DownloadError, Session, Verdict
+from tests.shell.kit import make_torrent
+from tests.strategies import torrent_of
+from wire.compact import Endpoint
+from wire.errors import DiskError
+from wire.storage import DiskStore, watch
+
+MADE = torrent_of([100, 60], 16)
+FILE = Path("top", "file0")
+CONFIG = Config(listen=(Endpoint("127.0.0.1", 0),), bootstrap=(), lsd=False, use_trackers=False, state_dir=None)
+
+
+def edited(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.write(bytes(20))
+
+
+def edited_with_its_time_kept(path: Path) -> None:
+    before = path.stat()
+    edited(path)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def cut(path: Path) -> None:
+    os.truncate(path, 20)
+
+
+def removed(path: Path) -> None:
+    path.unlink()
+
+
+def replaced(path: Path) -> None:
+    path.with_name("new").write_bytes(bytes(100))
+    path.with_name("new").replace(path)
+
+
+def moved(path: Path) -> None:
+    path.rename(path.parent.parent.parent / "elsewhere")
+
+
+def its_folder_moved(path: Path) -> None:
+    path.parent.rename(path.parent.parent.parent / "elsewhere")
+
+
+MEDDLING: list[Callable[[Path], None]] = [
+    edited, edited_with_its_time_kept, cut, removed, replaced, moved, its_folder_moved,
+]  # fmt: skip
+
+
+def a_moment_later() -> None:
+    """A file's time is that of the last tick of the clock: what follows within the same one cannot be told apart."""
+    time.sleep(0.02)
+
+
+async def put(store: DiskStore, *pieces: int) -> list[int]:
+    assert await store.put_many([(index, memoryview(MADE.piece(index))) for index in pieces]) == [True] * len(pieces)
+    changed = await store.lost()
+    return [] if changed is None else changed.pieces
+
+
+def files(root: Path) -> list[bytes]:
+    return [root.joinpath(*entry.path).read_bytes() for entry in MADE.info.files]
+
+
+@pytest.mark.parametrize("preallocate", [False, True])
+@pytest.mark.parametrize("meddle", MEDDLING)
+async def test_while_it_is_written_what_is_lost_is_told_and_not_believed_after_a_kill(
+    tmp_path: Path, meddle: Callable[[Path], None], preallocate: bool
+) -> None:
+    root, resume = tmp_path / "out" / "d", tmp_path / "x.resume"
+    store = DiskStore(MADE.info, root, resume=resume, preallocate=preallocate)
+    await store.load()
+    assert await put(store, 0, 1, 2, 8) == []
+    a_moment_later()
+    meddle(root / FILE)
+    lost = await put(store, 4)
+    assert set(lost) == (
+        {0, 1} if meddle in (edited, edited_with_its_time_kept) else {1, 2} if meddle is cut else {0, 1, 2}
+    )
+    assert await store.lost() is None, "told once"
+    del store  # killed
+    store = DiskStore(MADE.info, root, resume=resume)
+    have = set((await store.load()).indices())
+    assert have == {0, 1, 2, 4, 8} - set(lost) - ({8} if meddle is its_folder_moved else set())
+    assert await put(store, *(set(range(10)) - have)) == []
+    await store.aclose()
+    assert files(root) == [MADE.file(0), MADE.file(1)]
+
+
+@pytest.mark.parametrize("meddle", MEDDLING)
+async def test_a_file_that_was_done_already_is_looked_at_when_the_last_piece_comes(
+    tmp_path: Path, meddle: Callable[[Path], None]
+) -> None:
+    root = tmp_path / "out" / "d"
+    store = DiskStore(MADE.info, root, resume=tmp_path / "x.resume")
+    await store.load()
+    assert await put(store, *range(7)) == []
+    a_moment_later()
+    meddle(root / FILE)
+    lost = await put(store, 7, 8, 9)
+    assert lost
+    assert await put(store, *lost) == []
+    await store.aclose()
+    assert files(root) == [MADE.file(0), MADE.file(1)]
+
+
+async def test_a_link_in_its_place_is_not_written_through(tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_bytes(b"mine")
+    store = DiskStore(MADE.info, tmp_path / "d", resume=tmp_path / "x.resume")
+    await store.load()
+    await put(store, 0, 1)
+    (tmp_path / "d" / FILE).unlink()
+    (tmp_path / "d" / FILE).symlink_to(precious)
+    with pytest.raises(DiskError, match="symbolic link"):
+        await store.put(2, MADE.piece(2))
+    changed = await store.lost()
+    assert changed is not None
+    assert changed.pieces == [0, 1]
+    assert precious.read_bytes() == b"mine"
+    await store.aclose()
+
+
+async def test_what_only_looks_changed_is_hashed_and_in_the_end_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on network disks, whose times come from elsewhere."""
+    store = DiskStore(MADE.info, tmp_path / "d", resume=tmp_path / "x.resume")
+    await store.load()
+    await put(store, 0)
+    looks = []
+    is_as_left = watch.Watch._is_as_left
+    monkeypatch.setattr(watch.Watch, "_is_as_left", lambda self, key: looks.append(is_as_left(self, key)) or looks[-1])
+    for index in range(1, 6):
+        os.utime(tmp_path / "d" / FILE, ns=(index, index))
+        assert await put(store, index) == []
+    assert looks[:5] == [False] * watch.MAX_VAIN + [True] * (5 - watch.MAX_VAIN)
+    cut(tmp_path / "d" / FILE)
+    assert await put(store, 8) == []
+    assert await put(store, 2) == [1, 3, 4, 5], "its size is minded all the same"
+    await store.aclose()
+
+
+@pytest.mark.parametrize("meddle", [edited, removed, replaced])
+async def test_a_shared_file_that_was_changed_ends_it_with_its_name(
+    tmp_path: Path, meddle: Callable[[Path], None]
+) -> None:
+    torrent, data = make_torrent("f", {"f": 2 << 20})
+    (tmp_path / "seeds").mkdir()
+    (tmp_path / "seeds" / "f").write_bytes(data)
+    async with Session(CONFIG) as seeder, Session(CONFIG) as session:
+        seeding = await seeder.add(torrent, directory=tmp_path / "seeds", seed=True)
+        await seeding.finished()
+        a_moment_later()
+        meddle(tmp_path / "seeds" / "f")
+        handle = await session.add(torrent, directory=tmp_path / "out")
+        handle.runner.found([seeder.endpoints[0]], "peer")
+        with pytest.raises(DownloadError, match="seeds/f was changed by somebody else") as caught, trio.fail_after(20):
+            await seeding.gone()
+        assert caught.value.verdict is Verdict.DISK
+        assert handle.status().counts.banned == 0, "nothing wrong was handed out"
+
+
+async def test_a_download_mends_what_somebody_else_spoilt(tmp_path: Path) -> None:
+    torrent, data = make_torrent("g", {"g": 2 << 20})
+    (tmp_path / "seeds").mkdir()
+    (tmp_path / "seeds" / "g").write_bytes(data)
+    async with Session(CONFIG) as seeder, Session(CONFIG) as session:
+        await (await seeder.add(torrent, directory=tmp_path / "seeds", seed=True)).finished()
+        handle = await session.add(torrent, directory=tmp_path / "out")
+        handle.set_limits(down_limit=1 << 20)
+        handle.runner.found([seeder.endpoints[0]], "peer")
+        with trio.fail_after(30):
+            while not handle.status().done:
+                await trio.sleep(0.01)
+            (tmp_path / "out" / "g").unlink()
+            handle.set_limits(down_limit=0)
+            await handle.finished()
+    assert (tmp_path / "out" / "g").read_bytes() == data
