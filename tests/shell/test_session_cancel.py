@@ -1,7 +1,11 @@
-"""A session that is cancelled, anywhere: no task, socket, stream or store is left behind."""
+"""A session that is cancelled, anywhere: no task, socket, stream or store is left behind.
+
+Some dozens each time; `KADEMLIA_BT_CANCELS=500` in the environment for as many as one likes, of both kinds.
+"""
 
 from __future__ import annotations
 
+import os
 import random
 
 import pytest
@@ -10,6 +14,9 @@ import trio
 from tests.shell.kit import LyingStore, Store, a_world, link_of, make_torrent, silent
 from wire.errors import WireError
 
+CANCELS = int(os.environ.get("KADEMLIA_BT_CANCELS", "36"))
+AT_ONCE = 12
+"""Of those at random moments, so many in one world."""
 TORRENT, DATA = make_torrent("cancelled", {"a": 150_000, "b": 90_001})
 
 
@@ -26,7 +33,7 @@ async def download(world, session, peers):
         await trio.sleep(1)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(-(-CANCELS // AT_ONCE)))
 async def test_cancelled_at_any_moment_it_leaves_nothing(autojump_clock, seed):
     rng = random.Random(seed)
     async with a_world(seed, fragment=True) as world:
@@ -34,7 +41,7 @@ async def test_cancelled_at_any_moment_it_leaves_nothing(autojump_clock, seed):
         peers.append(await world.seeder(TORRENT, DATA, store=LyingStore))
         tasks = trio.lowlevel.current_task().parent_nursery
         ends = 0
-        for _ in range(12):
+        for _ in range(AT_ONCE):
             session = world.new_session()
             with trio.move_on_after(rng.uniform(0, 2)) as scope:
                 await download(world, session, peers)
@@ -48,7 +55,7 @@ async def test_cancelled_at_each_step_of_the_scheduler_it_leaves_nothing(autojum
     """The n-th checkpoint of the session's opening, adding and first steps is the one that is cancelled."""
     async with a_world() as world:
         peers = [await world.seeder(TORRENT, DATA)]
-        for steps in range(60):
+        for steps in range(max(60, CANCELS)):
             session = world.new_session()
             with trio.CancelScope() as scope:
                 world.nursery.start_soon(_cancel_after, steps, scope)
