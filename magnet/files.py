@@ -38,9 +38,10 @@ def input_told(settings: Settings) -> Iterator[None]:
     """With `--json`, bad input is an event too, beside the line on stderr that the console writes."""
     try:
         yield
-    except (ProtocolError, MisuseError, NetworkError) as error:
+    except (ProtocolError, MisuseError, NetworkError, DiskError) as error:
         if settings.json:
-            emit(failed_event(MagnetError(Verdict.BAD_INPUT, Counts(dht=settings.config.dht), None, str(error)), None))
+            verdict = Verdict.DISK if isinstance(error, DiskError) else Verdict.BAD_INPUT
+            emit(failed_event(MagnetError(verdict, Counts(dht=settings.config.dht), None, str(error)), None))
         raise
 
 

@@ -5,6 +5,7 @@ Raises ProtocolError or MisuseError, which the console shows as one line with ex
 
 from __future__ import annotations
 
+import errno
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -20,7 +21,7 @@ from magnet.link import MagnetLink, PointerLink
 from magnet.network import network_of
 from magnet.reporter import Reporter
 from magnet.verdict import MagnetError
-from wire.errors import MisuseError, ProtocolError, WireError
+from wire.errors import DiskError, MisuseError, ProtocolError, WireError
 from wire.metainfo import Torrent
 
 if TYPE_CHECKING:
@@ -102,8 +103,15 @@ async def located(
     return [located[number] for number in sorted(located)]
 
 
+_DISK_FAULTS = (errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO)
+"""What is the disk's fault, not that of whoever chose the folder."""
+
+
 def usable_folder(folder: Path) -> None:
-    """Makes sure that files can be put there, before anything is fetched."""
+    """Makes sure that files can be put there, before anything is fetched.
+
+    Raises MisuseError where it is no place for them, DiskError where its disk takes none.
+    """
     try:
         if folder.exists() and not folder.is_dir():
             raise MisuseError(f"cannot write to {folder}: it is a file, not a folder")
@@ -111,6 +119,10 @@ def usable_folder(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno in _DISK_FAULTS:
+            from wire.storage.pool import disk_error
+
+            raise disk_error("write to the folder", folder, error) from None
         reason = error.strerror if isinstance(error, OSError) else error
         raise MisuseError(f"cannot write to the folder {folder}: {reason}") from None
 
@@ -122,7 +134,7 @@ def with_usable_state(config: Config, reporter: Reporter) -> Config:
         return config
     try:
         usable_folder(folder)
-    except MisuseError as error:
+    except (DiskError, MisuseError) as error:
         if folder != default_state_dir():
             raise
         reporter.note(f"{error}: nothing is remembered between runs (--state DIR names another folder)")

@@ -309,6 +309,33 @@ def test_without_room_nothing_is_fetched(tmp_path: Path, small_disk: Path) -> No
         shared.seeder.communicate()
 
 
+def test_a_read_only_disk_is_told_before_anything_is_asked(tmp_path: Path, small_disk: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    words = [
+        "get",
+        "ab" * 20,
+        "-o",
+        "out",
+        "--no-dht",
+        "--no-lsd",
+        "--listen",
+        "127.0.0.1:0",
+        "--state",
+        "state",
+        "--json",
+    ]
+    done = subprocess.run(
+        [sys.executable, "-m", "magnet", *words], env=environment(tmp_path), cwd=tmp_path,
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 4
+    assert (
+        done.stderr
+        == "magnet: cannot write to the folder out: Read-only file system; choose a folder that can be written\n"
+    )
+    assert '"verdict":"disk"' in done.stdout
+
+
 @pytest.mark.parametrize(
     "missing", ["preadv pwritev", "preadv pwritev pread pwrite", "SEEK_DATA posix_fallocate", "O_NOFOLLOW O_CLOEXEC"]
 )
