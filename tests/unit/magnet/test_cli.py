@@ -90,7 +90,7 @@ def test_help_names_every_option_of_the_contract(capsys: pytest.CaptureFixture[s
         (["get", HEX, "--deadline", "0"], "--deadline"),
         (["get", HEX, "--tracker", "wss://t.example/"], "http://, https:// or udp://"),
         (["get", HEX, "--tracker", "udp://t.example"], "needs a port"),
-        (["get", HEX[:-1]], "39 characters"),
+        (["get", HEX[:-1]], "its length is 39"),
         (["get", "magnet:?dn=x"], "names no torrent"),
         (["get", "nothing.torrent"], "No such file"),
         (["get", "."], "directory"),

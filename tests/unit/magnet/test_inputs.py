@@ -45,7 +45,7 @@ def test_links_hashes_and_files(tmp_path: Path, torrent: Torrent, monkeypatch: p
         ("a/b", "cannot read a/b"),
         (".", "cannot read"),
         ("word", "'word' is no magnet link, no info-hash, and no .torrent file that is there"),
-        (HEX[:-1], "39 characters"),
+        (HEX[:-1], "its length is 39"),
         ("x" * 5000 + "/", "cannot read"),
         ("a\0/b", "no file name"),
     ],
