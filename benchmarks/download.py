@@ -57,14 +57,18 @@ def turn(program: Program, size_bytes: int, end: str, before: Path) -> Turn:
 
 
 class Scene:
-    """One file to be fetched: `seeds` holds it, `torrent` names it; each copy is compared and thrown away."""
+    """What is to be fetched: `seeds` holds it, `torrent` names it; each copy is compared and thrown away.
 
-    def __init__(self, root: Path, size: int, piece_bytes: int = MIB, version: str = "v1") -> None:
+    One file of `size` bytes, or a folder of `files` that make as much together.
+    """
+
+    def __init__(self, root: Path, size: int, piece_bytes: int = MIB, version: str = "v1", files: int = 1) -> None:
         self.root, self.size = root, size
         self.got, self.before = root / "got", root / "got before"
         self.seeds, self.torrent = root / "seeds", root / "big.torrent"
-        self.file = make_tree(self.seeds, {"big.bin": size}) / "big.bin"
-        make_torrent(self.file, self.torrent, piece_bytes=piece_bytes, version=version)
+        self.names = [f"many/{number:05}" for number in range(files)] if files > 1 else ["big.bin"]
+        top = make_tree(self.seeds, dict.fromkeys(self.names, size // files)) / self.names[0].partition("/")[0]
+        make_torrent(top, self.torrent, piece_bytes=piece_bytes, version=version)
 
     def seeded(self, count: int = 1, *, its: Sequence[str] = ()) -> Program:
         """libtorrent seeders on their core; `its`: more options, for one seeder."""
@@ -92,7 +96,8 @@ class Scene:
 
     def _fetched(self, program: Program, end: str) -> Turn:
         took = turn(program, self.size, end, self.before)
-        assert filecmp.cmp(self.file, self.got / "big.bin", shallow=False), "it got other bytes than were seeded"
+        wrong = filecmp.cmpfiles(self.seeds, self.got, self.names, shallow=False)[1:]
+        assert wrong == ([], []), "it got other bytes than were seeded"
         self.got.rename(self.before)
         shutil.rmtree(self.root / "state", ignore_errors=True)
         os.sync()  # the next turn does not pay for this one's writing

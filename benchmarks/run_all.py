@@ -32,6 +32,7 @@ MODULES = (
     "recheck",
     "memory",
     "wires",
+    "web_seed",
     "krpc",
     "router",
     "resolve",
