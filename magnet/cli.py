@@ -187,7 +187,7 @@ def stream(
     """Play a file while it downloads: prints its URL.
 
     Give the URL to a player, or open it in a browser: ranges and seeking work, and what is read next is fetched first.
-    Only that file is downloaded. Serves until Ctrl-C; run it again to go on where it stopped.
+    Only that file is downloaded, with its subtitles. Serves until Ctrl-C; run it again to go on where it stopped.
 
     \b
     magnet stream LINK -o downloads

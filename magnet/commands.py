@@ -151,7 +151,7 @@ def stream(source: str, out: Path, globs: Sequence[str], at: Endpoint, settings:
             _tell_metadata(handle, torrent, reporter, "url" if is_url(source) else None)
             streams = await handle.streams()
             server = await nursery.start(serve_files, streams, at)
-            for file in streams.files:
+            for file in streams.in_order:
                 reporter.streaming(f"http://{server}{file_path(file)}", "/".join(file.path), file.size)
             run.finished = True  # it is there to be played; Ctrl-C ends it as one ends a server
             await handle.finished()

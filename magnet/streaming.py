@@ -15,6 +15,7 @@ from typing import Protocol, Self
 
 import trio
 
+from magnet.subtitles import goes_with, is_subtitle
 from wire.errors import MisuseError
 from wire.metainfo import Info
 
@@ -29,6 +30,8 @@ _PACE_S = 0.25
 _LEAD_BYTES = 1 << 20
 _TAIL_BYTES = 256 << 10
 """Players look at the begin and the end of a file first: fetched early, whether somebody asks yet or not."""
+_MAX_SUBTITLES = 50
+"""Languages of one film."""
 _EARLY_S = 30.0
 """The deadline of these: after all that is really asked for."""
 CHUNK_BYTES = 256 << 10
@@ -94,6 +97,16 @@ class Streams:
         """The file of that index in the torrent; None where it cannot be read."""
         return next((file for file in self.files if file.index == index), None)
 
+    @property
+    def in_order(self) -> list[StreamedFile]:
+        """The files as people look for them: what is played first, then its subtitles and all else."""
+        return sorted(self.files, key=lambda file: not is_media(file.name))
+
+    def subtitles(self, film: StreamedFile) -> list[StreamedFile]:
+        """Those of one of its files."""
+        found = subtitles_of(self.files.index(film), [(file.path, file.size) for file in self.files])
+        return [self.files[place] for place in found]
+
     def reader(self, file: StreamedFile, start: int) -> FileReader:
         """A reader at a place of a file; use it as a context manager."""
         return FileReader(self, file, start)
@@ -131,7 +144,7 @@ class Streams:
 
     def _prepare(self) -> None:
         early: dict[int, None] = {}
-        for file in self.files[:1]:
+        for file in self.in_order[:1]:
             early.update(dict.fromkeys(self.pieces(file, 0, min(file.size, _LEAD_BYTES))))
             early.update(dict.fromkeys(self.pieces(file, max(0, file.size - _TAIL_BYTES), file.size)))
         self.need(None, list(early), trio.current_time() + _EARLY_S)
@@ -207,7 +220,9 @@ def files_that_match(info: Info, patterns: Sequence[str]) -> list[bool]:
 
 
 def choose_files(info: Info, patterns: Sequence[str]) -> list[bool]:
-    """Which files are streamed: those that match; without patterns the largest that can be played, or of all."""
+    """Which files are streamed: those that match. Without patterns the largest that can be played, or of all; and what
+    subtitles it has.
+    """
     if patterns:
         return files_that_match(info, patterns)
     best = max(
@@ -215,4 +230,19 @@ def choose_files(info: Info, patterns: Sequence[str]) -> list[bool]:
         key=lambda index: (is_media(info.files[index].path[-1]), info.files[index].size),
         default=None,
     )
-    return [index == best for index in range(len(info.files))]
+    chosen = [index == best for index in range(len(info.files))]
+    if best is not None and is_media(info.files[best].path[-1]):
+        for index in subtitles_of(best, [(entry.path, entry.size) for entry in info.files]):
+            chosen[index] = info.files[index].on_disk
+    return chosen
+
+
+def subtitles_of(film: int, files: Sequence[tuple[tuple[str, ...], int]]) -> list[int]:
+    """Which of the files, each a path and a size, are the subtitles of one of them; the first 50."""
+    path = files[film][0]
+    beside = [other for other, _ in files if other[: len(path) - 1] == path[:-1] and is_media(other[-1])]
+    return [
+        index
+        for index, (other, size) in enumerate(files)
+        if is_subtitle(other[-1], size) and goes_with(other, path, len(beside) - 1)
+    ][:_MAX_SUBTITLES]

@@ -26,6 +26,7 @@ from kademlia_bt.commands.console import one_line
 from kademlia_bt.status.serving import Border, serve
 from magnet.nursery import open_plain_nursery
 from magnet.streaming import StreamedFile, Streams
+from magnet.subtitles import as_webvtt, is_shown, is_subtitle
 from magnet.verdict import MagnetError
 from wire.compact import Endpoint
 from wire.errors import DiskError
@@ -76,28 +77,31 @@ _HEADERS = {
 }
 _MAX_READERS = 32
 """Answers under way at once: each needs pieces ahead of it."""
+_MAX_SUBTITLED = 20
+"""Films on the page whose subtitles are looked for: each looks at all files."""
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.IGNORECASE)
 
 ByteRange = tuple[int, int]
 """First byte, and the one after the last."""
 
 
-def byte_range(header: str | None, size: int) -> ByteRange | None:
-    """The part that a Range header asks for; the whole where there is none, or one that is not understood.
+def byte_range(header: str | None, size: int) -> tuple[int, ByteRange]:
+    """The status of the answer to a Range header, and the part that it asks for.
 
-    None: no byte of it exists (416). Several ranges are answered by the whole, as RFC 9110 lets us.
+    200 and the whole where there is none, or one that is not understood; 206 for a part; 416 where no byte of that
+    exists. Several ranges are answered by the whole, as RFC 9110 lets us.
     """
+    whole, none = (200, (0, size)), (416, (0, 0))
     match = None if header is None else _RANGE.fullmatch(header.strip())
     if match is None or match[1] == match[2] == "":
-        return 0, size
+        return whole
     if not match[1]:
         count = min(int(match[2]), size)
-        return (size - count, size) if count else None
+        return (206, (size - count, size)) if count else none
     start = int(match[1])
-    stop = size if not match[2] else min(int(match[2]) + 1, size)
     if match[2] and int(match[2]) < start:
-        return 0, size  # no range at all
-    return (start, stop) if start < size else None
+        return whole  # no range at all
+    return (206, (start, size if not match[2] else min(int(match[2]) + 1, size))) if start < size else none
 
 
 def content_type(name: str) -> str:
@@ -163,6 +167,10 @@ async def _until_gone(receive: Receive, scope: trio.CancelScope) -> None:
     scope.cancel()
 
 
+def _too_many() -> Response:
+    return PlainTextResponse("Too many readers; close some.\n", 503, headers={"retry-after": "1"})
+
+
 def _etag(streams: Streams, file: StreamedFile) -> str:
     return f'"{streams.info.info_hash}-{file.index}"'  # what a hash names never changes
 
@@ -182,24 +190,43 @@ def application(streams: Streams, names: Collection[str] = ()) -> ASGIApp:
         if found is None:
             return PlainTextResponse("There is no such file here.\n", 404)
         etag = _etag(streams, found)
-        if etag in request.headers.get("if-none-match", ""):
+        known = request.headers.get("if-none-match", "")
+        if etag in known or known.strip() == "*":
             return Response(status_code=304, headers={"etag": etag})
         header = request.headers.get("range")
         if header is not None and request.headers.get("if-range", etag) != etag:
             header = None
-        part = byte_range(header, found.size)
-        if part is None:
+        status, part = byte_range(header, found.size)
+        if status == 416:
             return PlainTextResponse(
                 "The file has no such part.\n", 416, headers={"content-range": f"bytes */{found.size}"}
             )
         if busy.readers >= _MAX_READERS:
-            return PlainTextResponse("Too many readers; close some.\n", 503, headers={"retry-after": "1"})
-        partial = header is not None and _RANGE.fullmatch(header.strip()) is not None and part[0] < part[1]
-        return _FileResponse(streams, found, part, 206 if partial else 200, busy)
+            return _too_many()
+        return _FileResponse(streams, found, part, status, busy)
+
+    async def subtitles(request: Request) -> Response:
+        found = streams.file(request.path_params["index"])
+        if found is None or not is_shown(found.name, found.size):
+            return PlainTextResponse("There are no such subtitles here.\n", 404)
+        if busy.readers >= _MAX_READERS:
+            return _too_many()
+        data = bytearray()
+        busy.readers += 1
+        try:
+            with streams.reader(found, 0) as reader:
+                while part := await reader.read():
+                    data += part
+        except (MagnetError, DiskError) as error:
+            return PlainTextResponse(f"{one_line(str(error))}\n", 503)
+        finally:
+            busy.readers -= 1
+        return Response(as_webvtt(bytes(data)), media_type="text/vtt")
 
     routes = [
         Route("/", page),
         Route("/playlist.m3u8", playlist),
+        Route("/subtitles/{index:int}", subtitles),
         Route("/{index:int}/{name:path}", file, methods=["GET", "HEAD"]),
     ]
     refusal = "Open this by its address: http://ADDRESS:PORT/\n"
@@ -222,18 +249,29 @@ def _text(text: str) -> str:
 def _playlist(streams: Streams, base: str) -> str:
     """All files for a player, in order; `base`: the address that it was asked for by, which the border has checked."""
     lines = ["#EXTM3U"]
-    for file in streams.files:
-        lines += [f"#EXTINF:-1,{one_line(file.name)}", base.rstrip("/") + file_path(file)]
+    for file in streams.in_order:
+        if not is_subtitle(file.name, file.size):
+            lines += [f"#EXTINF:-1,{one_line(file.name)}", base.rstrip("/") + file_path(file)]
     return "\n".join(lines) + "\n"
+
+
+def _track(file: StreamedFile) -> str:
+    if not is_shown(file.name, file.size):
+        return ""
+    return f'<track kind="subtitles" src="/subtitles/{file.index}" label="{_text("/".join(file.path[1:]))}">'
 
 
 def _page(streams: Streams) -> str:
     items = []
-    for file in streams.files:
+    for place, file in enumerate(streams.in_order):
         where = html.escape(file_path(file), quote=True)
         kind = content_type(file.name)
         tag = kind.partition("/")[0]
-        player = f'<{tag} controls preload="metadata" src="{where}"></{tag}>' if tag in ("video", "audio") else ""
+        player = tracks = ""
+        if tag == "video" and place < _MAX_SUBTITLED:
+            tracks = "".join(_track(subtitles) for subtitles in streams.subtitles(file))
+        if tag in ("video", "audio"):
+            player = f'<{tag} controls preload="metadata" src="{where}">{tracks}</{tag}>'
         items.append(
             f'<li>{player}<a href="{where}">{_text("/".join(file.path))}</a> <small>{file.size:,} bytes</small></li>'
         )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import trio
 
-from magnet.streaming import StreamedFile, Streams, choose_files
+from magnet.streaming import StreamedFile, Streams, choose_files, subtitles_of
+from magnet.subtitles import as_webvtt
 from magnet.verdict import Counts, DownloadError, Verdict
 from magnet.web import application, byte_range, content_type, file_path
 from tests.shell.kit import PIECE, make_torrent
@@ -76,27 +77,27 @@ async def ask(app, path="/", method="GET", host="127.0.0.1:80", **headers):
 
 
 @pytest.mark.parametrize(
-    ("header", "part"),
+    ("header", "status", "part"),
     [
-        (None, (0, 1000)),
-        ("bytes=0-", (0, 1000)),
-        ("bytes=0-0", (0, 1)),
-        ("bytes=10-19", (10, 20)),
-        ("Bytes=990-5000", (990, 1000)),
-        ("bytes=-10", (990, 1000)),
-        ("bytes=-5000", (0, 1000)),
-        ("bytes=-0", None),
-        ("bytes=1000-", None),
-        ("bytes=999999999999999999-", None),
-        ("bytes=9-1", (0, 1000)),
-        ("bytes=-", (0, 1000)),
-        ("bytes=0-1,5-6", (0, 1000)),
-        ("bytes=" + "9" * 5000 + "-", (0, 1000)),
-        ("lines=1-2", (0, 1000)),
+        (None, 200, (0, 1000)),
+        ("bytes=0-", 206, (0, 1000)),
+        ("bytes=0-0", 206, (0, 1)),
+        ("bytes=10-19", 206, (10, 20)),
+        ("Bytes=990-5000", 206, (990, 1000)),
+        ("bytes=-10", 206, (990, 1000)),
+        ("bytes=-5000", 206, (0, 1000)),
+        ("bytes=-0", 416, (0, 0)),
+        ("bytes=1000-", 416, (0, 0)),
+        ("bytes=999999999999999999-", 416, (0, 0)),
+        ("bytes=9-1", 200, (0, 1000)),
+        ("bytes=-", 200, (0, 1000)),
+        ("bytes=0-1,5-6", 200, (0, 1000)),
+        ("bytes=" + "9" * 5000 + "-", 200, (0, 1000)),
+        ("lines=1-2", 200, (0, 1000)),
     ],
 )
-def test_ranges(header, part):
-    assert byte_range(header, 1000) == part
+def test_ranges(header, status, part):
+    assert byte_range(header, 1000) == (status, part)
 
 
 @pytest.mark.parametrize("name", ["a.html", "a.svg", "a.pdf", "a.js", "a.xhtml", "a.xml", "a", "a.mp4.html"])
@@ -124,6 +125,8 @@ async def test_a_file_whole_in_part_and_not_at_all():
         etag = (await ask(app, path))[1]["etag"]
         assert (await ask(app, path, range="bytes=1-2", if_range=etag))[0] == 206
         assert (await ask(app, path, if_none_match=etag))[0] == 304
+        assert (await ask(app, path, if_none_match="*"))[0] == 304
+        assert (await ask(app, path, range="bytes=9-2"))[0] == 200
     for path in ("/9/x", "/-1/x", "/x", "/../etc/passwd", "/0"):
         assert (await ask(app, path))[0] == 404
     assert (await ask(app, "/0/x", method="POST"))[0] == 405
@@ -242,6 +245,75 @@ def test_which_files_are_streamed():
     with pytest.raises(MisuseError, match="no file of 't' matches"):
         choose_files(info, ["*.avi"])
     assert StreamedFile(0, ("a", "b"), 1, 0).name == "b"
+
+
+FILMS = {
+    "one/One.mkv": 900, "one/one.srt": 1, "one/ONE.de.vtt": 1, "one/Subs/2_English.srt": 1, "one/notes.txt": 1,
+    "two/a.mp4": 100, "two/b.mp4": 200, "two/a.srt": 1, "two/subs/b/english.srt": 1, "two/English.srt": 1,
+    "huge.srt": 40 << 20,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("film", "subtitles"),
+    [
+        ("one/One.mkv", ["one/ONE.de.vtt", "one/Subs/2_English.srt", "one/one.srt"]),
+        ("two/a.mp4", ["two/a.srt"]),
+        ("two/b.mp4", ["two/subs/b/english.srt"]),
+    ],
+)
+def test_which_subtitles_a_film_has(film, subtitles):
+    files = [(tuple(path.split("/")), size) for path, size in sorted(FILMS.items())]
+    found = subtitles_of([path for path, _ in files].index(tuple(film.split("/"))), files)
+    assert ["/".join(files[index][0]) for index in found] == subtitles
+
+
+async def test_a_film_comes_with_its_subtitles_and_is_named_first():
+    files = {"a/film.srt": 10, "b.mkv": 5, "a/film.mp4": 50, "a/readme": 1}
+    info = make_torrent("t", files)[0].info
+    chosen = choose_files(info, ())
+    assert [info.files[index].path[-1] for index, flag in enumerate(chosen) if flag] == ["film.srt", "film.mp4"]
+    held = Streams(info, chosen, Source())
+    assert [file.name for file in held.in_order] == ["film.mp4", "film.srt"]
+    assert [file.name for file in held.subtitles(held.in_order[0])] == ["film.srt"]
+
+
+@pytest.mark.parametrize(
+    ("data", "shown"),
+    [
+        (b"\xef\xbb\xbf1\r\n00:00:01,500 --> 00:00:02,000\r\na, b: 00:00:01,500\r\n",
+         "WEBVTT\n\n1\n00:00:01.500 --> 00:00:02.000\na, b: 00:00:01,500"),
+        (b"1\n00:00:01,500 --> 00:00:02,000\n\xfcber", "WEBVTT\n\n1\n00:00:01.500 --> 00:00:02.000\n\xfcber"),
+        ("WEBVTT\n\nÄ".encode(), "WEBVTT\n\nÄ"),
+        (b"", "WEBVTT\n\n"),
+    ],
+)  # fmt: skip
+def test_subtitles_as_browsers_read_them(data, shown):
+    assert as_webvtt(data).decode() == shown
+
+
+async def test_the_page_offers_subtitles_and_they_are_given_as_webvtt(autojump_clock):
+    torrent, data = make_torrent("t", {'film"<b>.srt': 200_000, "film.mp4": 100_000, "film.idx": 10, "x.txt": 5})
+    source = Source(pieces=range(torrent.info.piece_count))
+    held = Streams(torrent.info, [True] * 4, source)
+    source.read = lambda piece, begin, length: _part(data, piece, begin, length)
+    app = application(held)
+    page = (await ask(app))[2].decode()
+    number = next(file.index for file in held.files if file.name.endswith("srt"))
+    assert f'<track kind="subtitles" src="/subtitles/{number}" label="film&quot;&lt;b&gt;.srt"></video>' in page
+    assert page.count("<track") == 1, "a browser cannot show the pictures of discs"
+    status, headers, body, _ = await ask(app, f"/subtitles/{number}")
+    assert (status, headers["content-type"]) == (200, "text/vtt; charset=utf-8")
+    assert body.startswith(b"WEBVTT")
+    for path in ("/subtitles/99", "/subtitles/x", f"/subtitles/{held.in_order[0].index}"):
+        assert (await ask(app, path))[0] == 404
+    playlist = (await ask(app, "/playlist.m3u8"))[2].decode()
+    assert playlist.count("#EXTINF") == 2
+    assert ".srt" not in playlist
+
+
+async def _part(data, piece, begin, length):
+    return data[piece * PIECE + begin :][:length]
 
 
 async def test_a_playlist_has_all_files_and_no_line_of_theirs():
