@@ -161,10 +161,13 @@ def test_bad_usage_is_one_line(words: list[str], capsys: pytest.CaptureFixture[s
 
 
 def film(path: Path) -> Path:
-    """Twenty seconds of a coloured moving picture, made by ffmpeg; its index lies at the end, so that players seek."""
+    """Twenty seconds of noise by ffmpeg, red and then blue; its index lies at the end, so that players seek."""
     path.parent.mkdir()
-    command = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", "testsrc=size=320x240:rate=5:duration=20"]
-    subprocess.run([*command, "-c:v", "libvpx", "-b:v", "1M", "-cpu-used", "8", str(path)], check=True, timeout=60)
+    command = ["ffmpeg", "-v", "error"]
+    for colour in ("red", "blue"):
+        command += ["-f", "lavfi", "-i", f"color={colour}:size=160x120:rate=5:duration=10,noise=c0s=60:c0f=t"]
+    command += ["-filter_complex", "[0][1]concat", "-c:v", "libvpx", "-b:v", "1M", "-cpu-used", "8", str(path)]
+    subprocess.run(command, check=True, timeout=60)
     return path
 
 
@@ -181,15 +184,23 @@ def test_ffprobe_reads_a_film_while_it_downloads(tmp_path: Path) -> None:
 
 @pytest.mark.interop
 @pytest.mark.skipif(not CHROMIUM or not shutil.which("ffmpeg"), reason="no chromium, or no ffmpeg here")
-def test_a_browser_shows_the_film_on_our_page(tmp_path: Path) -> None:
+def test_a_browser_shows_the_film_on_our_page_and_seeks_in_it(tmp_path: Path) -> None:
     shot = tmp_path / "shot.png"
+    words = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
+    words += ["--disable-background-networking", "--disable-component-update", f"--user-data-dir={tmp_path}/c"]
+    words += [f"--screenshot={shot}", "--window-size=800,800", "--timeout=40000"]
     with streaming(tmp_path, film(tmp_path / "seeds" / "film.webm")) as served:
-        words = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
-        words += ["--disable-background-networking", "--disable-component-update", f"--user-data-dir={tmp_path}/c"]
-        words += [f"--screenshot={shot}", "--window-size=800,800", "--timeout=40000"]
-        page = served.url.removesuffix("0/film.webm")
-        subprocess.run([*words, page], capture_output=True, timeout=90, check=False)
-        raw = ["ffmpeg", "-v", "error", "-i", str(shot), "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
-        pixels = subprocess.run(raw, capture_output=True, check=True, timeout=60).stdout
-        vivid = sum(max(pixels[at : at + 3]) - min(pixels[at : at + 3]) > 150 for at in range(0, len(pixels), 300))
-        assert vivid > 200, "the page is grey; the picture of the film has colours"
+
+        def colours(url: str) -> tuple[int, int]:
+            """How many of the points that it shows are red, and blue."""
+            subprocess.run([*words, url], capture_output=True, timeout=90, check=False)
+            raw = ["ffmpeg", "-v", "error", "-i", str(shot), "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+            pixels = subprocess.run(raw, capture_output=True, check=True, timeout=60).stdout
+            points = [pixels[at : at + 3] for at in range(0, len(pixels), 300)]
+            red = sum(r > 120 > 2 * max(g, b) for r, g, b in points)
+            return red, sum(b > 120 > 2 * max(r, g) for r, g, b in points)
+
+        red, blue = colours(served.url.removesuffix("0/film.webm"))
+        assert red > 200 > blue, "the page does not show the begin of the film"
+        red, blue = colours(f"{served.url}#t=15")  # a media fragment: the player goes there
+        assert blue > 50 > red, "it does not show what is there at 15 s"
