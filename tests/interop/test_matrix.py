@@ -247,6 +247,7 @@ def hands_over_peers(client: str, folder: Path) -> None:
         _, port = made._start(False, None, {"pex": True})
         child = [str(Path(__file__).with_name("pex_child.py")), made.torrent, folder / "other", other_at, made.theirs]
         with Program([*made.prefix, sys.executable, *map(str, child), str(port)]) as other:
+            # transmission names its first peers after 90 s
             assert other.wait_event("found", timeout_s=140).get("pex"), other.story()
 
 
@@ -274,7 +275,6 @@ CELLS = {
 }
 
 
-@pytest.mark.timeout(200)  # transmission names its first peers after 90 s
 @pytest.mark.parametrize("client", CLIENTS)
 @pytest.mark.parametrize("cell", CELLS)
 def test_cell(tmp_path: Path, client: str, cell: str) -> None:

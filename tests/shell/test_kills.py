@@ -26,7 +26,7 @@ SIZE = 64 << 20
 
 pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals"),
-    pytest.mark.timeout(60 + 8 * KILLS),
+    pytest.mark.timeout(240 + 8 * KILLS),
 ]
 
 

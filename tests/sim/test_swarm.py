@@ -228,6 +228,6 @@ def test_the_same_seed_sends_the_same_bytes_whatever_the_hash_seed() -> None:
             capture_output=True,
             text=True,
             check=True,
-            timeout=60,
+            timeout=200,
         )
         assert there.stdout.strip() == here

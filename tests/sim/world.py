@@ -23,6 +23,6 @@ def printed_under(hash_seed: str, program: str) -> str:
         capture_output=True,
         text=True,
         check=True,
-        timeout=100,
+        timeout=200,
     )
     return run.stdout
