@@ -14,6 +14,7 @@ from wire.blocklist import BlockList
 from wire.compact import Endpoint
 from wire.errors import MisuseError
 from wire.socks import Proxy
+from wire.swarm.crowd import MAX_CONNECTIONS
 from wire.tracker.urls import check_tracker_url
 
 __all__ = ["DEFAULT_PATIENCE_S", "Config", "Encryption", "Transport", "default_state_dir"]
@@ -64,6 +65,8 @@ class Config:
     down_limit: int = 0
     """Bytes a second for the whole session; 0: no limit."""
     up_limit: int = 0
+    max_connections: int = MAX_CONNECTIONS
+    """To peers, of all torrents together, dials under way among them; less where a process may open few files."""
     patience_s: float = DEFAULT_PATIENCE_S
     """Gives a torrent up when nothing new came for so many seconds; 0: never."""
     deadline_s: float | None = None
@@ -81,6 +84,8 @@ class Config:
         for name, value in (("down_limit", self.down_limit), ("up_limit", self.up_limit)):
             if value < 0:
                 raise MisuseError(f"{name} is {value}; it is 0 (no limit) or more bytes a second")
+        if self.max_connections < 1:
+            raise MisuseError(f"max_connections is {self.max_connections}; it is 1 or more")
         for url in self.trackers:
             check_tracker_url(url)
         if not self.patience_s >= 0:

@@ -9,19 +9,17 @@ from __future__ import annotations
 
 import random
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass
 
 import trio
 
 from kademlia_bt.answers import QueryError
 from kademlia_bt.bootstrap import ROUTERS
 from kademlia_bt.commands.console import ExitCode, emit, run_async
-from kademlia_bt.dht.votes import network_of as neighbourhood
 from kademlia_bt.node import Node
 from magnet.config import Config
+from magnet.findings import Finding, Sight, judge_nat, majority, voice_of
 from magnet.mapping import find_gateways
 from magnet.network import check_proxy, network_of, trouble_of
 from magnet.nursery import open_plain_nursery
@@ -33,7 +31,7 @@ from wire.routes import source_towards
 from wire.socks import Proxy
 from wire.trio_net import TrioNetwork
 
-__all__ = ["DEFAULT_DEADLINE_S", "Finding", "Sight", "doctor", "examine", "judge_nat"]
+__all__ = ["DEFAULT_DEADLINE_S", "doctor", "examine"]
 
 DEFAULT_DEADLINE_S = 25.0
 """For all of it: a first join takes a few seconds where the network works."""
@@ -41,30 +39,6 @@ _RESOLVE_S = 5.0
 _PING_S = 5.0
 _ASKED_OF_FAMILY = 16
 """Nodes asked where they see us: more than BEP 42 wants voices, in one round trip."""
-
-State = Literal["ok", "warning", "broken", "unknown"]
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was looked at."""
-
-    name: str
-    state: State
-    text: str
-    """What was seen, for people: one line."""
-    mend: str | None = None
-    """What to do, where there is something."""
-    facts: dict[str, object] = field(default_factory=dict)
-    """The same for programs."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sight:
-    """Where one node saw us."""
-
-    voter: Endpoint
-    seen: Endpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,39 +48,6 @@ class _Probe:
     answered: bool
     outcome: str
     rtt_s: float | None = None
-
-
-def judge_nat(bound_port: int, sights: Sequence[Sight], own_hosts: Sequence[str]) -> tuple[str, State, str, str | None]:
-    """(kind, state, text, mend): what stands between us and those who saw us.
-
-    `own_hosts` are addresses of this machine. The kinds: `none`, `same port`, `one port` (an address and port for all
-    that we reach), `symmetric` (a port of its own for each), and `unknown`.
-    """
-    host = _majority(sights)
-    if host is None:
-        return "unknown", "unknown", "nobody said where they see us", None
-    ports = Counter(sight.seen.port for sight in sights if sight.seen.host == host)
-    if host in own_hosts:
-        return "none", "ok", f"none: {host} is an address of this machine", None
-    forward = f"forward UDP and TCP port {bound_port} in the router to this machine, and give it with --listen"
-    if len(ports) > 1 and sum(ports.values()) - max(ports.values()) > 1:
-        text = (
-            f"symmetric: {len(ports)} ports for {sum(ports.values())} nodes; peers that do not know us cannot reach us"
-        )
-        return "symmetric", "warning", text, forward
-    if max(ports, key=ports.__getitem__) == bound_port:
-        return "same port", "ok", f"there is one, and it keeps our port {bound_port}", None
-    text = f"there is one, and it shows all others the same port {max(ports, key=ports.__getitem__)}"
-    return "one port", "ok", text, f"for peers that dial us, {forward}"
-
-
-def _majority(sights: Sequence[Sight]) -> str | None:
-    """The address that most networks name: one voice each."""
-    voices = {
-        neighbourhood(sight.voter) if reach(sight.voter.host) == "global" else sight.voter: sight for sight in sights
-    }
-    hosts = Counter(sight.seen.host for sight in voices.values())
-    return max(hosts, key=hosts.__getitem__, default=None)
 
 
 def doctor(config: Config, *, json: bool, quiet: bool) -> int:
@@ -294,15 +235,15 @@ class _Examination:
 
     async def _ask_where_seen(self) -> None:
         asked = {sight.voter for sight in self._sights}
-        networks: set[object] = set()
+        voices: set[object] = set()
         chosen: list[Endpoint] = []
         for table in self._node.tables():
             room = _ASKED_OF_FAMILY
             for view in table.nodes:
                 endpoint = view.endpoint
-                network = neighbourhood(endpoint) if reach(endpoint.host) == "global" else endpoint
-                if room and endpoint not in asked and network not in networks:
-                    networks.add(network)
+                voice = voice_of(endpoint)
+                if room and endpoint not in asked and voice not in voices:
+                    voices.add(voice)
                     chosen.append(endpoint)
                     room -= 1
         async with trio.open_nursery() as nursery:
@@ -351,7 +292,7 @@ class _Examination:
             self._tell(Finding(name, "warning", why, mend, {"works": False}))
             return
         self._tell(Finding(name, "ok", "works", facts={"works": True}))
-        host = _majority(sights)
+        host = majority(sights)
         if host is None:
             self._tell(Finding(f"{name} address", "unknown", "nobody said where they see us (BEP 42)"))
             return

@@ -41,6 +41,7 @@ def runner_of(task: Task, shared: Shared, now: float) -> SwarmRunner:
         now=now,
         settings=settings,
         info=None if task.torrent is None else task.torrent.info,
+        crowd=shared.crowd,
     )
     return SwarmRunner(swarm, shared.dialler, down=shared.down, up=shared.up, departures=shared.departures)
 

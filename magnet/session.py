@@ -25,7 +25,7 @@ from magnet.mapping import mapper_for
 from magnet.network import check_proxy, network_of, trouble_of
 from magnet.nursery import open_plain_nursery
 from magnet.shelf import Shelf
-from magnet.sockets import Sockets, open_sockets
+from magnet.sockets import Sockets, open_files, open_sockets
 from magnet.task import CACHE, FILE, Shared, StoreFactory, Task
 from magnet.torrent import TorrentHandle
 from magnet.twins import Twins
@@ -43,6 +43,7 @@ from wire.peer.handshake import HANDSHAKE_BYTES, SelfConnectionError
 from wire.peer.messages import HandshakeReceived
 from wire.secure import accept_any
 from wire.storage.store import Store
+from wire.swarm.crowd import Crowd
 from wire.swarm.values import PeerDropped
 from wire.tracker.client import TrackerClient
 
@@ -294,6 +295,7 @@ class Session:
             departures=self._departing,
             shelf=Shelf(config.state_dir),
             twins=Twins(),
+            crowd=Crowd(min(config.max_connections, open_files() // 2)),
         )
 
     # whom it lets in

@@ -21,6 +21,7 @@ from wire.lsd_service import LocalDiscovery
 from wire.metainfo import Info, Torrent
 from wire.net import Network
 from wire.storage.store import Store
+from wire.swarm.crowd import Crowd
 from wire.swarm.values import PeerDropped
 from wire.tracker.client import TrackerClient
 
@@ -84,3 +85,5 @@ class Shared:
     """Hears whose connection ended, and why; full or closed, it hears nothing."""
     shelf: Shelf
     twins: Twins
+    crowd: Crowd
+    """All connections to peers, of which there may be so many."""

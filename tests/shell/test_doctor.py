@@ -12,7 +12,8 @@ import trio
 from kademlia_bt.commands.console import run_app
 from magnet.cli import app
 from magnet.config import Config
-from magnet.doctor import Finding, Sight, examine, judge_nat
+from magnet.doctor import examine
+from magnet.findings import Finding, Sight, judge_nat
 from magnet.mapping import default_gateway
 from tests.shell.kit import ROUTER, a_world
 from wire.compact import Endpoint

@@ -9,7 +9,8 @@ import pytest
 import trio
 
 from magnet import Config, Session
-from magnet.doctor import Finding, examine
+from magnet.doctor import examine
+from magnet.findings import Finding
 from tests.shell.kit import ROUTER, Stores, World, a_world, link_of, make_torrent
 from tests.shell.socks_server import SocksServer, exactly
 from tests.shell.test_web_seeds import Mirror

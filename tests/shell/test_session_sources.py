@@ -288,6 +288,30 @@ async def test_who_names_ten_thousand_peers_is_believed_a_few(autojump_clock: ob
         assert len(handle.runner.swarm.candidates) <= 3200
 
 
+@pytest.mark.parametrize("most", [60, 5000])
+async def test_many_torrents_dial_no_faster_than_one_and_leave_each_other_room(
+    autojump_clock: object, most: int
+) -> None:
+    async with a_world(dht_nodes=0) as world:
+        crowd = [Endpoint(f"91.{n >> 8}.{n & 255}.1", 6881) for n in range(3000)]
+        url = await http_tracker(world, HttpTracker(*crowd))
+        host = world.host()
+        session = await world.session(host=host, dht=False, patience_s=0.0, max_connections=most)
+        handles = [await session.add(link_of(make_torrent(f"t{n}", FILES)[0], trackers=(url,))) for n in range(8)]
+        connections = handles[0].runner.swarm.crowd
+        before = 0
+        for second in range(60):
+            await trio.sleep(1)
+            dialled = sum(count for to, count in host.dialled.items() if to.port == 6881)
+            assert second < 10 or dialled - before <= 30, second
+            before = dialled
+            assert connections.count <= most
+        assert all(handle.status().counts.dialled > 0 for handle in handles)
+        for handle in handles:
+            await handle.remove()
+        assert connections.count == 0
+
+
 async def test_a_victim_that_is_named_a_thousand_times_is_dialled_thrice(autojump_clock: object) -> None:
     async with a_world(dht_nodes=0) as world:
         torrent, _ = make_torrent("t", FILES)

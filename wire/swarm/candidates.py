@@ -17,6 +17,7 @@ from typing import TypeVar
 from wire.blocklist import BlockList
 from wire.compact import Endpoint, Family, reach
 from wire.limits import TokenBucket
+from wire.swarm.crowd import Crowd
 from wire.swarm.priority import priority
 
 __all__ = ["Candidates"]
@@ -45,6 +46,8 @@ RECONNECT_USEFUL_S = 3.0
 DIALS_PER_S = 25.0
 DIAL_BURST = 5.0
 """Together never more than 30 dials in a second."""
+FREE_DIALS = 10
+"""The first of a torrent, by hearsay, do not wait for those of other torrents: they resolve most links."""
 _WHOLE_DIAL = 1.0 - 1e-6
 """A dial's worth, but for what sums of fractions lose: else a timer could be due for ever and nothing happen."""
 MAX_INBOUND_PER_HOST = 8
@@ -88,7 +91,10 @@ class _Host:
 class Candidates:
     """Every address that was named for one torrent and is worth a try. Times are monotonic seconds."""
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, now: float, crowd: Crowd | None = None) -> None:
+        """`crowd`: whose turns to dial it shares; None: it is alone."""
+        self._crowd, self._free = crowd, FREE_DIALS
+        self._turn: float | None = None
         self._candidates: dict[Endpoint, _Candidate] = {}
         self._hosts: dict[str, _Host] = {}
         self._queue: list[tuple[float, int, Endpoint]] = []
@@ -136,10 +142,8 @@ class Candidates:
         key = _key(endpoint)
         if key in self._banned or endpoint in self._ours or self._is_blocked(endpoint):
             return False
-        if not named:
-            if self._resting.get(key, 0.0) > now or len(self._candidates) >= MAX_CANDIDATES:
-                return False
-        elif len(self._candidates) >= MAX_CANDIDATES + MAX_NAMED_EXTRA:
+        most = MAX_CANDIDATES + (MAX_NAMED_EXTRA if named else 0)
+        if len(self._candidates) >= most or (not named and self._resting.get(key, 0.0) > now):
             return False
         host = self._hosts.get(key)
         if host is not None and not named and len(host.ports) >= MAX_PORTS_PER_HOST:
@@ -157,7 +161,7 @@ class Candidates:
         """Whom to dial now, or None. It counts as being dialled until `connected`, `failed` or `cancelled`."""
         self._ripen(now)
         while self._ripe:
-            if self._rate.available(now) < _WHOLE_DIAL:
+            if self._rate.available(now) < _WHOLE_DIAL or not self._has_turn(now):
                 return None
             *_, not_before, endpoint = heapq.heappop(self._ripe)
             candidate = self._waiting(endpoint, not_before)
@@ -167,9 +171,7 @@ class Candidates:
             if host.dialled or host.inbound or (candidate.seed and not self.want_seeds):
                 self._wait(candidate, now + RECONNECT_S)
                 continue
-            self._rate.take(1.0, now)
-            candidate.state = _State.DIALLING
-            host.dialled += 1
+            self._begin(candidate, host, now)
             return endpoint
         return None
 
@@ -182,10 +184,15 @@ class Candidates:
         host = self._hosts[_key(endpoint)]
         if host.dialled or host.inbound:
             return False
+        self._begin(candidate, host, now)
+        return True
+
+    def _begin(self, candidate: _Candidate, host: _Host, now: float) -> None:
         self._rate.take(1.0, now)
+        if candidate.via not in _NAMED_BY_USER:
+            self._free, self._turn = max(self._free - 1, 0), None
         candidate.state = _State.DIALLING
         host.dialled += 1
-        return True
 
     def next_timer(self, now: float) -> float | None:
         """When `next` may have somebody; None where nobody waits."""
@@ -193,7 +200,18 @@ class Candidates:
             return None
         missing = _WHOLE_DIAL - self._rate.available(now)
         soonest = now if self._ripe else self._queue[0][0]
+        if self._ripe and not self._has_turn(now) and self._turn is not None:
+            soonest = min(self._turn, self._queue[0][0]) if self._queue else self._turn
         return max(soonest, now + max(missing / DIALS_PER_S, 1e-6) if missing > 0 else now)
+
+    def _has_turn(self, now: float) -> bool:
+        """Whether the next of those whose time has come may be dialled before those of other torrents."""
+        by_hearsay, *_ = self._ripe[0]
+        if self._crowd is None or self._free or not by_hearsay:
+            return True
+        if self._turn is None:
+            self._turn = self._crowd.turn(now)
+        return self._turn <= now
 
     def seen_as(self, host: str) -> None:
         """Our own IP address, as others see it, for the priority of what is named from now on."""
@@ -206,10 +224,9 @@ class Candidates:
             not_before, order, endpoint = heapq.heappop(self._queue)
             candidate = self._waiting(endpoint, not_before)
             if candidate is not None:
-                rank = 0 if candidate.via in _NAMED_BY_USER else 1
                 us = self._seen_as.get(endpoint.family)
                 worth = 0 if us is None else priority(us, endpoint)
-                heapq.heappush(self._ripe, (rank, -worth, order, not_before, endpoint))
+                heapq.heappush(self._ripe, (candidate.via not in _NAMED_BY_USER, -worth, order, not_before, endpoint))
 
     def _waiting(self, endpoint: Endpoint, not_before: float) -> _Candidate | None:
         """The candidate of a queue's entry; None where something was decided about it since."""

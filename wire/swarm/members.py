@@ -19,6 +19,7 @@ from wire.peer.connection import PeerConnection, opening
 from wire.peer.extended import LT_DONTHAVE_ID, UT_HOLEPUNCH_ID, UT_METADATA_ID, UT_PEX_ID, ExtendedHandshake
 from wire.peer.handshake import SelfConnectionError
 from wire.swarm.candidates import Candidates
+from wire.swarm.crowd import NO_LIMIT, Crowd
 from wire.swarm.exchange import Exchange
 from wire.swarm.gather import Metadata
 from wire.swarm.giving import MAX_QUEUE
@@ -57,6 +58,7 @@ class Members:
         now: float,
         settings: Settings | None = None,
         info: Info | None = None,
+        crowd: Crowd | None = None,
     ) -> None:
         self.info_hash = info_hash
         self.peer_id = peer_id
@@ -64,7 +66,8 @@ class Members:
         self.info: Info | None = None
         self.broken: MetainfoError | None = None
         """Set where the info dictionary has the right hash and cannot be used all the same."""
-        self.candidates = Candidates(now)
+        self.crowd = crowd or Crowd(NO_LIMIT)
+        self.candidates = Candidates(now, crowd)
         self.candidates.block_list = self.settings.block_list
         self.finished = False
         """Every wanted piece is stored."""
@@ -118,15 +121,22 @@ class Members:
     def _may_dial(self) -> bool:
         if self.info is not None and self.settings.metadata_only and not self._trees.wanted:
             return False
-        return self._dials < self.settings.max_dials and len(self._peers) + self._dials < self.settings.max_peers
+        if self._dials >= self.settings.max_dials or not self.crowd.has_room(self):
+            return False
+        return len(self._peers) + self._dials < self.settings.max_peers
+
+    def _counted(self, dials: int = 0) -> None:
+        self._dials += dials
+        self.crowd.told(self, len(self._peers) + self._dials)
 
     def _make_room(self, now: float) -> None:
         """Where all places are taken and others want in, some of those who trade nothing go."""
-        if len(self._peers) < self.settings.max_peers:
+        places = len(self._peers)
+        if places < self.settings.max_peers and self.crowd.has_room(self):
             return
         dial_at = self.candidates.next_timer(now)
         if self._turnover.wanted or (dial_at is not None and dial_at <= now):
-            for peer in self._turnover.quiet(self._peers.values(), self.settings.max_peers, now):
+            for peer in self._turnover.quiet(self._peers.values(), places, now):
                 self._drop(peer, "it trades nothing, and others want its place", now)
 
     @property
@@ -143,7 +153,7 @@ class Members:
             if any(peer.listens_at == endpoint for peer in self._peers.values()):
                 self.candidates.closed(endpoint, now, useful=False)  # it dialled us
                 continue
-            self._dials += 1
+            self._counted(1)
             self._dialled += 1
             self._named[endpoint] = self._names_for(endpoint)
             return endpoint
@@ -164,7 +174,7 @@ class Members:
 
     def dial_failed(self, endpoint: Endpoint, now: float, *, timed_out: bool, no_handshake: bool = False) -> None:
         """Nobody answered, or not with a stream, or with one on which no handshake came."""
-        self._dials -= 1
+        self._counted(-1)
         self._other_name_next(endpoint, self._named.pop(endpoint, None), failed=no_handshake)
         if no_handshake:
             self._handshake_failed += 1
@@ -178,7 +188,7 @@ class Members:
 
     def dial_put_off(self, endpoint: Endpoint, now: float) -> None:
         """The peer has no part in the failure: it is dialled again soon."""
-        self._dials -= 1
+        self._counted(-1)
         self._dialled -= 1
         self.candidates.cancelled(endpoint, now)
 
@@ -188,7 +198,7 @@ class Members:
 
     def _punch(self, endpoint: Endpoint, now: float) -> None:
         if self._may_dial() and self.candidates.claim(endpoint, "pex", now):
-            self._dials += 1
+            self._counted(1)
             self._dialled += 1
             self._named[endpoint] = self._names_for(endpoint)
             self._punches.append(endpoint)
@@ -206,7 +216,7 @@ class Members:
 
         The peer's connection has our handshake in its outbox, unless `greeted`: `opening` was said already.
         """
-        self._dials -= 1
+        self._counted(-1)
         names = self._named.pop(endpoint, None) or self._names_for(endpoint)
         if self.candidates.is_banned(endpoint) or not self._is_free(endpoint, None, now):
             self.candidates.cancelled(endpoint, now)
@@ -223,6 +233,7 @@ class Members:
         )
         peer = Peer(next(self._keys), endpoint, connection, now, dialled=True, over_utp=over_utp, encrypted=encrypted)
         self._peers[endpoint] = peer
+        self._counted()
         self._tick_at = min(self._tick_at, now + TICK_S)
         self._dirty[peer] = None
         return peer
@@ -261,6 +272,7 @@ class Members:
             return
         peer.gone = True
         del self._peers[peer.endpoint]
+        self._counted()
         self._dirty.pop(peer, None)
         identity = peer.connection.peer_id
         if identity is not None and self._by_id.get(identity) is peer:
@@ -361,10 +373,8 @@ class Members:
         """
         if peer.dialled == twin.dialled or peer.endpoint.host != twin.endpoint.host:
             return False  # the older stays: the id may be stolen
-        if now - twin.joined_at > CROSSING_S:
-            return False
         we_dial = self.peer_id < (peer.connection.peer_id or b"")
-        if peer.dialled != we_dial:
+        if now - twin.joined_at > CROSSING_S or peer.dialled != we_dial:
             return False
         peer.listens_at = peer.listens_at or twin.listens_at
         peer.crossed_at = now

@@ -258,7 +258,7 @@ class Swarm(Wishes):
 
         `events` are those that `connection.received` gave with the handshake, that one included.
         """
-        if len(self._peers) >= self.settings.max_peers:
+        if len(self._peers) >= self.settings.max_peers or not self.crowd.has_room(self):
             self._turnover.wanted = True
             return None
         if not self._is_free(endpoint, connection.peer_id, now):
@@ -267,6 +267,7 @@ class Swarm(Wishes):
             return None
         peer = Peer(next(self._keys), endpoint, connection, now, dialled=False, over_utp=over_utp, encrypted=encrypted)
         self._peers[endpoint] = peer
+        self._counted()
         self._tick_at = min(self._tick_at, now + TICK_S)
         try:
             if self.info is not None:

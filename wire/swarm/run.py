@@ -79,8 +79,9 @@ class SwarmRunner(Conversing):
         self._nursery = nursery
 
     def close(self) -> None:
-        """Lets nobody in any more."""
+        """Lets nobody in any more; for who opened it, after his nursery was closed."""
         self._nursery = None
+        self.swarm.crowd.left(self.swarm)
 
     def look(self, now: float) -> float:
         """Lets the brain do what time brings, and dials; returns when it wants that next, at the latest."""

@@ -1,0 +1,53 @@
+"""The connections of all torrents of a session together: how many there may be, and how fast they are dialled. No I/O.
+
+Each torrent has limits of its own; without this one, a hundred torrents would open a hundred times as many connections,
+until the machine has no file left for a piece, or the router no room for an address.
+"""
+
+from __future__ import annotations
+
+__all__ = ["MAX_CONNECTIONS", "NO_LIMIT", "Crowd"]
+
+MAX_CONNECTIONS = 500
+"""What qBittorrent keeps; libtorrent has 200. Half of the 1,024 files that most systems give a process."""
+NO_LIMIT = 1 << 30
+"""For a torrent that is alone."""
+TURNS_PER_S = 25.0
+TURN_BURST = 5
+"""Together never more than 30 in a second, as of one torrent."""
+
+
+class Crowd:
+    """Counts the connections of the torrents that share it, dials under way among them, and gives turns to dial."""
+
+    def __init__(self, most: int = MAX_CONNECTIONS) -> None:
+        self.most = most
+        self.count = 0
+        self._parts: dict[object, int] = {}
+        self._next_at = 0.0
+
+    def told(self, torrent: object, count: int) -> None:
+        """A torrent has so many connections now."""
+        self.count += count - self._parts.get(torrent, 0)
+        self._parts[torrent] = count
+
+    def left(self, torrent: object) -> None:
+        """A torrent is no more."""
+        self.count -= self._parts.pop(torrent, 0)
+
+    def has_room(self, torrent: object) -> bool:
+        """Whether a torrent may have one more. The last quarter is for those that have less than their share."""
+        if self.count >= self.most:
+            return False
+        return self.count < self.most * 3 // 4 or self._parts.get(torrent, 0) < self._share
+
+    @property
+    def _share(self) -> int:
+        return max(self.most // max(len(self._parts), 1), 1)
+
+    def turn(self, now: float) -> float:
+        """When who asks may dial; nobody else has this turn. So those who wait go in the order in which they asked."""
+        step = 1.0 / TURNS_PER_S
+        at = max(now, self._next_at - (TURN_BURST - 1) * step)
+        self._next_at = max(self._next_at, now) + step
+        return at
