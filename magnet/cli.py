@@ -119,7 +119,12 @@ def resolve(
 
 
 @app.command(shares=shared)
-def info(source: Source, *, settings: Settings) -> int:
+def info(
+    source: Source,
+    *,
+    swarm: Annotated[bool, Option("--swarm", help="Ask its trackers and the DHT how many share it.")] = False,
+    settings: Settings,
+) -> int:
     """Show what a torrent or link holds.
 
     \b
@@ -128,13 +133,13 @@ def info(source: Source, *, settings: Settings) -> int:
     """
     from magnet.inputs import is_file
 
-    if is_file(source):
+    if is_file(source) and not swarm:
         from magnet import files
 
         return files.info(source, settings)
     from magnet import commands
 
-    return commands.info(source, settings)
+    return commands.info(source, swarm, settings)
 
 
 @app.command(shares=shared)

@@ -180,22 +180,25 @@ def resolve(sources: Sequence[str], links_from: Path | None, out: Path, jobs: in
     return in_session(work, settings)
 
 
-def info(source: str, settings: Settings) -> int:
-    """`magnet info`."""
+def info(source: str, swarm: bool, settings: Settings) -> int:
+    """`magnet info`; `swarm`: also how many share it."""
 
     async def work(session: Session, reporter: Reporter, run: Course) -> int:
         link = await session.locate(parsed) if isinstance(parsed, PointerLink) else parsed
-        assert isinstance(link, MagnetLink)
-        handle = run.handle = await session.add(link, metadata_only=True)
-        async with _shown(handle, reporter):
-            torrent = await handle.metadata()
+        torrent = link if isinstance(link, Torrent) else None
+        if isinstance(link, MagnetLink):
+            handle = run.handle = await session.add(link, metadata_only=True)
+            async with _shown(handle, reporter):
+                torrent = await handle.metadata()
+        assert torrent is not None
+        counts = await session.census(torrent) if swarm else None
         reporter.close()
-        show_info(torrent, link, json=settings.json)
+        show_info(torrent, link if isinstance(link, MagnetLink) else None, json=settings.json, counts=counts)
         return ExitCode.DONE
 
     with input_told(settings):
         parsed = read_one(source, settings)
-    if not isinstance(parsed, Torrent):
+    if swarm or not isinstance(parsed, Torrent):
         return in_session(work, settings)
     show_info(parsed, None, json=settings.json)
     return ExitCode.DONE

@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ from magnet.verdict import Counts, MagnetError, Phase, Verdict
 from wire.errors import DiskError, MisuseError, NetworkError, ProtocolError
 
 if TYPE_CHECKING:
+    from magnet.census import Count
     from magnet.options import Settings
     from wire.bitfield import Bitfield
     from wire.ids import InfoHash
@@ -251,11 +253,12 @@ def _explain(rows: Iterable[tuple[str, str]]) -> None:
     sys.stderr.flush()
 
 
-def show_info(torrent: Torrent, link: MagnetLink | None, *, json: bool) -> None:
+def show_info(torrent: Torrent, link: MagnetLink | None, *, json: bool, counts: Sequence[Count] | None = None) -> None:
     """Prints what a torrent holds: for people, or as the contract's one object. `link`: where it came from."""
     shown = MagnetLink.of(torrent, peers=() if link is None else link.peers)
     if json:
-        emit(info_object(torrent, shown))
+        swarm = {} if counts is None else {"swarm": [asdict(count) for count in counts]}
+        emit({**info_object(torrent, shown), **swarm})
         return
     info = torrent.info
     rows = [("name", torrent.name)]
@@ -274,6 +277,9 @@ def show_info(torrent: Torrent, link: MagnetLink | None, *, json: bool) -> None:
     if torrent.created_by:
         rows.append(("made by", torrent.created_by))
     rows.append(("magnet", str(shown)))
+    rows += [("swarm", f"{_counted(count)}, by {count.source}") for count in counts or ()]
+    if counts is not None and not counts:
+        rows.append(("swarm", "nobody to ask: it has no tracker, and the DHT was not asked"))
     out = Reporter()
     for label, text in rows:
         out.result(f"{label:>10}  {text}")
@@ -281,6 +287,13 @@ def show_info(torrent: Torrent, link: MagnetLink | None, *, json: bool) -> None:
     out.result(f"{'files':>10}  {len(files)}")
     for entry in files:
         out.result(f"{format_size(entry.size):>10}  {entry.shown_path}")
+
+
+def _counted(count: Count) -> str:
+    if count.reason is not None:
+        return f"unknown ({count.reason})"
+    completed = "" if count.completed is None else f", {count.completed} downloads"
+    return f"{count.seeds} seeds, {count.leechers} leechers{completed}"
 
 
 def info_object(torrent: Torrent, link: MagnetLink) -> Mapping[str, object]:

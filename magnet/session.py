@@ -48,6 +48,7 @@ from wire.swarm.values import PeerDropped
 from wire.tracker.client import TrackerClient
 
 if TYPE_CHECKING:
+    from magnet.census import Count
     from magnet.errands import Errands
     from wire.portmap.mapper import PortMapper
 
@@ -250,6 +251,14 @@ class Session:
 
         config = self._config
         return await locate(self.node, link, min(filter(None, (config.patience_s, config.deadline_s)), default=0.0))
+
+    async def census(self, of: Torrent | MagnetLink, *, within_s: float = 15.0) -> list[Count]:
+        """How many share a torrent: by its trackers (BEP 48), and by the DHT (BEP 33) if it is not private (BEP 27)."""
+        if self._shared is None:
+            raise MisuseError("the session is not open: use 'async with Session() as session'")
+        from magnet.census import take_census  # not needed to download
+
+        return await take_census(self._shared, of, within_s)
 
     async def _task(self, source: str | MagnetLink | PointerLink | Torrent | Path, vault: Vault) -> Task:
         parsed = source if isinstance(source, MagnetLink | PointerLink | Torrent) else await _read(source)
