@@ -18,6 +18,8 @@ __all__ = ["Urgent"]
 
 RESCUES = 4
 """Pieces looked at once a second, of those that somebody waits for."""
+SLOW_S = 1.0
+"""A block that somebody waits for and that was asked for so long ago is late."""
 STRANGER_BLOCKS_S = 8.0
 """The rate that a source is taken to have before anything is known of it, in blocks."""
 
@@ -79,7 +81,7 @@ class Urgent(Requests):
             self._forget_late(source)
 
     def rescue(self, now: float) -> dict[Source, list[BlockId]]:
-        """Once a second: what is needed now and others are slow to give, is asked of the fastest source too."""
+        """Once a second: what is needed now and one is slow to give, is asked of the fastest of the others too."""
         picker = self._picker
         asks: dict[Source, list[BlockId]] = {}
         for index in self.deadlines.near(now)[:RESCUES]:
@@ -88,20 +90,17 @@ class Urgent(Requests):
             if piece is None or piece.alone:
                 continue
             able = [s for s in self._sources if s.askable & bit and not s.snubbed and s.endpoint is not None]
-            fastest = max(able, key=lambda s: s.meter.rate, default=None)
-            if fastest is None:
-                continue
-            blocks = []
+            able.sort(key=lambda source: -source.meter.rate)
             for number, giver in enumerate(piece.given):
                 block = piece.block(number)
                 key = block_key(index, block[1])
-                if giver is not None or key in fastest.asked or number in piece.doubled:
+                if giver is not None or number in piece.doubled:
                     continue
                 askers = [other for other in self._sources if key in other.asked]
-                if askers and now - askers[0].asked[key] > 1.0:
-                    piece.doubled[number] = [*askers, fastest]
-                    fastest.asked[key] = now
-                    blocks.append(block)
-            if blocks:
-                asks.setdefault(fastest, []).extend(blocks)
+                if askers and now - askers[0].asked[key] > SLOW_S:
+                    helper = next((source for source in able if key not in source.asked), None)
+                    if helper is not None:
+                        piece.doubled[number] = [*askers, helper]
+                        helper.asked[key] = now
+                        asks.setdefault(helper, []).append(block)
         return asks

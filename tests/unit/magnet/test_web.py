@@ -192,6 +192,19 @@ async def test_what_is_not_there_is_waited_for(autojump_clock):
     assert source.needed.keys() <= set(held.pieces(held.files[0], 0, held.files[0].size)), "who left needs nothing"
 
 
+async def test_the_ends_of_a_film_are_fetched_early_but_not_before_what_is_read(autojump_clock):
+    source = Source(pieces=())
+    info = make_torrent("t", {"a.srt": 3_000_000, "film.mp4": 4_000_000})[0].info
+    held = Streams(info, [True, True], source)
+    film = held.in_order[0]
+    ends = {*held.pieces(film, 0, 1 << 20), *held.pieces(film, film.size - (256 << 10), film.size)}
+    assert source.needed.keys() == ends
+    assert len(ends) < info.piece_count / 2
+    assert min(source.needed.values()) >= 30.0
+    with held.reader(film, 2_000_000):
+        assert min(source.needed, key=source.needed.get) == held.pieces(film, 2_000_000, 2_000_001)[0]
+
+
 async def test_two_readers_and_one_leaves(autojump_clock):
     source = Source(pieces=())
     held = streams(source)
