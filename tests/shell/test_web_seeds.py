@@ -11,7 +11,7 @@ import trio
 from magnet import Session
 from magnet.torrent import TorrentHandle
 from magnet.verdict import DownloadError, Verdict
-from tests.shell.kit import World, a_world, make_torrent
+from tests.shell.kit import PIECE, World, a_world, make_torrent
 from tests.shell.web import Web, redirect, status
 from wire.compact import Endpoint
 from wire.errors import NetworkError
@@ -176,6 +176,18 @@ async def test_a_server_that_lies_is_asked_no_more_and_says_so(autojump_clock: o
         assert caught.value.verdict is Verdict.STALLED
         assert len(place.mirror.asked) <= 6
         assert place.world.stores
+
+
+async def test_a_liar_that_sends_whole_files_spoils_few_pieces(autojump_clock: object) -> None:
+    async with a_world(dht_nodes=0) as world:
+        place = await a_place(world, {"big": 4_000_000}, "big")
+        place.mirror.ranges = False
+        place.mirror.spoil = lambda _, answer: answer[:1000] + bytes(len(answer) - 1000)
+        _, handle = await place.add(patience_s=60.0)
+        with pytest.raises(DownloadError, match=r"wrong data"):
+            await handle.finished()
+        assert 0 < handle.status().wasted <= 4 * PIECE, "what comes before the first is judged"
+        assert len(place.mirror.asked) == 1
 
 
 async def test_a_file_that_is_missing_there_comes_from_another(autojump_clock: object) -> None:

@@ -15,6 +15,7 @@ from wire.bitfield import Bitfield
 from wire.metainfo import Info
 from wire.peer.messages import BLOCK_BYTES as B
 from wire.swarm.exchange import Exchange
+from wire.swarm.requests import MAX_UNPROVEN
 from wire.swarm.webseed import MAX_REQUEST_BYTES, Joiner, Refusal, Stretch, WebSeed, file_urls, judge, stretches
 from wire.swarm.webtrade import MAX_URLS, MAX_WEB_SEEDS, WebTrade
 
@@ -262,3 +263,17 @@ def test_what_is_needed_now_breaks_a_long_request_off() -> None:
     exchange.set_deadlines({needed: 0.5}, 0.0)
     assert not trade.awaits(seed, stretch.blocks)
     assert trade.ask(seed, 0.0)[0].blocks[0][0] == needed
+
+
+def test_who_sends_whole_files_is_waited_for_while_nothing_of_it_is_judged() -> None:
+    exchange, trade, data = exchange_of(20)
+    (seed,) = trade.add(["http://w/"], 0.0)
+    assert trade.next_whole(seed, 0.0) == 0
+    for index in range(MAX_UNPROVEN):
+        assert not trade.must_prove(seed)
+        assert trade.claim(seed, index, 0.0)
+        blocks = [(index, begin, memoryview(data)[index * PIECE + begin :][:B]) for begin in range(0, PIECE, B)]
+        trade.received(seed, blocks, 0.0)
+    assert trade.must_prove(seed)
+    exchange.piece_stored(exchange.jobs()[0].index, True, 0.0)
+    assert not trade.must_prove(seed)
