@@ -32,7 +32,7 @@ def recheck(size: int) -> Setting:
         os.sync()
 
         def timed(*words: str | Path) -> Turn:
-            _warm(scene.file)
+            _warm(scene.seeds)
             begun = time.perf_counter()
             program = Program([sys.executable, *map(str, words)])
             with Watched(program) as watched:
@@ -48,11 +48,12 @@ def recheck(size: int) -> Setting:
     return setting
 
 
-def _warm(file: Path) -> None:
+def _warm(folder: Path) -> None:
     buffer = bytearray(MIB)
-    with file.open("rb", buffering=0) as opened:
-        while opened.readinto(buffer):
-            pass
+    for path in folder.iterdir():
+        with path.open("rb", buffering=0) as opened:
+            while opened.readinto(buffer):
+                pass
 
 
 def check_with_libtorrent(torrent: str, folder: str) -> None:
