@@ -22,7 +22,6 @@ from magnet.work import Work
 from wire.errors import MisuseError
 from wire.ids import InfoHash
 from wire.metainfo import Torrent
-from wire.storage.store import Store
 from wire.swarm.values import Priority
 
 __all__ = ["EventStream", "TorrentHandle"]
@@ -50,8 +49,8 @@ class EventStream:
 class _Pieces:
     """A `PieceSource`: the pieces of a torrent for as long as it is in the session."""
 
-    def __init__(self, handle: TorrentHandle, store: Store, gone: trio.Event) -> None:
-        self._handle, self._runner, self._store, self._gone = handle, handle.runner, store, gone
+    def __init__(self, handle: TorrentHandle, gone: trio.Event) -> None:
+        self._handle, self._runner, self._gone = handle, handle.runner, gone
 
     def has(self, piece: int) -> bool:
         return self._runner.have[piece]
@@ -68,7 +67,7 @@ class _Pieces:
     async def read(self, piece: int, begin: int, length: int) -> bytes:
         if self._gone.is_set():
             raise self._handle.failure()
-        return bytes((await self._store.read_many([(piece, begin, length)]))[0])
+        return bytes((await self._runner.read([(piece, begin, length)]))[0])
 
     async def _until_gone(self) -> None:
         await self._gone.wait()
@@ -193,7 +192,7 @@ class TorrentHandle:
             await self._work.changed.wait()
         assert self._work.wanted is not None
         await trio.lowlevel.checkpoint()
-        return Streams(self._work.store.info, self._work.wanted, _Pieces(self, self._work.store, self._work.gone))
+        return Streams(self._work.store.info, self._work.wanted, _Pieces(self, self._work.gone))
 
     @property
     def limits(self) -> tuple[int, int]:

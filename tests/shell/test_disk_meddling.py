@@ -180,7 +180,7 @@ async def test_a_download_mends_what_somebody_else_spoilt(tmp_path: Path) -> Non
     async with Session(CONFIG) as seeder, Session(CONFIG) as session:
         await (await seeder.add(torrent, directory=tmp_path / "seeds", seed=True)).finished()
         handle = await session.add(torrent, directory=tmp_path / "out")
-        handle.set_limits(down_limit=1 << 20)
+        handle.set_limits(down_limit=1 << 18)
         handle.runner.found([seeder.endpoints[0]], "peer")
         with trio.fail_after(30):
             while not handle.status().done:
@@ -189,3 +189,30 @@ async def test_a_download_mends_what_somebody_else_spoilt(tmp_path: Path) -> Non
             handle.set_limits(down_limit=0)
             await handle.finished()
     assert (tmp_path / "out" / "g").read_bytes() == data
+
+
+async def test_what_is_read_while_it_comes_is_never_what_somebody_else_put_there(tmp_path: Path) -> None:
+    torrent, data = make_torrent("h", {"h": 2 << 20})
+    (tmp_path / "seeds").mkdir()
+    (tmp_path / "seeds" / "h").write_bytes(data)
+    async with Session(CONFIG) as seeder, Session(CONFIG) as session:
+        await (await seeder.add(torrent, directory=tmp_path / "seeds", seed=True)).finished()
+        handle = await session.add(torrent, directory=tmp_path / "out")
+        handle.set_limits(down_limit=1 << 18)
+        handle.runner.found([seeder.endpoints[0]], "peer")
+        streams = await handle.streams()
+        with trio.fail_after(30):
+            with streams.reader(streams.files[0], 0) as reader:
+                assert await reader.read(1000) == data[:1000]
+            a_moment_later()
+            edited(tmp_path / "out" / "h")
+            with (
+                streams.reader(streams.files[0], 0) as reader,
+                pytest.raises(DiskError, match="changed by somebody else"),
+            ):
+                await reader.read(1000)
+            with streams.reader(streams.files[0], 0) as reader:
+                assert await reader.read(1000) == data[:1000], "it was fetched again"
+            handle.set_limits(down_limit=0)
+            await handle.finished()
+    assert (tmp_path / "out" / "h").read_bytes() == data

@@ -237,20 +237,13 @@ class Conversing(Storing):
 
     async def _read_for(self, peer: Peer, most_bytes: int) -> None:
         """Reads the next blocks that a peer asked for into its outbox."""
-        assert self._store is not None
         batch = self.swarm.uploads(peer, most_bytes)
         if not batch:
             return
         try:
-            data = await self._store.read_many(batch)
-            changed = await self._store.lost()
-        except DiskError as error:
+            data = await self.read(batch)
+        except DiskError:
             self.swarm.not_uploaded(peer, batch)
-            self._unreadable(error, {index for index, _, _ in batch})
-            return
-        if changed is not None:
-            self.swarm.not_uploaded(peer, batch)
-            self._unreadable(changed.error, set(changed.pieces))
             return
         self.swarm.uploaded(peer, batch, data)
         self._up.take(sum(length for _, _, length in batch), trio.current_time())

@@ -6,13 +6,15 @@ Slow disks are felt by the swarm (bounded unwritten bytes); one that fails is to
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable, Sequence
 
 import trio
 
 from wire.bitfield import Bitfield
 from wire.errors import DiskError, MetainfoError
+from wire.net import Buffer
 from wire.storage.store import Store
-from wire.swarm.pieces import PieceJob
+from wire.swarm.pieces import BlockId, PieceJob
 from wire.swarm.rules import Swarm
 
 __all__ = ["Storing"]
@@ -97,8 +99,7 @@ class Storing:
                 outcomes = await self._store.put_many(batch)
                 changed = await self._store.lost()
                 lost = set() if changed is None else set(changed.pieces)
-                for index in lost:  # before what is new is told: all may be there with that
-                    self.swarm.piece_lost(index, trio.current_time())
+                self._fetch_again(lost)  # before what is new is told: all may be there with that
                 kept_out = []
                 right = [job.index for job, outcome in zip(batch, outcomes, strict=True) if outcome is True]
                 for index in lost.intersection(right):
@@ -156,11 +157,34 @@ class Storing:
         self._stored_one.set()
         self._stored_one = trio.Event()
 
+    async def read(self, blocks: Sequence[BlockId]) -> list[Buffer]:
+        """The bytes of blocks of stored pieces. Raises DiskError where they cannot be read or are right no more."""
+        assert self._store is not None
+        try:
+            data = await self._store.read_many(blocks)
+            changed = await self._store.lost()
+        except DiskError as error:
+            self._unreadable(error, {index for index, _, _ in blocks})
+            raise
+        if changed is None:
+            return data
+        if self.swarm.finished:
+            self._unreadable(changed.error, set(changed.pieces))
+        else:
+            self._fetch_again(changed.pieces)
+            self.settle()
+        if any(index in changed.pieces for index, _, _ in blocks):
+            raise changed.error
+        return data
+
+    def _fetch_again(self, pieces: Iterable[int]) -> None:
+        for index in pieces:
+            self.swarm.piece_lost(index, trio.current_time())
+
     def _unreadable(self, error: DiskError, pieces: set[int]) -> None:
         """What we said that we have cannot be read: peers are told, it is fetched again, and who waits is told why."""
         ended = self.swarm.finished  # nothing is left to be done but to serve, and that cannot be
-        for index in sorted(pieces):
-            self.swarm.piece_lost(index, trio.current_time())
+        self._fetch_again(sorted(pieces))
         self._fail(error)
         self.is_over = self.is_over or ended
         self.settle()
