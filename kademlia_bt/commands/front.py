@@ -11,6 +11,8 @@ a program that is started for a single answer has a fraction of a second for all
 from __future__ import annotations
 
 import inspect
+import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
 from pathlib import Path
@@ -153,6 +155,8 @@ class _Maker(NamedTuple):
         )
 
 
+MAX_NAME = 255
+"""Of a file or folder, in bytes (on Windows in characters); the systems of our time take no longer ones."""
 _CONTEXT = {"help_option_names": ["-h", "--help"]}
 
 
@@ -176,12 +180,18 @@ class _Text(click.ParamType):  # type: ignore[type-arg, unused-ignore] # as `_Me
             self.fail(error.message, param, ctx)
 
 
+def _size(name: str) -> int:
+    return len(name) if sys.platform == "win32" else len(os.fsencode(name))
+
+
 class _Place(click.Path):  # type: ignore[type-arg, unused-ignore] # as `_Member`
     """The path of a file or folder. An empty word, as an unset variable leaves it, is not the folder we are in."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if value == "":
             self.fail("it is empty, and names no file or folder", param, ctx)
+        if isinstance(value, str) and ("\0" in value or any(_size(part) > MAX_NAME for part in value.split("/"))):
+            self.fail(f"that is no file name: a name has at most {MAX_NAME} bytes, none of them zero", param, ctx)
         return super().convert(value, param, ctx)
 
 

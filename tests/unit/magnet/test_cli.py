@@ -107,6 +107,8 @@ def test_help_names_every_option_of_the_contract(capsys: pytest.CaptureFixture[s
         (["info", " "], "empty"),
         (["seed", HEX, "--data", ""], "empty"),
         (["create", ""], "empty"),
+        (["create", "a/" + "x" * 256], "no file name"),
+        (["get", HEX, "-o", "a\0b"], "no file name"),
         (["run", "--list", "--state", __file__], "a file"),
         (["create", "none"], "none"),
         (["create", ".", "--version", "3"], "--version"),
