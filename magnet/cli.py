@@ -234,6 +234,13 @@ def create(
     tracker: Annotated[list[str] | None, Option(metavar="URL", help="Written into it; repeatable.")] = None,
     web_seed: Annotated[list[str] | None, Option(metavar="URL", help="Written into it; repeatable.")] = None,
     comment: Annotated[str | None, Option(metavar="TEXT", help="For people; written into it.")] = None,
+    similar: Annotated[
+        list[str] | None,
+        Option(metavar="SOURCE", help="A .torrent, link or info-hash that shares files with it (BEP 38); repeatable."),
+    ] = None,
+    collection: Annotated[
+        list[str] | None, Option(metavar="NAME", help="Torrents of one collection share files (BEP 38); repeatable.")
+    ] = None,
     private: Annotated[bool, Option("--private", help="Peers from trackers only: no DHT, no PEX.")] = False,
     piece_size: Annotated[
         int | None, Option(parser=size, metavar="N", help="A power of two, such as 1M. Default: by the size.")
@@ -252,7 +259,18 @@ def create(
     from magnet import files
 
     return files.create(
-        path, out, piece_size, tracker or [], web_seed or [], private, version.value, comment, json=json, quiet=quiet
+        path,
+        out,
+        piece_size=piece_size,
+        trackers=tracker or [],
+        web_seeds=web_seed or [],
+        private=private,
+        version=version.value,
+        comment=comment,
+        similar=similar or [],
+        collections=collection or [],
+        json=json,
+        quiet=quiet,
     )
 
 

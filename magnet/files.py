@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kademlia_bt.commands.console import ExitCode, complain, emit, one_line, run_async
-from magnet.inputs import is_file, read_torrent
+from magnet.inputs import is_file, read_source, read_torrent
 from magnet.json_events import failed_event
 from magnet.link import LinkError, MagnetLink, PointerLink, examine, read_link
 from magnet.render import make_reporter
@@ -137,13 +137,15 @@ def file_states(info: Info, have: Bitfield, root: Path) -> list[tuple[str, int, 
 def create(
     path: Path,
     out: Path | None,
+    *,
     piece_size: int | None,
     trackers: Sequence[str],
     web_seeds: Sequence[str],
     private: bool,
     version: Version,
     comment: str | None,
-    *,
+    similar: Sequence[str],
+    collections: Sequence[str],
     json: bool,
     quiet: bool,
 ) -> int:
@@ -153,7 +155,9 @@ def create(
             if not url.lower().startswith(schemes) or not url.isprintable() or " " in url:
                 raise MisuseError(f"{url!r} is no address of a {what}: it begins with {', '.join(schemes)}")
     from wire.metainfo.create import create as make
+    from wire.metainfo.hints import Hints
 
+    hints = Hints.of(map(_named_hash, similar), collections) if similar or collections else None
     reporter = make_reporter(json=False, quiet=quiet or json, verbose=False)
     try:
         torrent = make(
@@ -163,6 +167,7 @@ def create(
             trackers=[[url] for url in trackers],
             web_seeds=web_seeds,
             private=private,
+            hints=hints,
             comment=comment,
         )
     except (DiskError, OSError) as error:
@@ -184,6 +189,15 @@ def create(
             reporter.note("it is private and names no tracker: peers can only be given by hand (--peer)")
         reporter.result(str(link))
     return ExitCode.DONE
+
+
+def _named_hash(source: str) -> bytes:
+    """The info-hash that a .torrent, a link or the hash itself names: 20 bytes, or 32 where it has no other."""
+    named = read_source(source)
+    if isinstance(named, PointerLink):
+        raise MisuseError(f"{source!r} leads to a torrent that changes: name one of the torrents themselves")
+    info_hash = named.info_hash if isinstance(named, MagnetLink) else named.info.info_hash
+    return info_hash.v1 or info_hash.v2 or b""
 
 
 def _lint_pointer(link: PointerLink, *, json: bool) -> int:
@@ -274,6 +288,8 @@ def show_info(torrent: Torrent, link: MagnetLink | None, *, json: bool, counts: 
     rows += [("web seed", url) for url in torrent.web_seeds]
     if torrent.comment:
         rows.append(("comment", torrent.comment))
+    rows += [("similar", one.hex()) for one in torrent.hints.similar]
+    rows += [("collection", name.decode("utf-8", "replace")) for name in torrent.hints.collections]
     if torrent.created_by:
         rows.append(("made by", torrent.created_by))
     rows.append(("magnet", str(shown)))

@@ -16,6 +16,7 @@ from typing import Literal, NamedTuple
 from wire.bencode import Encodable, encode
 from wire.errors import DiskError, MetainfoError, MisuseError
 from wire.metainfo.files import FileEntry, Layout, refuse_collisions, safe_path, shown
+from wire.metainfo.hints import Hints
 from wire.metainfo.info import MAX_PIECE_BYTES, MAX_PIECES, Info
 from wire.metainfo.merkle import BLOCK_BYTES, height_of, leaves_of, root_of, root_of_layer
 from wire.metainfo.torrent import Torrent
@@ -49,6 +50,7 @@ def create(
     trackers: Iterable[Iterable[str]] = (),
     web_seeds: Iterable[str] = (),
     private: bool = False,
+    hints: Hints | None = None,
     comment: str | None = None,
     created_by: str | None = CREATED_BY,
     creation_date: int | None = None,
@@ -62,6 +64,7 @@ def create(
         trackers: Announce URLs, tier by tier.
         web_seeds: URLs of the content.
         private: Peers may come from the trackers alone (BEP 27).
+        hints: Torrents and collections that it shares files with (BEP 38); part of what the info-hash covers.
         comment: For people.
         created_by: The program's name; None leaves it out.
         creation_date: Seconds since 1970; None leaves it out.
@@ -109,6 +112,8 @@ def create(
     info: dict[str, Encodable] = {"name": name, "piece length": piece_length}
     if private:
         info["private"] = 1
+    if hints is not None:
+        info |= {name.decode(): value for name, value in hints.items().items()}
     if version != "2":
         info["pieces"] = b"".join(one.sha1 for one in hashed)
         if top.is_dir():

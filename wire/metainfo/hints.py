@@ -5,10 +5,11 @@ Hints of strangers, so they decide only where one looks first; what is found is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from wire.bencode import Encodable, Value, get_list
+from wire.errors import MisuseError
 
 __all__ = ["Hints"]
 
@@ -36,6 +37,17 @@ class Hints:
             tuple(dict.fromkeys(one for one in similar if len(one) in _HASH_BYTES))[:_MAX_HINTS],
             tuple(dict.fromkeys(one for one in names if 0 < len(one) <= _MAX_NAME_BYTES))[:_MAX_HINTS],
         )
+
+    @classmethod
+    def of(cls, similar: Iterable[bytes], collections: Iterable[str]) -> Hints:
+        """To be written into a torrent. Raises MisuseError for a name that nobody would read, or too many."""
+        hashes = tuple(dict.fromkeys(similar))
+        names = tuple(dict.fromkeys(name.encode("utf-8", "surrogateescape") for name in collections))
+        if not all(0 < len(name) <= _MAX_NAME_BYTES for name in names):
+            raise MisuseError(f"the name of a collection has 1 to {_MAX_NAME_BYTES} bytes")
+        if max(len(hashes), len(names)) > _MAX_HINTS:
+            raise MisuseError(f"more than {_MAX_HINTS} similar torrents or collections would not be read")
+        return cls(hashes, names)
 
     def merged(self, other: Hints) -> Hints:
         """Both together: the two places where hints may stand count alike."""

@@ -107,6 +107,8 @@ def test_help_names_every_option_of_the_contract(capsys: pytest.CaptureFixture[s
         (["info", " "], "empty"),
         (["seed", HEX, "--data", ""], "empty"),
         (["create", ""], "empty"),
+        (["create", ".", "--similar", "1234"], "1234"),
+        (["create", ".", "--collection", ""], "collection"),
         (["create", "a/" + "x" * 256], "no file name"),
         (["get", HEX, "-o", "a\0b"], "no file name"),
         (["run", "--list", "--state", __file__], "a file"),
@@ -218,6 +220,20 @@ def test_create_says_who_cannot_find_a_private_torrent_and_keeps_a_comment(
     assert "names no tracker" not in capsys.readouterr().err
     assert magnet("info", "shared.torrent") == 0
     assert "for you" in capsys.readouterr().out
+
+
+def test_create_names_torrents_that_share_files(shared: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert magnet("create", "shared", "-o", "old.torrent") == 0
+    old = Torrent.from_bytes(Path("old.torrent").read_bytes())
+    hints = ["--similar", "old.torrent", "--similar", HEX, "--collection", "holidays"]
+    assert magnet("create", "shared", "-o", "new.torrent", "--version", "hybrid", *hints) == 0
+    new = Torrent.from_bytes(Path("new.torrent").read_bytes())
+    assert new.hints.similar == (old.info_hash_v1, bytes.fromhex(HEX))
+    assert new.hints.collections == (b"holidays",)
+    assert Torrent.of(new.info).hints == new.hints  # who has only the link learns it too
+    capsys.readouterr()
+    assert magnet("info", "new.torrent") == 0
+    assert "collection  holidays" in capsys.readouterr().out
 
 
 def test_check_names_what_is_not_whole(shared: Path, capsys: pytest.CaptureFixture[str]) -> None:
