@@ -151,7 +151,10 @@ class Streams:
 
 
 class FileReader:
-    """A place in a file, from which one task reads on. A context manager: outside it nothing is needed for it."""
+    """A place in a file, from which one task reads on, by `read` or `async for`.
+
+    A context manager: outside it nothing is needed for it.
+    """
 
     def __init__(self, streams: Streams, file: StreamedFile, start: int) -> None:
         self._streams = streams
@@ -167,6 +170,25 @@ class FileReader:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._streams.need(self, (), 0.0)
+
+    def seek(self, at: int) -> None:
+        """Goes to a place of the file, in bytes from its begin; what is there is asked for at once, before all else.
+
+        Beyond the end nothing is read. Raises MisuseError where `at` is negative.
+        """
+        if at < 0:
+            raise MisuseError(f"there is no byte {at} of a file")
+        self.at = at
+        self._look_ahead()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        """What `read` gives, until the end of the file."""
+        if data := await self.read():
+            return data
+        raise StopAsyncIteration
 
     async def read(self, most_bytes: int = CHUNK_BYTES) -> bytes:
         """The next bytes, of one piece at most; waits for them; empty at the end of the file.

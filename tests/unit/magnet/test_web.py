@@ -222,6 +222,27 @@ async def test_two_readers_and_one_leaves(autojump_clock):
     assert source.needed == {}
 
 
+async def test_a_reader_goes_where_it_is_told_and_is_read_to_the_end(autojump_clock):
+    source = Source(pieces=())
+    held = streams(source)
+    held.need(None, (), 0.0)
+    file = held.files[1]
+    with held.reader(file, 0) as reader:
+        reader.seek(80_000)
+        assert set(source.needed) == set(held.pieces(file, 80_000, file.size)), "and nothing of where it was"
+        for piece in held.pieces(file, 0, file.size):
+            source.give(piece)
+        parts = [part async for part in reader]
+        assert b"".join(parts) == DATA[file.offset :][80_000 : file.size]
+        assert await reader.read() == b""
+        reader.seek(10)
+        assert await reader.read(5) == DATA[file.offset :][10:15]
+        reader.seek(file.size + 5)
+        assert await reader.read() == b""
+        with pytest.raises(MisuseError, match="no byte -1"):
+            reader.seek(-1)
+
+
 async def test_a_torrent_that_fails_ends_the_answer_short(autojump_clock):
     source = Source(pieces=(0,))
     app = application(streams(source))
