@@ -147,7 +147,7 @@ def run_transmission(setup: Setup) -> Iterator[Running]:
 
     def ask(*arguments: str) -> str:
         command = [*setup.prefix, remote, f"127.0.0.1:{setup.port + 1}", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=20).stdout
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60).stdout
 
     command = [*setup.prefix, daemon, "--foreground", "--config-dir", str(setup.folder), "--log-info"]
     with Program(command) as program:
@@ -183,7 +183,7 @@ def run_qbittorrent(setup: Setup) -> Iterator[Running]:
     )
 
     def ask(path: str, body: bytes | None = None, kind: str = "") -> Any:
-        connection = http.client.HTTPConnection("127.0.0.1", web, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", web, timeout=60)
         headers = {"Content-Type": kind} if kind else {}
         connection.request("GET" if body is None else "POST", f"/api/v2/{path}", body, headers)
         answer = connection.getresponse()
@@ -279,7 +279,7 @@ def _node_modules() -> str:
     """Where npm keeps what it installed for everybody, or a skip where WebTorrent is not there."""
     need_client("node")
     npm = need_client("npm")
-    root = subprocess.run([npm, "root", "-g"], capture_output=True, text=True, check=False, timeout=30).stdout.strip()
+    root = subprocess.run([npm, "root", "-g"], capture_output=True, text=True, check=False, timeout=60).stdout.strip()
     if not (Path(root) / "webtorrent").is_dir():
         pytest.skip("webtorrent is not installed (npm install -g --ignore-scripts webtorrent@1)")
     return root
@@ -332,7 +332,7 @@ def version_of(client: str) -> str:
     if shutil.which(program) is None:
         return ""
     done = subprocess.run(
-        [program, option], capture_output=True, text=True, check=False, timeout=20, env={**os.environ, "TERM": "dumb"}
+        [program, option], capture_output=True, text=True, check=False, timeout=60, env={**os.environ, "TERM": "dumb"}
     )
     line = (done.stdout or done.stderr).splitlines()[0]
     return line.split()[word].strip(".").removeprefix("v")

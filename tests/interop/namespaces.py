@@ -38,7 +38,7 @@ class Machine:
 
 
 def _ip(*arguments: str) -> None:
-    done = subprocess.run(["ip", *arguments], capture_output=True, text=True, check=False, timeout=20)
+    done = subprocess.run(["ip", *arguments], capture_output=True, text=True, check=False, timeout=60)
     if done.returncode:
         raise OSError(f"ip {' '.join(arguments)}: {done.stderr.strip()}")
 
@@ -83,7 +83,7 @@ def two_machines(addresses_each: int = 1, *, ipv6: bool = False) -> Iterator[tup
         yield machines[0], machines[1]
     finally:
         for machine in machines:  # the cable goes with them
-            subprocess.run(["ip", "netns", "delete", machine.name], capture_output=True, check=False, timeout=20)
+            subprocess.run(["ip", "netns", "delete", machine.name], capture_output=True, check=False, timeout=60)
 
 
 _NAT = """
@@ -146,7 +146,7 @@ def behind_nats() -> Iterator[tuple[Machine, Machine, Machine]]:
         yield open_, homes[0], homes[1]
     finally:
         for machine in machines:
-            subprocess.run(["ip", "netns", "delete", machine.name], capture_output=True, check=False, timeout=20)
+            subprocess.run(["ip", "netns", "delete", machine.name], capture_output=True, check=False, timeout=60)
 
 
 _PORT_MAPPING_NAT = """
@@ -204,7 +204,7 @@ def behind_a_gateway() -> Iterator[tuple[Machine, Machine, Machine]]:
         yield gateway, home, outside
     finally:
         for machine in machines:
-            subprocess.run(["ip", "netns", "delete", machine.name], capture_output=True, check=False, timeout=20)
+            subprocess.run(["ip", "netns", "delete", machine.name], capture_output=True, check=False, timeout=60)
 
 
 def _cable(one: Machine, name: str, address: str, other: Machine, its_name: str, its_address: str) -> None:

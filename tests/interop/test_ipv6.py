@@ -51,7 +51,7 @@ def tracker() -> Iterator[int]:
 def drop_ipv4(machine: Machine) -> None:
     """Takes away its address of that family."""
     address = ("address", "delete", f"{machine.address}/16", "dev", "wire")
-    subprocess.run([*machine.prefix, "ip", *address], check=True, timeout=20)
+    subprocess.run([*machine.prefix, "ip", *address], check=True, timeout=60)
 
 
 def test_libtorrent_and_we_find_each_other_by_an_http_tracker(tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_libtorrent_hands_over_a_peer(tmp_path: Path) -> None:
         host, other = here.addresses[-1], there.addresses[-1]
         second = f"{host}1"
         more = ("address", "add", f"{second}/64", "dev", "wire", "nodad")
-        subprocess.run([*here.prefix, "ip", *more], check=True, timeout=20)
+        subprocess.run([*here.prefix, "ip", *more], check=True, timeout=60)
         ours, theirs = f"[{host}]:{free_port()}", f"[{other}]:{(port := free_port())}"
         options = ("--no-dht", "--no-trackers", "--no-lsd", "--listen", ours, "--up-limit", "8K", "--json")
         seed = magnet("seed", torrent, "--data", root.parent, *options, state=tmp_path / "s", prefix=here.prefix)

@@ -56,7 +56,7 @@ class Home:
     def lets_in(self, port: int = PORT) -> int:
         """How many rules of the gateway's kernel lead this port inside."""
         command = [*self.gateway.prefix, "nft", "list", "chain", "inet", "filter", "prerouting_miniupnpd"]
-        rules = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout
+        rules = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
         return rules.count(f"dport {port} dnat ip to {self.inside.address}:{port}")
 
     def mapper(self) -> Program:
@@ -83,7 +83,7 @@ def a_home(folder: Path, *, upnp: bool, port_control: bool, deaf_to: str | None 
         )
         if deaf_to is not None:
             rule = [*gateway.prefix, "nft", f"add rule inet deaf in {deaf_to} drop"]
-            subprocess.run(rule, check=True, timeout=20)
+            subprocess.run(rule, check=True, timeout=60)
         command = [*gateway.prefix, daemon, "-d", "-f", str(settings), "-P", str(folder / "pid")]
         with Program(command) as program:
             program.wait_line(lambda line: ready in line, stderr=True)

@@ -48,8 +48,8 @@ def test_it_takes_the_lasting_address_and_moves_with_it() -> None:
             ip address add {LASTING}/64 dev wire nodad mngtmpaddr valid_lft 9000 preferred_lft 900
             ip -6 route add default dev wire
         """
-        subprocess.run([*here.prefix, "sh", "-ec", make], check=True, timeout=20)
-        listed = subprocess.run([*here.prefix, "ip", "address"], capture_output=True, text=True, timeout=20, check=True)
+        subprocess.run([*here.prefix, "sh", "-ec", make], check=True, timeout=60)
+        listed = subprocess.run([*here.prefix, "ip", "address"], capture_output=True, text=True, timeout=60, check=True)
         assert " temporary " in listed.stdout, "one for privacy, which the system would send from"
         done = subprocess.run(
             [*here.prefix, sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=100, check=False,

@@ -238,7 +238,7 @@ def test_we_name_a_peer_to_libtorrent(tmp_path: Path) -> None:
 
 def _multicast_stays_here(*machines: Machine) -> None:
     for machine in machines:
-        subprocess.run([*machine.prefix, "ip", "route", "add", "224.0.0.0/4", "dev", "wire"], check=True, timeout=20)
+        subprocess.run([*machine.prefix, "ip", "route", "add", "224.0.0.0/4", "dev", "wire"], check=True, timeout=60)
 
 
 @pytest.mark.parametrize("we_seed", [False, True])

@@ -77,7 +77,7 @@ class Daemon:
 
     def remote(self, *arguments: str, check: bool = True) -> str:
         command = [*self.machine.prefix, "transmission-remote", f"{self.machine.address}:9091", *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
         assert not check or done.returncode == 0, done.stderr
         return done.stdout
 
@@ -152,7 +152,7 @@ def test_each_finds_the_other_in_the_local_network(tmp_path: Path, we_seed: bool
     with two_machines() as (here, there), ExitStack() as stack:
         for machine in (here, there):
             command = [*machine.prefix, "ip", "route", "add", "224.0.0.0/4", "dev", "wire"]
-            subprocess.run(command, check=True, timeout=20)
+            subprocess.run(command, check=True, timeout=60)
         ours = ("--no-dht", "--no-trackers", "--listen", f"{here.address}:{free_port()}", "--json", "--timeout", "60")
         data = tmp_path / "got" if we_seed else root.parent
         daemon = stack.enter_context(transmission(there, tmp_path / "daemon", data, lsd=True))

@@ -167,7 +167,7 @@ async def test_a_shared_file_that_was_changed_ends_it_with_its_name(
         meddle(tmp_path / "seeds" / "f")
         handle = await session.add(torrent, directory=tmp_path / "out")
         handle.runner.found([seeder.endpoints[0]], "peer")
-        with pytest.raises(DownloadError, match="seeds/f was changed by somebody else") as caught, trio.fail_after(20):
+        with pytest.raises(DownloadError, match="seeds/f was changed by somebody else") as caught, trio.fail_after(60):
             await seeding.gone()
         assert caught.value.verdict is Verdict.DISK
         assert handle.status().counts.banned == 0, "nothing wrong was handed out"
@@ -182,7 +182,7 @@ async def test_a_download_mends_what_somebody_else_spoilt(tmp_path: Path) -> Non
         handle = await session.add(torrent, directory=tmp_path / "out")
         handle.set_limits(down_limit=1 << 18)
         handle.runner.found([seeder.endpoints[0]], "peer")
-        with trio.fail_after(30):
+        with trio.fail_after(60):
             while not handle.status().done:
                 await trio.sleep(0.01)
             (tmp_path / "out" / "g").unlink()

@@ -388,7 +388,7 @@ async def test_something_else_in_the_way(tmp_path: Path, thing: str) -> None:
             os.mkfifo(top / "file0")
         else:
             (top / "file0").mkdir()
-    with trio.fail_after(10), pytest.raises(DiskError) as caught:
+    with trio.fail_after(60), pytest.raises(DiskError) as caught:
         await put_all(DiskStore(MADE.info, tmp_path))
     assert str(top) in str(caught.value)
 

@@ -192,7 +192,7 @@ def test_a_running_session_takes_more_and_lets_go(shared: Shared) -> None:
         assert "dn=one" in str(until(keeper, "seeding")["magnet"])
     finally:
         keeper.send_signal(signal.SIGTERM)
-        out, err = keeper.communicate(timeout=20)
+        out, err = keeper.communicate(timeout=60)
     assert (keeper.returncode, "failed" in out, "Traceback" in err) == (0, False, False)
 
 

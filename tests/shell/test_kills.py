@@ -129,7 +129,7 @@ def test_asked_to_stop_at_any_moment_it_stops_in_order(tmp_path: Path, seed: int
             until(getting, "started")
             time.sleep(rng.uniform(0.0, 1.0))  # a real process, a random moment of it
             getting.send_signal(number)
-            out, err = getting.communicate(timeout=30)
+            out, err = getting.communicate(timeout=60)
             assert getting.returncode == 130, err
             assert '"verdict":"cancelled"' in out
             assert "interrupted" in err

@@ -78,7 +78,7 @@ class Streaming:
         self.at = urlsplit(url)
 
     def get(self, headers: dict[str, str] | None = None, path: str | None = None) -> tuple[int, bytes]:
-        connection = HTTPConnection(self.at.hostname or "", self.at.port, timeout=30)
+        connection = HTTPConnection(self.at.hostname or "", self.at.port, timeout=60)
         connection.request("GET", self.at.path if path is None else path, headers=headers or {})
         response = connection.getresponse()
         body = response.read()
@@ -138,7 +138,7 @@ def test_the_command_serves_ranges_and_ends_though_a_client_does_not_read(tmp_pa
             stalled.recv(100)
             assert served.get()[1] == served.data
             served.stream.send_signal(signal.SIGINT)
-            _, err = served.stream.communicate(timeout=30)  # it does not wait for him, who would never read on
+            _, err = served.stream.communicate(timeout=60)  # it does not wait for him, who would never read on
             assert served.stream.returncode == 0
             assert "Traceback" not in err
 
