@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import trio
 
@@ -88,16 +90,20 @@ async def test_silent_and_strange_peers_do_not_hold_it_up(autojump_clock):
 
 
 @pytest.mark.parametrize("torrent_and_data", [(TORRENT, DATA), (WIDE, WIDE_DATA)], ids=["one block", "many blocks"])
-async def test_the_metadata_comes_from_the_one_honest_peer_of_many(autojump_clock, torrent_and_data):
+@pytest.mark.parametrize("bad", ["of all kinds", "silent"])
+async def test_the_metadata_comes_from_the_one_honest_peer_of_twenty_one(autojump_clock, torrent_and_data, bad):
     torrent, data = torrent_and_data
     async with a_world() as world:
-        kinds = [wrong_metadata(torrent), rejecting_metadata(torrent), metadata_peer(torrent)]
-        kinds += [metadata_peer(torrent, size=size) for size in (1, 1 << 20, (1 << 31) - 1)]
-        peers = [await world.peer(kind) for kind in kinds * 3]
+        sizes = (1, 1 << 20, (1 << 31) - 1, None)
+        kinds = [partial(wrong_metadata, torrent), partial(rejecting_metadata, torrent)]
+        kinds += [partial(metadata_peer, torrent, size=size) for size in sizes]
+        if bad == "silent":
+            kinds = [partial(metadata_peer, torrent, size=len(torrent.info.raw))]
+        peers = [await world.peer(kinds[number % len(kinds)]()) for number in range(20)]
         honest = await world.seeder(torrent, data)
         session = await world.session(dht=False)
         handle = await session.add(link_of(torrent, *peers, honest), metadata_only=True)
-        with trio.fail_after(60):
+        with trio.fail_after(30):
             assert (await handle.metadata()).info == torrent.info
 
 
