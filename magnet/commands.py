@@ -29,6 +29,7 @@ from magnet.reporter import Reporter
 from magnet.ticking import ticking
 from magnet.verdict import MagnetError
 from wire.compact import Endpoint
+from wire.descriptors import raise_open_files
 from wire.errors import MisuseError, WireError
 from wire.metainfo import Torrent
 
@@ -217,6 +218,7 @@ def in_session(work: Callable[[Session, Reporter, Course], Awaitable[int]], sett
     """Runs `work` in a session with the reporter that the settings ask for."""
     from magnet.session import Session
 
+    raise_open_files()
     reporter = make_reporter(json=settings.json, quiet=settings.quiet, verbose=settings.verbose)
     run = Course()
     with input_told(settings):

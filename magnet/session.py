@@ -25,12 +25,13 @@ from magnet.mapping import mapper_for
 from magnet.network import check_proxy, network_of, trouble_of
 from magnet.nursery import open_plain_nursery
 from magnet.shelf import Shelf
-from magnet.sockets import Sockets, open_files, open_sockets
+from magnet.sockets import Sockets, open_sockets
 from magnet.task import CACHE, FILE, Shared, StoreFactory, Task
 from magnet.torrent import TorrentHandle
 from magnet.twins import Twins
 from magnet.vault import Vault
 from wire.compact import Endpoint, reach
+from wire.descriptors import open_files
 from wire.errors import MisuseError, NetworkError, ProtocolError
 from wire.ids import make_peer_id
 from wire.limits import TokenBucket

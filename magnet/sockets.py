@@ -6,7 +6,6 @@ No torrents here: who connects is handed on as a stream that has said nothing ye
 from __future__ import annotations
 
 import random
-import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from wire.net import Listener, Network
 from wire.udp import UdpPump
 from wire.utp.stream import UtpSocket
 
-__all__ = ["Sockets", "open_files", "open_sockets"]
+__all__ = ["Sockets", "open_sockets"]
 
 _PORT_TRIES = 20
 """A port that is free for TCP may be taken for UDP; a third one soon is not."""
@@ -125,13 +124,3 @@ async def _own_pumps(at: Sequence[Endpoint], network: Network, parts: AsyncExitS
     for pump in pumps:
         nursery.start_soon(pump.run)
     return pumps
-
-
-def open_files() -> int:
-    """How many files and sockets this process may have open."""
-    if sys.platform == "win32":
-        return 8192  # sockets are no files there, and the runtime's own limit is as high
-    import resource
-
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return 1 << 20 if soft == resource.RLIM_INFINITY else soft

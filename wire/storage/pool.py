@@ -1,5 +1,7 @@
 """Open files of one torrent: never outside its folder, never too many, read and written by position.
 
+All pools of the process together keep no more open than a part of what it may: who was used last keeps his.
+
 Below the folder no symbolic link is followed: each part of a path is opened from the folder before it,
 so that nothing can be swapped in between (where the system cannot, the resolved path is compared).
 May be used from many threads at a time. Which bytes belong where is not known here.
@@ -8,9 +10,11 @@ May be used from many threads at a time. Which bytes belong where is not known h
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import stat
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from wire.descriptors import open_files
 from wire.errors import DiskError
 from wire.storage.share import CAN_SHARE, share, unshare
 
@@ -25,6 +30,12 @@ __all__ = ["FilePool", "Place", "disk_error"]
 
 _OPEN_FILES = 40
 """Kept open for one torrent: as libtorrent's pool; far below the usual limit of 1,024 a process."""
+
+_PART = 4
+"""All torrents together keep a quarter of what the process may have open: half is for peers, and some must be free."""
+
+_PATIENCE_S = (0.01, 0.05, 0.1)
+"""Where no file is left: how long each pool is waited for that is busy, the first time and again."""
 
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _FILE_FLAGS = _NO_FOLLOW | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
@@ -62,14 +73,58 @@ class _Open:
     dropped: bool = False
 
 
+class _Pools:
+    """All pools of this process, and how many files they have open: descriptors are the process's, not a torrent's."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._pools: weakref.WeakSet[FilePool] = weakref.WeakSet()
+        self._uses = itertools.count()
+        self.open = 0
+
+    def join(self, pool: FilePool) -> None:
+        with self._lock:
+            self._pools.add(pool)
+
+    def use(self) -> int:
+        """Numbers the uses of files, so that it is known which pool was used last."""
+        return next(self._uses)
+
+    def count(self, more: int) -> None:
+        with self._lock:
+            self.open += more
+
+    def relieve(self, pool: FilePool, most: int, patience_s: float = 0.0) -> None:
+        """Closes what others have open and do not use now, until at most so many are: the longest unused pools first.
+
+        `pool` is the caller, who holds its lock. A pool that is busy for longer is passed over, so that two never wait
+        for each other.
+        """
+        with self._lock:
+            others = sorted((other for other in self._pools if other is not pool), key=lambda other: other.used)
+        for other in others:
+            if self.open <= most:
+                return
+            if other.lock.acquire(timeout=patience_s):
+                try:
+                    other.evict(0)
+                finally:
+                    other.lock.release()
+
+
+_POOLS = _Pools()
+
+
 class FilePool:
     """Opens files below `root`, and keeps the last used ones open."""
 
     def __init__(self, root: Path, limit: int = _OPEN_FILES) -> None:
         self.root = root
         self._limit = limit
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
         self._files: OrderedDict[Place, _Open] = OrderedDict()
+        self.used = 0
+        _POOLS.join(self)
 
     def path(self, place: Place) -> Path:
         """Where the file is, for messages."""
@@ -82,7 +137,7 @@ class FilePool:
         For writing, the file and its folders are made, and one larger than it may be is cut.
         Raises FileNotFoundError (for reading), other OSErrors, and DiskError for a link or what is no file.
         """
-        with self._lock:
+        with self.lock:
             opened = self._files.get(place)
             if opened is None or (write and not opened.writable):
                 if opened is not None:
@@ -90,14 +145,15 @@ class FilePool:
                 opened = self._files[place] = self._open(place, write)
             self._files.move_to_end(place)
             opened.users += 1
-            self._evict(self._limit)
+            self.used = _POOLS.use()
+            self.evict(self._limit)
         try:
             yield opened.fd
         finally:
-            with self._lock:
+            with self.lock:
                 opened.users -= 1
                 if opened.dropped and not opened.users:
-                    os.close(opened.fd)
+                    self._close(opened)
 
     def link(self, parts: tuple[str, ...], target: tuple[str, ...]) -> None:
         """Makes a relative symbolic link to a file below the folder, where nothing lies in its place yet.
@@ -137,13 +193,13 @@ class FilePool:
 
     def forget(self, place: Place) -> None:
         """Closes one, as `close` does."""
-        with self._lock:
+        with self.lock:
             if place in self._files:
                 self._drop(place)
 
     def close(self) -> None:
         """Closes all; one that is in use right now is closed when its user is done."""
-        with self._lock:
+        with self.lock:
             for place in list(self._files):
                 self._drop(place)
 
@@ -151,9 +207,14 @@ class FilePool:
         opened = self._files.pop(place)
         opened.dropped = True
         if not opened.users:
-            os.close(opened.fd)
+            self._close(opened)
 
-    def _evict(self, keep: int) -> None:
+    def _close(self, opened: _Open) -> None:
+        _POOLS.count(-1)
+        os.close(opened.fd)
+
+    def evict(self, keep: int) -> None:
+        """Closes the longest unused, until it has so many; for who holds its lock."""
         if len(self._files) > keep:
             for place in [place for place, opened in self._files.items() if not opened.users]:
                 if len(self._files) <= keep:
@@ -161,13 +222,17 @@ class FilePool:
                 self._drop(place)
 
     def _open(self, place: Place, write: bool) -> _Open:
-        try:
-            fd = self._open_below(place, write)
-        except OSError as error:
-            if error.errno != errno.EMFILE:
-                raise
-            self._evict(0)
-            fd = self._open_below(place, write)
+        if _POOLS.open >= (most := open_files() // _PART):
+            _POOLS.relieve(self, most * 3 // 4)
+        for patience_s in (*_PATIENCE_S, None):
+            try:
+                fd = self._open_below(place, write)
+                break
+            except OSError as error:
+                if error.errno != errno.EMFILE or patience_s is None:
+                    raise
+            self.evict(0)
+            _POOLS.relieve(self, 0, patience_s)
         try:
             found = os.fstat(fd)
             if not stat.S_ISREG(found.st_mode):
@@ -183,6 +248,7 @@ class FilePool:
             if fd >= 0:
                 os.close(fd)
             raise
+        _POOLS.count(1)
         return _Open(fd, write)
 
     def _unshare(self, place: Place, fd: int) -> None:
