@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from magnet import Config, DownloadError, Session, Verdict
 from tests.shell.kit import make_torrent
@@ -16,6 +18,7 @@ from tests.strategies import torrent_of
 from wire.compact import Endpoint
 from wire.errors import DiskError
 from wire.storage import DiskStore, watch
+from wire.storage.check import Checker
 
 MADE = torrent_of([100, 60], 16)
 FILE = Path("top", "file0")
@@ -114,6 +117,55 @@ async def test_a_file_that_was_done_already_is_looked_at_when_the_last_piece_com
     assert await put(store, *lost) == []
     await store.aclose()
     assert files(root) == [MADE.file(0), MADE.file(1)]
+
+
+async def test_nobody_is_told_that_all_is_well_while_it_is_hashed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, resume = tmp_path / "out" / "d", tmp_path / "x.resume"
+    store = DiskStore(MADE.info, root, resume=resume)
+    await store.load()
+    assert await put(store, *range(10)) == []
+    a_moment_later()
+    edited(root / FILE)
+    hashing, go_on = trio.Event(), threading.Event()
+    is_right = Checker.is_right
+
+    def waits(self: Checker, index: int, buffer: memoryview) -> bool:
+        trio.from_thread.run_sync(hashing.set)
+        go_on.wait(30)
+        return is_right(self, index, buffer)
+
+    monkeypatch.setattr(Checker, "is_right", waits)
+    told: list[object] = []
+
+    async def ask() -> None:
+        told.append(await store.lost())
+
+    await store.read_many([(0, 0, 16)])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask)
+        await hashing.wait()
+        nursery.start_soon(ask)
+        await trio.testing.wait_all_tasks_blocked()
+        assert told == []
+        go_on.set()
+    assert [None if changed is None else changed.pieces for changed in told] == [[0, 1], None]
+    assert await put(store, 0, 1) == []
+    a_moment_later()
+    edited(root / FILE)
+    await store.read_many([(0, 0, 16)])
+    hashing = trio.Event()
+    go_on.clear()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask)
+        await hashing.wait()
+        nursery.cancel_scope.cancel()
+        go_on.set()
+    assert len(told) == 2
+    await store.aclose()
+    monkeypatch.undo()
+    assert set((await DiskStore(MADE.info, root, resume=resume, read_only=True).load()).indices()) == set(range(2, 10))
 
 
 async def test_a_link_in_its_place_is_not_written_through(tmp_path: Path) -> None:

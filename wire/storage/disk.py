@@ -91,6 +91,9 @@ class DiskStore:
         self._places = Places(info, self._root, parts, self._wanted)
         self._have = Bitfield(info.piece_count)
         self._watch = Watch(self._places.path)
+        self._checking = trio.Lock()
+        self._hashing: set[int] = set()
+        """Files that were changed and whose pieces are hashed just now, or were when that was cancelled."""
         self._lost: set[int] = set()
         """Pieces that were had, and are not right any more."""
         self._needed = Bitfield(info.piece_count)
@@ -140,14 +143,16 @@ class DiskStore:
 
     async def lost(self) -> Changed | None:
         """See `Store.lost`: looks at all files once they are whole, hashes what lies in those that were changed."""
-        if not self._seen_whole and self._is_whole():
-            self._seen_whole = True
-            await self._hop(self._look_at_all)
-        if not self._watch.changed:
+        if not (self._watch.changed or self._hashing) and (self._seen_whole or not self._is_whole()):
             return None
+        async with self._checking:  # whoever asks meanwhile has read from files that are not to be trusted yet
+            if not self._seen_whole and self._is_whole():
+                self._seen_whole = True
+                await self._hop(self._look_at_all)
+            return await self._hash_changed() if self._watch.changed else None
+
+    async def _hash_changed(self) -> Changed | None:
         keys = await self._hop(self._take_changed)
-        if not keys:  # another task was faster, and will tell
-            return None
         error = DiskError(f"{self._places.path(min(keys))} was changed by somebody else")
         suspects = [
             index for index in self._places.pieces_of(keys).indices() if self._have[index] and index not in self._lost
@@ -166,6 +171,7 @@ class DiskStore:
             self._watch.in_vain()
         if not self._read_only:
             await self._hop(self._note_found, list(found.indices()))
+        self._hashing.clear()
         return Changed(lost, error) if lost else None
 
     async def read_many(self, requests: Sequence[tuple[int, int, int]]) -> list[Buffer]:
@@ -295,6 +301,7 @@ class DiskStore:
         with self._writing:
             keys = set(self._watch.changed)
             self._watch.changed.clear()
+            self._hashing = keys
             self._restamp(keys)
             return keys
 
@@ -387,7 +394,8 @@ class DiskStore:
     def _remembered(self, *, clean: bool) -> Remembered:
         count = self.info.piece_count
         have = self._have - Bitfield.of(count, self._lost)
-        stamps = {key: stamp for key, stamp in self._watch.stamps.items() if key not in self._watch.changed}
+        doubtful = self._watch.changed | self._hashing
+        stamps = {key: stamp for key, stamp in self._watch.stamps.items() if key not in doubtful}
         return Remembered(str(self._root), boot(), clean, have, self._wanted, stamps, Bitfield(count))
 
     def _close(self) -> None:

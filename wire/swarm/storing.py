@@ -166,15 +166,13 @@ class Storing:
         except DiskError as error:
             self._unreadable(error, {index for index, _, _ in blocks})
             raise
-        if changed is None:
-            return data
-        if self.swarm.finished:
+        if changed is not None and self.swarm.finished:
             self._unreadable(changed.error, set(changed.pieces))
-        else:
+        elif changed is not None:
             self._fetch_again(changed.pieces)
             self.settle()
-        if any(index in changed.pieces for index, _, _ in blocks):
-            raise changed.error
+        if not all(self.swarm.have[index] for index, _, _ in blocks):
+            raise DiskError("what was read is not right any more") if changed is None else changed.error
         return data
 
     def _fetch_again(self, pieces: Iterable[int]) -> None:
