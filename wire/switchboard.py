@@ -258,7 +258,11 @@ class Switchboard:
             await self._busy.wait()
             await trio.sleep(_SWEEP_S)
             now = trio.current_time()
-            for call in [call for call in self._calls if call.deadline <= now]:
+            late = [call for call in self._calls if call.deadline <= now]
+            for call in late:
+                if call.inside:  # and who waits for the same address need not find it out for himself
+                    late += [other for other in self._waiting.pop(call.to, ()) if not other.is_over]
+            for call in dict.fromkeys(late):
                 self._end(call, CallError(f"{call.to} does not answer", connected=call.opened, silent=call.inside))
             if not self._calls:
                 self._busy = trio.Event()

@@ -180,6 +180,24 @@ async def test_who_is_silent_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) 
         assert caught.value.silent
 
 
+async def test_who_waits_for_one_that_is_silent_is_told_with_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire.switchboard, "_OPEN_S", 0.0)
+    monkeypatch.setattr(wire.switchboard, "_SWEEP_S", 0.0)
+    silent = []
+
+    async def call(board: Switchboard, endpoint: Endpoint) -> None:
+        with pytest.raises(CallError, match="does not answer") as caught:
+            await board.call(endpoint, Echo())
+        silent.append(caught.value.silent)
+
+    async with a_door(echoes=False) as door, a_board() as board:
+        async with trio.open_nursery() as nursery:
+            for _ in range(9):
+                nursery.start_soon(call, board, door.endpoint)
+        assert sorted(silent) == [False] * 4 + [True] * 5
+        assert not board._inside
+
+
 async def test_a_caller_may_leave_and_the_board_may_close() -> None:
     async with a_door(is_open=False) as door, a_board() as board:
         with trio.CancelScope() as scope:
