@@ -412,6 +412,29 @@ async def test_the_network_may_come_late(autojump_clock):
             await handle.finished()
 
 
+@pytest.mark.parametrize("away_s", [200, 900])
+async def test_when_the_network_is_back_those_who_gave_before_are_dialled_soon(autojump_clock, away_s):
+    async with a_world() as world:
+        for _ in range(2):
+            await world.seeder(ONE, ONE_DATA)
+        host = world.host()
+        session = await world.session(host=host, down_limit=5_000, patience_s=0.0)
+        handle = await session.add(link_of(ONE))
+        while not handle.status().done:
+            await trio.sleep(1)
+        host.unplug()
+        await trio.sleep(away_s)
+        done = handle.status().done
+        assert 0 < done < ONE.size
+        host.plug()
+        with trio.fail_after(30):
+            while not handle.status().peers:
+                await trio.sleep(1)
+        with trio.fail_after(60):
+            while handle.status().done == done:
+                await trio.sleep(1)
+
+
 async def _resolve_in(session, link):
     async with session:
         handle = await session.add(link, metadata_only=True)

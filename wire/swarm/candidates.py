@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import enum
 import heapq
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -17,7 +18,7 @@ from typing import TypeVar
 from wire.blocklist import BlockList
 from wire.compact import Endpoint, Family, reach
 from wire.limits import TokenBucket
-from wire.swarm.crowd import Crowd
+from wire.swarm.crowd import DIAL_BURST, DIALS_PER_S, Crowd, Turns
 from wire.swarm.priority import priority
 
 __all__ = ["Candidates"]
@@ -37,17 +38,15 @@ RETRY_S = (10.0, 60.0)
 """Pauses after the first and later failures."""
 NAMED_RETRY_S = (1.0, 2.0, 5.0, 15.0, 30.0, 60.0)
 """The same for what the user named: tried for as long as he waits."""
+RETRY_PROVEN_S = 20.0
+MAX_PROVEN_TRIES = 90
+"""The same for who brought something before: for half an hour, as it may be our own network that is away."""
 RECONNECT_S = 60.0
 """Pause after a connection that brought nothing."""
 RECONNECT_NAMED_S = 10.0
 """The same for whom the user named: a client that has only just started may send away whom it lets in later."""
 RECONNECT_USEFUL_S = 3.0
 """Pause after one that did bring something: seeds that come and go are worth it."""
-DIALS_PER_S = 25.0
-DIAL_BURST = 5.0
-"""Together never more than 30 dials in a second."""
-FREE_DIALS = 10
-"""The first of a torrent, by hearsay, do not wait for those of other torrents: they resolve most links."""
 _WHOLE_DIAL = 1.0 - 1e-6
 """A dial's worth, but for what sums of fractions lose: else a timer could be due for ever and nothing happen."""
 MAX_INBOUND_PER_HOST = 8
@@ -74,6 +73,8 @@ class _Candidate:
     not_before: float
     state: _State = _State.WAITING
     seed: bool = False
+    proven: bool = False
+    """A connection to it brought something."""
     swarm_id: bytes | None = None
 
 
@@ -93,8 +94,7 @@ class Candidates:
 
     def __init__(self, now: float, crowd: Crowd | None = None) -> None:
         """`crowd`: whose turns to dial it shares; None: it is alone."""
-        self._crowd, self._free = crowd, FREE_DIALS
-        self._turn: float | None = None
+        self._turns = Turns(crowd)
         self._candidates: dict[Endpoint, _Candidate] = {}
         self._hosts: dict[str, _Host] = {}
         self._queue: list[tuple[float, int, Endpoint]] = []
@@ -190,7 +190,7 @@ class Candidates:
     def _begin(self, candidate: _Candidate, host: _Host, now: float) -> None:
         self._rate.take(1.0, now)
         if candidate.via not in _NAMED_BY_USER:
-            self._free, self._turn = max(self._free - 1, 0), None
+            self._turns.taken()
         candidate.state = _State.DIALLING
         host.dialled += 1
 
@@ -200,18 +200,14 @@ class Candidates:
             return None
         missing = _WHOLE_DIAL - self._rate.available(now)
         soonest = now if self._ripe else self._queue[0][0]
-        if self._ripe and not self._has_turn(now) and self._turn is not None:
-            soonest = min(self._turn, self._queue[0][0]) if self._queue else self._turn
+        if self._ripe and not self._has_turn(now):
+            soonest = min(self._turns.comes_at(now), self._queue[0][0] if self._queue else math.inf)
         return max(soonest, now + max(missing / DIALS_PER_S, 1e-6) if missing > 0 else now)
 
     def _has_turn(self, now: float) -> bool:
         """Whether the next of those whose time has come may be dialled before those of other torrents."""
         by_hearsay, *_ = self._ripe[0]
-        if self._crowd is None or self._free or not by_hearsay:
-            return True
-        if self._turn is None:
-            self._turn = self._crowd.turn(now)
-        return self._turn <= now
+        return not by_hearsay or self._turns.comes_at(now) <= now
 
     def seen_as(self, host: str) -> None:
         """Our own IP address, as others see it, for the priority of what is named from now on."""
@@ -276,6 +272,8 @@ class Candidates:
         host.failures += 1
         if candidate.via in _NAMED_BY_USER:
             self._wait(candidate, now + NAMED_RETRY_S[min(host.failures, len(NAMED_RETRY_S)) - 1])
+        elif candidate.proven and host.failures < MAX_PROVEN_TRIES:
+            self._wait(candidate, now + RETRY_PROVEN_S)
         elif host.failures >= MAX_TRIES:
             self._rest(key, now)
         else:
@@ -288,7 +286,7 @@ class Candidates:
     def closed(self, endpoint: Endpoint, now: float, *, useful: bool) -> None:
         """A dialled connection ended after its handshake."""
         pause_s = RECONNECT_NAMED_S if self.via(endpoint) in _NAMED_BY_USER else RECONNECT_S
-        self._release(endpoint, now, RECONNECT_USEFUL_S if useful else pause_s)
+        self._release(endpoint, now, RECONNECT_USEFUL_S if useful else pause_s, proven=useful)
 
     def again(self, endpoint: Endpoint, now: float) -> None:
         """It may be dialled again at once: the connection was closed for our own sake."""
@@ -296,9 +294,10 @@ class Candidates:
         if candidate is not None and candidate.state is _State.WAITING:
             self._wait(candidate, now)
 
-    def _release(self, endpoint: Endpoint, now: float, pause_s: float) -> None:
+    def _release(self, endpoint: Endpoint, now: float, pause_s: float, *, proven: bool = False) -> None:
         candidate = self._candidates.get(endpoint)
         if candidate is not None and candidate.state is not _State.WAITING:
+            candidate.proven |= proven
             self._hosts[_key(endpoint)].dialled -= 1
             self._wait(candidate, now + pause_s)
 

@@ -6,15 +6,18 @@ until the machine has no file left for a piece, or the router no room for an add
 
 from __future__ import annotations
 
-__all__ = ["MAX_CONNECTIONS", "NO_LIMIT", "Crowd"]
+__all__ = ["DIALS_PER_S", "DIAL_BURST", "FREE_DIALS", "MAX_CONNECTIONS", "NO_LIMIT", "Crowd", "Turns"]
 
 MAX_CONNECTIONS = 500
 """What qBittorrent keeps; libtorrent has 200. Half of the 1,024 files that most systems give a process."""
 NO_LIMIT = 1 << 30
 """For a torrent that is alone."""
-TURNS_PER_S = 25.0
-TURN_BURST = 5
-"""Together never more than 30 in a second, as of one torrent."""
+DIALS_PER_S = 25.0
+DIAL_BURST = 5.0
+"""Together never more than 30 in any second; of each torrent, and of all that share turns."""
+
+FREE_DIALS = 10
+"""The first of a torrent, by hearsay, do not wait for those of other torrents: they resolve most links."""
 
 
 class Crowd:
@@ -47,7 +50,29 @@ class Crowd:
 
     def turn(self, now: float) -> float:
         """When who asks may dial; nobody else has this turn. So those who wait go in the order in which they asked."""
-        step = 1.0 / TURNS_PER_S
-        at = max(now, self._next_at - (TURN_BURST - 1) * step)
+        step = 1.0 / DIALS_PER_S
+        at = max(now, self._next_at - (DIAL_BURST - 1) * step)
         self._next_at = max(self._next_at, now) + step
         return at
+
+
+class Turns:
+    """The turns of one torrent, which shares them with the others of its crowd; None: it is alone, and need not wait."""
+
+    __slots__ = ("_at", "_crowd", "_free")
+
+    def __init__(self, crowd: Crowd | None) -> None:
+        self._crowd, self._free = crowd, FREE_DIALS
+        self._at: float | None = None
+
+    def comes_at(self, now: float) -> float:
+        """When the next comes; it is kept until it is `taken`."""
+        if self._crowd is None or self._free:
+            return now
+        if self._at is None:
+            self._at = self._crowd.turn(now)
+        return self._at
+
+    def taken(self) -> None:
+        """Somebody was dialled."""
+        self._free, self._at = max(self._free - 1, 0), None

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from wire.compact import Endpoint
-from wire.swarm.candidates import FREE_DIALS, Candidates
-from wire.swarm.crowd import NO_LIMIT, Crowd
+from wire.swarm.candidates import Candidates
+from wire.swarm.crowd import FREE_DIALS, NO_LIMIT, Crowd
 
 
 def crowded(crowd: Crowd, addresses: int, via: str = "dht", *, torrent: int = 0) -> Candidates:
