@@ -57,7 +57,7 @@ class Crowd:
 
 
 class Turns:
-    """The turns of one torrent, which shares them with the others of its crowd; None: it is alone, and need not wait."""
+    """The turns of one torrent, which shares them with the others of its crowd; without one it waits for nobody."""
 
     __slots__ = ("_at", "_crowd", "_free")
 
