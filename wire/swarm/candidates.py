@@ -190,7 +190,7 @@ class Candidates:
     def _begin(self, candidate: _Candidate, host: _Host, now: float) -> None:
         self._rate.take(1.0, now)
         if candidate.via not in _NAMED_BY_USER:
-            self._turns.taken()
+            self._turns.taken(now)
         candidate.state = _State.DIALLING
         host.dialled += 1
 

@@ -6,6 +6,8 @@ until the machine has no file left for a piece, or the router no room for an add
 
 from __future__ import annotations
 
+from wire.limits import TokenBucket
+
 __all__ = ["DIALS_PER_S", "DIAL_BURST", "FREE_DIALS", "MAX_CONNECTIONS", "NO_LIMIT", "Crowd", "Turns"]
 
 MAX_CONNECTIONS = 500
@@ -28,6 +30,7 @@ class Crowd:
         self.count = 0
         self._parts: dict[object, int] = {}
         self._next_at = 0.0
+        self._rate = TokenBucket(DIALS_PER_S, DIAL_BURST, 0.0)
 
     def told(self, torrent: object, count: int) -> None:
         """A torrent has so many connections now."""
@@ -55,6 +58,15 @@ class Crowd:
         self._next_at = max(self._next_at, now) + step
         return at
 
+    def late_by(self, now: float) -> float:
+        """How long even he whose turn it is has to wait, because others took theirs late: seconds."""
+        missing = 1.0 - 1e-6 - self._rate.available(now)
+        return max(missing, 0.0) / DIALS_PER_S
+
+    def dialled(self, now: float) -> None:
+        """Somebody took his turn."""
+        self._rate.charge(1.0, now)
+
 
 class Turns:
     """The turns of one torrent, which shares them with the others of its crowd; without one it waits for nobody."""
@@ -71,8 +83,10 @@ class Turns:
             return now
         if self._at is None:
             self._at = self._crowd.turn(now)
-        return self._at
+        return max(self._at, now + self._crowd.late_by(now))
 
-    def taken(self) -> None:
+    def taken(self, now: float) -> None:
         """Somebody was dialled."""
+        if self._crowd is not None and not self._free:
+            self._crowd.dialled(now)
         self._free, self._at = max(self._free - 1, 0), None

@@ -16,9 +16,9 @@ def crowded(crowd: Crowd, addresses: int, via: str = "dht", *, torrent: int = 0)
     return candidates
 
 
-def dialled(torrents: list[Candidates], until: float) -> list[tuple[float, int]]:
+def dialled(torrents: list[Candidates], until: float, *, start: float = 0.0) -> list[tuple[float, int]]:
     """(when, which torrent) of each dial, each torrent asked when it wants to be."""
-    now, dials = 0.0, []
+    now, dials = start, []
     while now <= until:
         for number, torrent in enumerate(torrents):
             while torrent.next(now) is not None:
@@ -43,6 +43,18 @@ def test_many_torrents_dial_no_faster_than_one_once_each_has_begun() -> None:
     assert len(later) >= 19 * 24  # and no slower
     shares = [sum(which == number for _, which in later) for number in range(10)]
     assert max(shares) - min(shares) <= 2
+
+
+def test_turns_that_were_kept_are_not_all_taken_at_once() -> None:
+    crowd = Crowd()
+    torrents = [crowded(crowd, 250, torrent=number) for number in range(40)]
+    dialled(torrents, 15.0)  # the free ones of all
+    for torrent in torrents:
+        while torrent.next(15.0) is not None:
+            pass
+    assert sum(torrent.next(40.0) is not None for torrent in torrents) <= 5  # each has a turn, from long ago
+    later = dialled(torrents, 41.0, start=40.0)
+    assert sum(40.0 <= at < 41.0 for at, _ in later) <= 30
 
 
 def test_whom_the_user_named_waits_for_nobody() -> None:
