@@ -252,7 +252,7 @@ def run_torrent(options: argparse.Namespace) -> None:
             if options.hashes:
                 tell_of_hashes(alert)
         # its first announce may miss, and its next is a minute later
-        if options.dht and asked_again - begun < 30 and time.monotonic() - asked_again > 2:
+        if options.dht and asked_again - begun < 60 and time.monotonic() - asked_again > 2:
             asked_again = time.monotonic()
             torrent.force_dht_announce()
         if done:

@@ -43,7 +43,7 @@ async def test_its_nodes_answer_a_thousand_questions_of_ours(libtorrent_dht: Lib
     rng = random.Random(1)
     answered = {"ping": 0, "find_node": 0}
     async with in_network_of(libtorrent_dht) as node:
-        with trio.fail_after(100):
+        with trio.fail_after(200):
             await node.wait_joined()
             others = [c.endpoint for c in await node.find_node(rng.randbytes(20))]
 
@@ -65,7 +65,7 @@ async def test_its_nodes_answer_a_thousand_questions_of_ours(libtorrent_dht: Lib
 async def test_lookups_end_at_the_closest_of_its_nodes(libtorrent_dht: LibtorrentDht) -> None:
     rng = random.Random(2)
     async with in_network_of(libtorrent_dht) as node:
-        with trio.fail_after(100):
+        with trio.fail_after(200):
             everyone: dict[bytes, Contact] = {}
             for first in range(0, 256, 16):  # from all sides: 60 nodes, and a few of other tests
                 for contact in await node.find_node(bytes([first]) + rng.randbytes(19)):
@@ -91,7 +91,7 @@ async def test_what_we_announce_its_nodes_keep_and_name(libtorrent_dht: Libtorre
             assert [endpoint async for endpoint in search] == [Endpoint("127.0.0.1", 5000 + number)]
             assert search.answered >= 8
 
-        with trio.fail_after(100):
+        with trio.fail_after(200):
             for first in range(0, 130, 26):  # each waits for the nodes of earlier tests, which are gone
                 async with trio.open_nursery() as nursery:
                     for number in range(first, first + 26):
@@ -306,7 +306,7 @@ async def test_we_answer_a_thousand_pings_and_find_nodes_of_its(tmp_path: Path) 
     async with our_network(12, net=60) as nodes:
         compact = {str(node.endpoints[0]): node.endpoints[0].compact() for node in nodes}
         asker = Endpoint("127.61.0.1", free_port("127.61.0.1"))
-        with trio.fail_after(100):
+        with trio.fail_after(200):
             for node in nodes:
                 for other in nodes:
                     node.add_node(other.endpoints[0])

@@ -131,13 +131,13 @@ async def check_both_ways(node: Node, host: str, bootstrap: str, keys: KeyPair) 
 
 async def test_items_through_our_nodes() -> None:
     async with our_network(14, net=44) as nodes:
-        with trio.fail_after(100):
+        with trio.fail_after(200):
             await check_both_ways(nodes[3], "127.45.0.1", str(nodes[0].endpoints[0]), KeyPair(bytes(range(32))))
 
 
 async def test_items_through_its_nodes(libtorrent_dht: LibtorrentDht) -> None:
     async with in_network_of(libtorrent_dht) as node:
-        with trio.fail_after(100):
+        with trio.fail_after(200):
             keys = KeyPair.generate(random.Random(8))
             await check_both_ways(node, "127.46.0.1", libtorrent_dht.bootstrap, keys)
 
@@ -151,7 +151,7 @@ def traffic(node: Node, method: str) -> tuple[int, int]:
 async def test_a_thousand_questions_of_each_kind_are_answered(libtorrent_dht: LibtorrentDht) -> None:
     rng = random.Random(10)
     async with in_network_of(libtorrent_dht) as one, in_network_of(libtorrent_dht) as two:
-        with trio.fail_after(100):
+        with trio.fail_after(200):
             await two.wait_joined()
             for _ in range(128):
                 value = rng.randbytes(rng.randrange(1, 990))
@@ -186,7 +186,7 @@ async def test_it_samples_us() -> None:
 async def test_we_sample_it(libtorrent_dht: LibtorrentDht) -> None:
     rng = random.Random(12)
     async with in_network_of(libtorrent_dht) as node:
-        with trio.fail_after(100):
+        with trio.fail_after(200):
             info_hash = rng.randbytes(20)
             assert await node.announce(info_hash, 4000) == 8
             shown = set()
