@@ -110,7 +110,7 @@ class DiskStore:
         believed, suspects = await self._hop(self._survey)
         if self.info.info_hash.v1 is None:
             await self._learn()
-        checker = Checker(self.info, self._places, self._usable_sizes())
+        checker = Checker(self.info, self._places, self._places.usable_sizes(self._watch.stamps))
         found = await check_pieces(
             self._judgeable(suspects), suspects.size, self.info.piece_length, checker.is_right, progress
         )
@@ -159,7 +159,7 @@ class DiskStore:
         ]
         found = Bitfield(self.info.piece_count)
         try:
-            checker = Checker(self.info, self._places, self._usable_sizes())
+            checker = Checker(self.info, self._places, self._places.usable_sizes(self._watch.stamps))
             found = await check_pieces(suspects, self.info.piece_count, self.info.piece_length, checker.is_right)
         except DiskError as why:
             error = why
@@ -183,7 +183,7 @@ class DiskStore:
 
     async def recheck(self, pieces: Sequence[int]) -> list[int]:
         """See `Store.recheck`: files as they were when `load` looked at them."""
-        checker = Checker(self.info, self._places, self._usable_sizes())
+        checker = Checker(self.info, self._places, self._places.usable_sizes(self._watch.stamps))
         found = await check_pieces(pieces, self.info.piece_count, self.info.piece_length, checker.is_right)
         right = list(found.indices())
         if right:
@@ -212,7 +212,7 @@ class DiskStore:
 
     async def _learn(self) -> None:
         """Finds piece layers of version 2 that are not known from files that are there whole (BEP 52)."""
-        info, sizes = self.info, self._usable_sizes()
+        info, sizes = self.info, self._places.usable_sizes(self._watch.stamps)
         missing = set(info.layers.missing())
         for index, entry in enumerate(info.files):
             root = entry.pieces_root
@@ -247,14 +247,6 @@ class DiskStore:
         if self._watch.stamps.get(PARTS) != remembered.stamps.get(PARTS) or self._wanted != remembered.wanted:
             suspects |= self._places.mixed(self._wanted) | self._places.mixed(remembered.wanted)
         return remembered.have - suspects, suspects
-
-    def _usable_sizes(self) -> dict[int, int]:
-        """Bytes of each file; of one longer than it should be, the last is not counted, so that its end is written
-        again, and the rest cut off."""
-        return {
-            key: stamp.size if key == PARTS or stamp.size <= (size := self.info.files[key].size) else size - 1
-            for key, stamp in self._watch.stamps.items()
-        }
 
     def _begin(self) -> None:
         """Makes what must be there before the first piece: the folder, empty files, the journal."""

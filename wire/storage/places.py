@@ -10,7 +10,7 @@ import os
 import struct
 import threading
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from wire.bitfield import Bitfield
@@ -102,6 +102,14 @@ class Places:
         if PARTS in found:
             self._find_slots(found[PARTS].size)
         return found
+
+    def usable_sizes(self, stamps: Mapping[int, Stamp]) -> dict[int, int]:
+        """Bytes of each file; of one longer than it should be, the last is not counted, so that its end is written
+        again, and the rest cut off."""
+        return {
+            key: stamp.size if key == PARTS or stamp.size <= (size := self.info.files[key].size) else size - 1
+            for key, stamp in stamps.items()
+        }
 
     def stamp(self, key: int) -> Stamp | None:
         """What a file looks like now; None where it is not there. Raises DiskError."""
