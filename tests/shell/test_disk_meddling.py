@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -117,6 +117,29 @@ async def test_a_file_that_was_done_already_is_looked_at_when_the_last_piece_com
     assert await put(store, *lost) == []
     await store.aclose()
     assert files(root) == [MADE.file(0), MADE.file(1)]
+
+
+@pytest.mark.skipif(not hasattr(os, "pwritev"), reason="writes are cut in two by it")
+async def test_a_cut_in_the_moment_of_a_write_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = torrent_of([1 << 20], 1 << 14)
+    store = DiskStore(made.info, tmp_path / "d", resume=tmp_path / "x.resume")
+    await store.load()
+    assert await store.put_many([(index, memoryview(made.piece(index))) for index in range(30)]) == [True] * 30
+    assert await store.lost() is None
+    pwritev = os.pwritev
+
+    def cut_then_write(fd: int, views: Sequence[memoryview], offset: int) -> int:
+        os.ftruncate(fd, 20_000)
+        return pwritev(fd, views, offset)
+
+    monkeypatch.setattr(os, "pwritev", cut_then_write)
+    last = [(index, memoryview(made.piece(index))) for index in range(60, 64)]
+    assert await store.put_many(last) == [True] * 4
+    monkeypatch.undo()
+    changed = await store.lost()
+    assert changed is not None
+    assert changed.pieces == list(range(1, 30))
+    await store.aclose()
 
 
 async def test_nobody_is_told_that_all_is_well_while_it_is_hashed(

@@ -277,8 +277,11 @@ class DiskStore:
             self._note([(run, self._places.files_of(run)) for run in runs_of(pieces)])
 
     def _look(self, keys: Iterable[int]) -> None:
-        """Sees which of these files somebody else changed; what is in them is believed no more, nor after a kill."""
-        if changed := self._watch.look(keys):
+        self._mistrust(self._watch.look(keys))
+
+    def _mistrust(self, changed: set[int]) -> None:
+        """Somebody else changed these files: what is in them is believed no more, nor after a kill."""
+        if changed:
             self._places.forget(changed)
             pieces = list(self._places.pieces_of(changed).indices())
             with suppress(DiskError):
@@ -356,6 +359,7 @@ class DiskStore:
             self._look(files)
             written += self._write(run, data, outcomes)
             self._restamp(files)
+            self._mistrust(self._watch.cut(files))
         try:
             self._note(written)
         except DiskError as error:
