@@ -51,7 +51,7 @@ from wire.errors import DiskError, MisuseError, ProtocolError
 from wire.ids import ID_BYTES
 from wire.net import Network
 from wire.trio_net import TrioNetwork
-from wire.udp import UdpPump
+from wire.udp import News, UdpPump
 
 __all__ = ["Node", "PeerSearch", "Pong", "QueryError"]
 
@@ -298,13 +298,16 @@ class Node(Asking):
             if face.has_outgoing:
                 pump.wake()
 
-    def _tell(self) -> bool:
-        """Hands out the core's events; whether there were any."""
+    def _tell(self) -> News:
+        """Hands out the core's events."""
         dht = self._core
         assert dht is not None
-        if has_events := dht.has_events:
+        news = News.NONE
+        if dht.has_events:
+            news = News.SOME
             for event in dht.events():
                 if isinstance(event, PeersFound):
+                    news = News.PRESSING
                     if (search := self._searches.get(event.lookup)) is not None:
                         search.take(event.endpoints)
                 elif isinstance(event, LookupDone):
@@ -321,7 +324,7 @@ class Node(Asking):
                 elif isinstance(event, HealthChanged):
                     self._health_changed.set()
                     self._health_changed = trio.Event()
-        return has_events
+        return news
 
     def _tell_not_apart(self) -> None:
         """Warns, once, of sockets that are one to others."""

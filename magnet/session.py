@@ -109,6 +109,7 @@ class Session:
             self._nursery = await stack.enter_async_context(open_plain_nursery())
             for listener in sockets.listeners:
                 self._nursery.start_soon(self._accept, listener)
+            self._nursery.start_soon(sockets.dialler.run)
             if self._shared.neighbours is not None:
                 self._nursery.start_soon(self._shared.neighbours.run)
             self._stack = stack.pop_all()

@@ -78,7 +78,7 @@ class DhtCounts:
 
 
 class Sources:
-    """All sources of one torrent, merged. `run` works until cancelled, and hands on what it finds.
+    """All sources of one torrent, merged. `run` works until cancelled, and hands on what it finds to who attends.
 
     `swarm_ids`: the 20-byte names of its swarms. `given`: hosts and ports that a person named. `node`: None for no DHT.
     `announcers`: at the torrent's trackers, one for each of its names; they begin after `announce`. `neighbours`: None
@@ -110,7 +110,11 @@ class Sources:
         self._announce_port = announce_port
         self._local = local
         self._announcers = list(announcers)
-        self._take: Callable[[Found], None] = _nobody
+        self._early: list[Found] = []
+        """What was found before anybody took it."""
+        self._take: Callable[[Found], None] = self._early.append
+        self._begun: dict[bytes, PeerSearch] = {}
+        """Searches of the DHT that `begin` began, until `run` goes on with them."""
         self._nursery: trio.Nursery | None = None
         self._strangers_nursery: trio.Nursery | None = None
         self._neighbours = neighbours
@@ -123,6 +127,27 @@ class Sources:
         self._past = DhtCounts()
         if private:
             self.forbid_strangers()
+
+    def begin(self) -> None:
+        """Asks the DHT at once, so that nodes are answering while the rest of the torrent is made.
+
+        What they say waits for `attend`; `run` or `close` must follow.
+        """
+        if self._node is not None and not self._strangers.cancel_called:
+            for swarm_id in self._swarm_ids:
+                self._begun[swarm_id] = self._new_search(self._node, swarm_id, announcing=self._announces)
+
+    def attend(self, take: Callable[[Found], None]) -> None:
+        """From now on `take` gets what is found, some hundred in a burst; what was found before at once."""
+        self._take = take
+        early, self._early = self._early, []
+        for found in early:
+            take(found)
+
+    def close(self) -> None:
+        """Breaks off what was begun and `run` has not come to."""
+        while self._begun:
+            self._begun.popitem()[1].close()
 
     @property
     def is_empty(self) -> bool:
@@ -201,9 +226,8 @@ class Sources:
             told |= {external.host for external in self._node.externals}
         return told
 
-    async def run(self, take: Callable[[Found], None]) -> None:
-        """Searches, pauses and searches again, until cancelled; `take` gets what is found, some hundred in a burst."""
-        self._take = take
+    async def run(self) -> None:
+        """Searches, pauses and searches again, until cancelled."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             for host, port in self._given:
@@ -259,16 +283,11 @@ class Sources:
 
     async def _search(self, node: Node, swarm_id: bytes) -> None:
         pauses = _Pauses(_SEARCH_PAUSES_S, self._rng)
-        announce_at = trio.current_time() if self._announce_port is not None else float("inf")
+        announce_at = trio.current_time() if self._announces else float("inf")
         while True:
             announcing = trio.current_time() >= announce_at
             if announcing or not self._satisfied:
-                search = node.get_peers(
-                    swarm_id,
-                    announce_port=self._announce_port if announcing else None,
-                    seed=self._satisfied,
-                    take=partial(self._take_from_dht, swarm_id),
-                )
+                search = self._begun.pop(swarm_id, None) or self._new_search(node, swarm_id, announcing=announcing)
                 await self._follow(search)
                 # A node that is just joining tells nobody or few: then the next search is soon, and tells again.
                 if search.announced:
@@ -276,6 +295,18 @@ class Sources:
             with trio.move_on_after(pauses.next()):
                 await self._is_satisfied.wait()
                 await trio.sleep_until(announce_at)
+
+    @property
+    def _announces(self) -> bool:
+        return self._announce_port is not None
+
+    def _new_search(self, node: Node, swarm_id: bytes, *, announcing: bool) -> PeerSearch:
+        return node.get_peers(
+            swarm_id,
+            announce_port=self._announce_port if announcing else None,
+            seed=self._satisfied,
+            take=partial(self._take_from_dht, swarm_id),
+        )
 
     def _take_from_dht(self, swarm_id: bytes, endpoints: Sequence[Endpoint]) -> None:
         for endpoint in endpoints:
@@ -302,10 +333,6 @@ class Sources:
         """Where we listen, and where others say that they see us."""
         bound = set() if self._node is None else {endpoint.host for endpoint in self._node.endpoints}
         return self.own_hosts | bound
-
-
-def _nobody(found: Found) -> None:
-    """Before `run`."""
 
 
 class _Pauses:

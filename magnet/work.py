@@ -79,6 +79,10 @@ class Work:
         self._lock: FileLock | None = None
         now = trio.current_time()
         self.began = now if task.begun is None else task.begun
+        self._named, names = split_given(task.link, shared)
+        self._sources = sources_of(task, shared, names, self._progress)
+        if task.torrent is None:
+            self._sources.begin()
         self._patience = Patience(shared.config, self.began)
         self.ended_at: float | None = None
         self.scope = trio.CancelScope()
@@ -89,11 +93,10 @@ class Work:
         self.runner = runner_of(task, shared, now)
         """The swarm, for the session to hand it the connections that it accepts."""
         self._swarm = self.runner.swarm
-        self._named, names = split_given(task.link, shared)
-        self._sources = sources_of(task, shared, names, self._progress)
         self._linked = LinkedTorrent(task.link, self.runner, self._sources, shared.network, local=shared.local)
         if task.torrent is None or task.metadata_only:
             self._sources.announce()
+        self._sources.attend(self._found)
 
     def _progress(self) -> Progress:
         """What trackers are told. Before the metadata nobody knows how much is left."""
@@ -115,6 +118,7 @@ class Work:
                 except WireError as error:
                     self._fail(error)
         finally:
+            self._sources.close()
             self.runner.close()
             self._release_twins()
             await self._close_store()
@@ -272,7 +276,7 @@ class Work:
         for endpoint in self._named:
             self._found(Found(endpoint, PEER))
         if not self._sources.is_empty:
-            nursery.start_soon(self._sources.run, self._found)
+            nursery.start_soon(self._sources.run)
         if self._task.torrent is None:
             if self._linked.urls:
                 nursery.start_soon(self._linked.run)

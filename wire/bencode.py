@@ -23,6 +23,7 @@ __all__ = [
     "Encodable",
     "Value",
     "decode",
+    "decode_first",
     "encode",
     "end_of",
     "get_bytes",
@@ -77,6 +78,20 @@ def decode(data: bytes | bytearray | memoryview, *, max_depth: int = MAX_DEPTH, 
         return cast(Value, bencode2.bdecode(raw))
     except ValueError:  # not canonical, or not bencode: the scanner knows, and says where
         _scan_whole(raw, max_depth, max_tokens)
+    return _decode_tolerant(raw)
+
+
+def decode_first(data: bytes, *, max_depth: int = MAX_DEPTH, max_tokens: int = MAX_TOKENS) -> tuple[Value, int]:
+    """`decode` of the value that `data` begins with, and where it ends: what comes after it is not looked at."""
+    end = _scan(data, 0, max_depth, max_tokens)
+    raw = data[:end]
+    try:
+        return cast(Value, bencode2.bdecode(raw)), end
+    except ValueError:  # the scanner found it sound: it is not canonical
+        return _decode_tolerant(raw), end
+
+
+def _decode_tolerant(raw: bytes) -> Value:
     try:
         return cast(Value, _tolerant.decode(raw))
     except ValueError as error:  # bencodepy's own error is one; nothing is known to come here

@@ -17,6 +17,7 @@ import trio
 from wire.compact import Endpoint
 from wire.errors import NetworkError, ProtocolError
 from wire.net import Network, Stream
+from wire.peer.mse import KeyPair
 from wire.secure import Encryption, dial_plain, dial_secure
 from wire.socks import ProxyError
 from wire.utp.stream import UtpSocket
@@ -33,6 +34,8 @@ _TRY_S = 5.0
 """Until a handshake that has an alternative is given up: a peer that does not understand mostly hangs up at once."""
 _SHAKE_S = 10.0
 """Until the last one is."""
+_SPARE_PAUSE_S = 0.05
+"""After a key pair was taken, until the next is made: the peer for whom it was is being heard meanwhile."""
 _MAX_REMEMBERED = 4096
 _AT_THE_DOOR = 5
 """Connections to one address, of all torrents, that it has not answered yet. libtorrent's listener keeps five that it
@@ -87,34 +90,53 @@ class Dialler:
         """Addresses to which a TCP connection is being opened."""
         self._worked: dict[Endpoint, tuple[str, bool]] = {}
         """By peer: the transport, and whether it was encrypted."""
+        self._spare: KeyPair | None = None
+        self._spare_is_used = trio.Event()
 
-    async def open(self, to: Endpoint, opening: bytes, patience_s: float, *, punch: bool = False) -> Stream:
+    async def run(self) -> None:
+        """Keeps a key pair ready for the next encrypted handshake, made when nobody waits for it. Never returns.
+
+        Who dials needs it not: what is not ready is made then.
+        """
+        while self._encryption != "off":
+            if self._spare is None:
+                self._spare_is_used = trio.Event()
+                self._spare = KeyPair.make(self._rng)
+            await self._spare_is_used.wait()
+            await trio.sleep(_SPARE_PAUSE_S)
+        await trio.sleep_forever()
+
+    async def open(
+        self, to: Endpoint, opening: bytes, patience_s: float, nursery: trio.Nursery, *, punch: bool = False
+    ) -> Stream:
         """Reaches a peer and says `opening`, our handshake (BEP 3); on the stream come his handshake and the rest.
 
-        `patience_s` is how long one connection may take to open. `punch`: he dials us too, through both our NATs, which
-        goes by uTP alone (BEP 55). Raises DialError.
+        `patience_s` is how long one connection may take to open. `nursery`: where a second way may wait and run; it
+        ends by itself. `punch`: he dials us too, through both our NATs, which goes by uTP alone (BEP 55). Raises
+        DialError.
         """
         ways = [way for way in self._ways(to) if way[0] == "utp" or not punch]
         if not ways:
             raise DialError(f"cannot connect to {to}: no uTP socket of its kind", Miss.REFUSED)
         first, *others = [_Try(name, connect, to, opening, patience_s) for name, connect in ways]
         if not others:
-            stream, encrypted = await self._try(first)
+            only, encrypted = await self._try(first)
             self.remember(to, first.name, encrypted=encrypted)
-            return stream
-        race = _Race()
+            return only
+        race = _Race(len(ways))
+        for other in others:
+            nursery.start_soon(self._run_later, race, other)
         try:
-            async with trio.open_nursery() as nursery:
-                for other in others:
-                    nursery.start_soon(self._run_later, race, nursery, other)
-                await self._run(race, nursery, first)
-        except BaseException:
-            if race.stream is not None:
-                race.stream.close()
-            raise
-        if race.stream is None:
+            with race.first:
+                await self._run(race, first)
+            if race.stream is None:
+                await race.decided.wait()
+            stream, race.stream = race.stream, None
+        finally:
+            race.end()
+        if stream is None:
             raise DialError(race.reason, race.miss, ours=race.ours)
-        return race.stream
+        return stream
 
     def _ways(self, to: Endpoint) -> list[tuple[str, Connect]]:
         ways: list[tuple[str, Connect]] = []
@@ -128,26 +150,26 @@ class Dialler:
             ways.reverse()
         return ways
 
-    async def _run_later(self, race: _Race, nursery: trio.Nursery, way: _Try) -> None:
+    async def _run_later(self, race: _Race, way: _Try) -> None:
         with trio.move_on_after(_LATER_S):
             await race.first_failed.wait()
-        await self._run(race, nursery, way)
+        if not race.is_over:
+            with race.second:
+                await self._run(race, way)
+            if race.stream is not None:
+                race.first.cancel()
 
-    async def _run(self, race: _Race, nursery: trio.Nursery, way: _Try) -> None:
+    async def _run(self, race: _Race, way: _Try) -> None:
         try:
             stream, encrypted = await self._try(way)
         except DialError as error:
-            if race.reason == "" or error.miss > race.miss:
-                race.miss, race.reason = error.miss, str(error)
-            race.ours = race.ours or error.ours
-            race.first_failed.set()
+            race.failed(error)
             return
-        if race.stream is not None:  # the other one was a moment earlier
+        if race.is_over or race.stream is not None:  # the other one was a moment earlier
             stream.close()
             return
-        race.stream = stream
+        race.won(stream)
         self.remember(way.to, way.name, encrypted=encrypted)
-        nursery.cancel_scope.cancel()
 
     async def _try(self, way: _Try) -> tuple[Stream, bool]:
         if way.name != "tcp":
@@ -179,7 +201,9 @@ class Dialler:
                     stream = await way.connect(to)
                     limit.deadline = trio.current_time() + (_SHAKE_S if number == len(kinds) - 1 else _TRY_S)
                     if encrypted:
-                        shaken = await dial_secure(stream, way.opening, self._encryption, self._rng)
+                        spare, self._spare = self._spare, None
+                        self._spare_is_used.set()
+                        shaken = await dial_secure(stream, way.opening, self._encryption, self._rng, spare)
                     else:
                         shaken = await dial_plain(stream, way.opening)
             except (NetworkError, ProtocolError) as error:
@@ -268,9 +292,41 @@ class _Door:
 class _Race:
     """What the ways to one peer share while they run."""
 
-    def __init__(self) -> None:
+    __slots__ = ("_left", "decided", "first", "first_failed", "is_over", "miss", "ours", "reason", "second", "stream")
+
+    def __init__(self, ways: int) -> None:
+        self._left = ways
         self.stream: Stream | None = None
+        """Of the way that won, until somebody takes it."""
         self.miss = Miss.SILENT
         self.reason = ""
         self.ours = False
+        self.first = trio.CancelScope()
+        self.second = trio.CancelScope()
         self.first_failed = trio.Event()
+        self.decided = trio.Event()
+        """One has won, or all have failed."""
+        self.is_over = False
+        """Nobody waits for it any more."""
+
+    def failed(self, error: DialError) -> None:
+        """One way leads nowhere."""
+        if self.reason == "" or error.miss > self.miss:
+            self.miss, self.reason = error.miss, str(error)
+        self.ours = self.ours or error.ours
+        self._left -= 1
+        self.first_failed.set()
+        if not self._left:
+            self.decided.set()
+
+    def won(self, stream: Stream) -> None:
+        """One has led to a stream."""
+        self.stream = stream
+        self.decided.set()
+
+    def end(self) -> None:
+        """Breaks off the second way; where it has not begun, it sees by itself that it need not."""
+        self.is_over = True
+        self.second.cancel()
+        if self.stream is not None:
+            self.stream.close()

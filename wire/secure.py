@@ -15,7 +15,7 @@ from wire.errors import NetworkError, ProtocolError
 from wire.ids import ID_BYTES
 from wire.net import Buffer, Stream, prompt, scattering
 from wire.peer.handshake import HANDSHAKE_BYTES
-from wire.peer.mse import Acceptor, Cipher, Dialler, Methods, looks_plain
+from wire.peer.mse import Acceptor, Cipher, Dialler, KeyPair, Methods, looks_plain
 from wire.utp.stream import UtpStream
 
 __all__ = ["Encryption", "SecureStream", "accept_any", "dial_plain", "dial_secure"]
@@ -141,13 +141,16 @@ async def dial_plain(stream: Stream, opening: bytes) -> Stream:
     return SecureStream(stream, head)
 
 
-async def dial_secure(stream: Stream, opening: bytes, encryption: Encryption, rng: random.Random) -> Stream:
+async def dial_secure(
+    stream: Stream, opening: bytes, encryption: Encryption, rng: random.Random, keys: KeyPair | None = None
+) -> Stream:
     """Opens a stream with the encrypted handshake, which carries `opening`, our own one (BEP 3).
 
-    Raises NetworkError or ProtocolError where the peer cannot or will not; closing the stream is the caller's.
+    `keys` were made before, for this stream alone. Raises NetworkError or ProtocolError where the peer cannot or will
+    not; closing the stream is the caller's.
     """
     provide = Methods.RC4 if encryption == "require" else Methods.RC4 | Methods.PLAIN
-    machine = Dialler(opening[_INFO_HASH_AT : _INFO_HASH_AT + ID_BYTES], provide, opening, rng)
+    machine = Dialler(opening[_INFO_HASH_AT : _INFO_HASH_AT + ID_BYTES], provide, opening, rng, keys)
     return await _shake(stream, machine)
 
 

@@ -7,6 +7,7 @@ begun) is heard after `wake`.
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
@@ -16,12 +17,26 @@ from wire.compact import Address, Endpoint
 from wire.errors import NetworkError
 from wire.net import AnsweredDatagrams, Answerer, Buffer, Datagrams
 
-__all__ = ["AnsweringTenant", "Tenant", "UdpPump"]
+__all__ = ["AnsweringTenant", "News", "Tenant", "UdpPump"]
 
 _NEVER = float("inf")
 _MAX_UNSENT_TO = 64
+_STAND_BACK_S = 0.002
+"""How long datagrams wait in the socket's buffer when a peer was found, where streams share it: dialling him and
+hearing from him come first. Where he is near, that is all the time that it takes to have the metadata of him."""
+_BETWEEN_S = 0.02
+"""From one such wait to the next, so that a session that searches for much loses a tenth of the time at most."""
 _UNYIELDED_BATCHES = 3
 """Batches of answered datagrams before other tasks get their turn: some 2 ms."""
+
+
+class News(enum.IntEnum):
+    """What a batch of datagrams has told those who wait."""
+
+    NONE = 0
+    SOME = 1
+    PRESSING = 2
+    """With whom they can speak now: they will, and wait for the answer."""
 
 
 class Tenant(Protocol):
@@ -66,20 +81,24 @@ class UdpPump:
         datagrams: Datagrams,
         *,
         settled: Callable[[], None] | None = None,
-        told: Callable[[], bool] | None = None,
+        told: Callable[[], News] | None = None,
     ) -> None:
         """`settled` is called after each batch and tick: for what lies behind the tenants, such as their events.
 
-        `told` is called before it, after a batch: whether somebody now knows more than before, for whom the rest waits.
+        `told` is called before it, and after each datagram of a tenant that carries no streams: whether somebody now
+        knows more than before, for whom the rest then waits.
         """
         self._datagrams = datagrams
         self._settled = settled
         self._told = told
-        self._has_told = False
         self._tenants: list[Tenant] = []
         self._by_first_byte: list[Tenant | None] = [None] * 256
+        self._may_tell = [False] * 256
+        """By first byte: whether `told` is asked after such a datagram."""
         self._answerers: list[Answerer] | None = None
         """Who answers, by first byte, where all tenants do."""
+        self._stand_back_at = -_NEVER
+        self._called_back = trio.Event()
         self._wakened = trio.Event()
         self._sleeps_until = _NEVER
         self.unclaimed = 0
@@ -103,6 +122,7 @@ class UdpPump:
         for first in range(256):
             if owners[first] is None and tenant.claims(first):
                 owners[first] = tenant
+                self._may_tell[first] = not bulk
         self._answerers = None
         if all(isinstance(each, AnsweringTenant) for each in self._tenants):
             self._answerers = [
@@ -112,6 +132,7 @@ class UdpPump:
 
     def wake(self) -> None:
         """Sends at once what the tenants have to say, and looks at their timers anew. Does not call `settled`."""
+        self._called_back.set()  # who speaks waits for an answer: it may be the peer that was found, dialled by uTP
         self._drain()
         if self._due() < self._sleeps_until:
             self._wakened.set()
@@ -135,45 +156,77 @@ class UdpPump:
 
     async def _read(self) -> None:
         datagrams = self._datagrams if isinstance(self._datagrams, AnsweredDatagrams) else None
+        is_behind = False
         while True:
             if datagrams is None or self._answerers is None:
                 await self._receive()
+                continue
+            # Whoever is waited for has come already where the last turn left some: asking the system costs as much
+            # as answering several, all in one pause.
+            if is_behind:
+                await trio.lowlevel.checkpoint()
             else:
                 await datagrams.readable()
-                self._serve(datagrams)
-            if self._has_told:
-                # Who was told goes first, whatever the order of tasks in a turn: he may have waited for just this.
-                self._has_told = False
-                await trio.lowlevel.checkpoint()
-                await trio.lowlevel.checkpoint()
+            is_behind = await self._serve(datagrams)
 
-    def _serve(self, datagrams: AnsweredDatagrams) -> None:
+    async def _serve(self, datagrams: AnsweredDatagrams) -> bool:
+        """Answers what has come, for a while; whether there is likely more."""
+        more = False
         for _ in range(_UNYIELDED_BATCHES):
             if self._answerers is None:  # a tenant has come in meanwhile
-                return
+                return False
             unsent: list[Endpoint] = []
             more = datagrams.serve(self._answerers, trio.current_time(), unsent)
             self._lost(unsent)
+            news = self._told() if self._told is not None else News.NONE
+            if news:
+                await self._give_way()
             self._settle()
-            if not more or self._has_told:
-                return
+            if not more or news:
+                break
+        return more
 
     async def _receive(self) -> None:
-        owners = self._by_first_byte
+        owners, told = self._by_first_byte, self._told
         batch = await self._datagrams.receive()
         now = trio.current_time()
         for data, address in batch:
             tenant = owners[data[0]] if data else None
             if tenant is None:
                 self.unclaimed += 1
-            else:
-                tenant.receive(data, address, now)
+                continue
+            tenant.receive(data, address, now)
+            if told is not None and self._may_tell[data[0]] and (news := told()):
+                if news is News.PRESSING:
+                    await self._stand_back(now)
+                else:
+                    await self._give_way()
+                now = trio.current_time()
+                told = None  # once a batch is enough: what comes later in it is told at its end
+        if told is None and self._told is not None and self._told():
+            await self._give_way()
         self._settle()
+
+    async def _stand_back(self, now: float) -> None:
+        """Gives way for longer, but not always: for who has streams to speak on with whom he was told of."""
+        if now < self._stand_back_at:
+            await self._give_way()
+            return
+        self._called_back = trio.Event()
+        with trio.move_on_after(_STAND_BACK_S):
+            await self._called_back.wait()
+        self._stand_back_at = trio.current_time() + _BETWEEN_S
+
+    async def _give_way(self) -> None:
+        """Who was told goes first, whatever the order of tasks in a turn: he may have waited for just this.
+
+        What the rest of a batch says, and what is to be sent for it, can wait so long.
+        """
+        await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint()
 
     def _settle(self) -> None:
         """After a batch: what else it brought about."""
-        if self._told is not None and self._told():
-            self._has_told = True
         self._drain()
         if self._settled is not None:
             self._settled()

@@ -62,5 +62,8 @@ class Border:
         return place == "global" or (self.allow_local and reach(sender.host) != "global")
 
     def believed(self, contacts: Iterable[Contact], sender: Endpoint) -> list[Contact]:
-        """Of the nodes that `sender` names, those that may be used."""
-        return [contact for contact in contacts if self.believes(contact.endpoint, sender)]
+        """Of the nodes that `sender` names, those that may be used, as `believes` has it."""
+        places = {"global"}
+        if self.allow_local and reach(sender.host) != "global":
+            places |= {"loopback", "private"}
+        return [contact for contact in contacts if contact.endpoint.port and reach(contact.endpoint.host) in places]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import socket
+import struct
 from typing import NamedTuple
 
-from wire.compact import Endpoint, Family
+from wire.compact import IPV4, Endpoint, Family
 from wire.errors import ProtocolError
 from wire.ids import ID_BYTES
 
 __all__ = ["Contact", "unpack_contacts"]
+
+_NODE = struct.Struct(f"!{ID_BYTES}s{IPV4.ip_bytes}sH")
 
 
 class Contact(NamedTuple):
@@ -30,8 +34,14 @@ def unpack_contacts(data: bytes, family: Family, limit: int) -> list[Contact]:
 
     Raises ProtocolError where an entry is no endpoint (none is today: every 6 or 18 bytes are one).
     """
+    end = min(len(data) // family.node_bytes, limit) * family.node_bytes
+    new, text, af = tuple.__new__, socket.inet_ntop, family.af  # a third of the time of calling the classes
+    if family is IPV4:
+        return [
+            new(Contact, (node_id, new(Endpoint, (text(af, ip), port))))
+            for node_id, ip, port in _NODE.iter_unpack(data[:end])
+        ]
     width = family.node_bytes
-    end = min(len(data) // width, limit) * width
     try:
         return [
             Contact(data[at : at + ID_BYTES], Endpoint.from_compact(data[at + ID_BYTES : at + width]))

@@ -10,28 +10,22 @@ Of each network (a /24 of IPv4, a /64 of IPv6) one node takes part: the first th
 second has its turn only where that one is silent, so that bare names of nodes that do not exist hide nobody.
 
 Starters (routers, bootstrap nodes) have no known id. They are asked while too little else is known.
-
-    FRESH -> ASKED -> ANSWERED
-               |  ^
-               v  |  (asked again)
-              SLOW -> FAILED        a late answer still leads to ANSWERED
 """
 
 from __future__ import annotations
 
-from bisect import insort
+from bisect import bisect
 from collections.abc import Iterable, Iterator
-from enum import Enum, auto
 from itertools import islice
 
+from kademlia_bt.dht.candidate import Candidate, State
 from kademlia_bt.dht.contact import Contact
 from kademlia_bt.dht.lookups import LookupKind
-from kademlia_bt.dht.node_id import is_secure, number
+from kademlia_bt.dht.node_id import number
 from kademlia_bt.dht.table import K
-from kademlia_bt.dht.votes import network_of
-from wire.compact import Endpoint, reach
+from wire.compact import Endpoint
 
-__all__ = ["Candidate", "Lookup", "State", "Walk"]
+__all__ = ["Lookup", "Walk"]
 
 _MAX_TRIES = 3
 """With a third of all datagrams lost, half of all exchanges fail: three tries miss one live node in eight."""
@@ -46,40 +40,6 @@ _MAX_FAILED_OF_NETWORK = 3
 """After so many silent nodes of one network no other is asked: names cost nothing, time-outs do."""
 _MAX_PEERS = 10_000
 """Of one lookup; a swarm keeps fewer."""
-
-
-class State(Enum):
-    """Of one candidate, for the question or for the store that follows it."""
-
-    FRESH = auto()
-    ASKED = auto()
-    SLOW = auto()
-    ANSWERED = auto()
-    FAILED = auto()
-
-
-class Candidate:
-    """A node that a walk may ask."""
-
-    __slots__ = (
-        "distance", "endpoint", "hop", "id", "network", "secure", "state", "store_state", "store_tries", "token",
-        "tries",
-    )  # fmt: skip
-
-    def __init__(self, endpoint: Endpoint, node_id: bytes | None, target: int, hop: int) -> None:
-        self.hop = hop
-        """1 for a node that we knew; one more than that of the node that named it for another."""
-        self.endpoint = endpoint
-        self.id = node_id
-        self.distance = -1 if node_id is None else number(node_id) ^ target
-        self.secure = node_id is not None and is_secure(node_id, endpoint)
-        self.network = network_of(endpoint) if reach(endpoint.host) == "global" else None
-        """Whose it may be; None for a local address, which is exempt: whole test networks live there."""
-        self.state = State.FRESH
-        self.tries = 0
-        self.token: bytes | None = None
-        self.store_state = State.FRESH
-        self.store_tries = 0
 
 
 class _Network:
@@ -134,6 +94,8 @@ class Walk:
         self._own_id = own_id
         self._target = number(lookup.kind.target)
         self._candidates: list[Candidate] = []
+        self._distances: list[int] = []
+        """Theirs, in the same order: what places are looked for by."""
         self._starters: dict[Endpoint, Candidate] = {}
         self._known: dict[Endpoint, Candidate] = {}
         self._networks: dict[str | bytes, _Network] = {}
@@ -171,7 +133,7 @@ class Walk:
         One that is known by an id already is asked as what it is, once.
         """
         if endpoint not in self._starters and endpoint not in self._known:
-            self._starters[endpoint] = Candidate(endpoint, None, 0, 1)
+            self._starters[endpoint] = Candidate(endpoint, None, -1, 1)
 
     def to_ask(self) -> list[Candidate]:
         """Whom to ask now, or again; they count as asked."""
@@ -226,8 +188,8 @@ class Walk:
             return
         for old in (candidate, self._known.get(candidate.endpoint)):
             if old is not None and old in self._candidates:
-                self._candidates.remove(old)
-        twin = Candidate(candidate.endpoint, node_id, self._target, candidate.hop)
+                self._take_out(old)
+        twin = Candidate(candidate.endpoint, node_id, number(node_id) ^ self._target, candidate.hop)
         twin.state = State.ANSWERED
         twin.token = token
         self._insert(twin)
@@ -291,22 +253,24 @@ class Walk:
         return all(c.store_state in (State.ANSWERED, State.FAILED) for c in self._writers or ())
 
     def _add(self, contact: Contact, hop: int) -> None:
-        endpoint = contact.endpoint
-        if contact.id == self._own_id:
+        node_id, endpoint = contact
+        known = self._known.get(endpoint)
+        # Most of what is named was named before.
+        if (known is not None and (known.state is not State.FRESH or known.id == node_id)) or node_id == self._own_id:
             return
         starter = self._starters.get(endpoint)
         if starter is not None and starter.state is not State.FRESH:
             return  # its answer will tell its id itself
-        candidate = Candidate(endpoint, contact.id, self._target, hop)
-        known = self._known.get(endpoint)
+        distance = number(node_id) ^ self._target
         if known is not None:
-            if known.state is not State.FRESH or known.distance <= candidate.distance:
+            if known.distance <= distance:
                 return
             # Named by two ids: the closer one counts, lest a false name hide a node. Its answer will tell.
             self._drop(known)
         last = self._candidates[-1] if len(self._candidates) >= _MAX_CANDIDATES else None
-        if last is not None and last.distance <= candidate.distance:
+        if last is not None and last.distance <= distance:
             return
+        candidate = Candidate(endpoint, node_id, distance, hop)
         if candidate.network is not None and self._network(candidate.network).known >= _MAX_OF_NETWORK:
             return
         if last is not None:
@@ -315,16 +279,22 @@ class Walk:
 
     def _insert(self, candidate: Candidate) -> None:
         self._known[candidate.endpoint] = candidate
-        insort(self._candidates, candidate, key=_distance)
+        at = bisect(self._distances, candidate.distance)
+        self._distances.insert(at, candidate.distance)
+        self._candidates.insert(at, candidate)
         if candidate.network is not None:
             network = self._network(candidate.network)
             network.known += 1
             if candidate.state is State.ANSWERED:
                 network.speaker = candidate
 
+    def _take_out(self, candidate: Candidate) -> None:
+        at = self._candidates.index(candidate)
+        del self._candidates[at], self._distances[at]
+
     def _drop(self, candidate: Candidate) -> None:
         """Forgets a candidate; one that was asked stays known, so that it is not asked anew."""
-        self._candidates.remove(candidate)
+        self._take_out(candidate)
         if candidate.state is State.FRESH:
             del self._known[candidate.endpoint]
             if candidate.network is not None:
@@ -345,19 +315,22 @@ class Walk:
         """Those that did not fail, one a network, in order of distance."""
         seen: set[str | bytes] = set()
         for candidate in self._candidates:
-            if candidate.state is State.FAILED:
-                continue
-            key = candidate.network
-            if key is not None:
-                network = self._networks[key]
-                speaker = network.speaker
-                if speaker is not None and speaker.state is not State.FAILED:
-                    if candidate is not speaker:
-                        continue
-                elif network.failed >= _MAX_FAILED_OF_NETWORK or key in seen:
-                    continue
-                seen.add(key)
-            yield candidate
+            if candidate.state is not State.FAILED and (candidate.network is None or self._speaks(candidate, seen)):
+                yield candidate
+
+    def _speaks(self, candidate: Candidate, seen: set[str | bytes]) -> bool:
+        """Whether it is the one of its network that takes part; `seen`: networks of which one was met already."""
+        key = candidate.network
+        assert key is not None
+        network = self._networks[key]
+        speaker = network.speaker
+        if speaker is not None and speaker.state is not State.FAILED:
+            if candidate is not speaker:
+                return False
+        elif network.failed >= _MAX_FAILED_OF_NETWORK or key in seen:
+            return False
+        seen.add(key)
+        return True
 
     def _answerers(self) -> Iterator[Candidate]:
         """Those that answered, one a network, in order of distance."""
@@ -366,7 +339,10 @@ class Walk:
     def _closest_open(self) -> Iterator[Candidate]:
         """The closest that did not fail, 8 of all and 8 of those with a fitting id, in order of distance."""
         any_left = secure_left = K
-        for candidate in self._eligible():
+        seen: set[str | bytes] = set()
+        for candidate in self._candidates:  # `_eligible`, spelled out: this is what each answer leads to
+            if candidate.state is State.FAILED or not (candidate.network is None or self._speaks(candidate, seen)):
+                continue
             if any_left > 0 or (candidate.secure and secure_left > 0):
                 any_left -= 1
                 secure_left -= candidate.secure
@@ -386,10 +362,6 @@ class Walk:
                 return False
         silent += [candidate.state for candidate in self._candidates].count(State.FAILED)
         return live < K or (silent > 0 and not answered)
-
-
-def _distance(candidate: Candidate) -> int:
-    return candidate.distance
 
 
 def _is_askable(candidate: Candidate) -> bool:

@@ -10,10 +10,11 @@ import random
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from kademlia_bt.dht.candidate import Candidate, State
 from kademlia_bt.dht.contact import Contact
 from kademlia_bt.dht.events import Answered, PeersFound, StarterStats, Unanswered
 from kademlia_bt.dht.krpc import WANT_IPV4, WANT_IPV6, Answer, Refusal
-from kademlia_bt.dht.lookup import Candidate, Lookup, State, Walk
+from kademlia_bt.dht.lookup import Lookup, Walk
 from kademlia_bt.dht.lookups import PutItem
 from kademlia_bt.dht.questions import Question
 from kademlia_bt.dht.table import K

@@ -205,7 +205,8 @@ class Table:
     def closest(self, target: bytes, count: int) -> list[Contact]:
         """The closest nodes to start a lookup from; those that failed last time only where others are few."""
         at = number(target)
-        nodes = sorted(self.by_endpoint.values(), key=lambda node: node.number ^ at)
+        by_distance = {node.number ^ at: node for node in self.by_endpoint.values()}  # no two have one id
+        nodes = [by_distance[distance] for distance in sorted(by_distance)]
         alive = [node for node in nodes if not node.fails][:count]
         if len(alive) < K:
             alive += [node for node in nodes if node.fails][: K - len(alive)]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.strategies import bencode_values, near_bencode
 from wire import bencode
-from wire.bencode import Value, decode, encode, end_of, raw_item
+from wire.bencode import Value, decode, decode_first, encode, end_of, raw_item
 from wire.errors import BencodeError
 
 
@@ -20,6 +20,7 @@ def test_reading_gives_what_was_written(value: Value, tail: bytes) -> None:
     data = encode(value)
     assert decode(data) == value
     assert end_of(data + tail) == len(data)
+    assert decode_first(data + tail) == (value, len(data))
     assert end_of(tail + data, len(tail)) == len(tail) + len(data)
     assert encode(decode(data)) == data
 

@@ -15,7 +15,7 @@ from wire.compact import Address, Endpoint
 from wire.errors import NetworkError
 from wire.net import Buffer, Datagrams
 from wire.trio_net import TrioNetwork
-from wire.udp import AnsweringTenant, UdpPump
+from wire.udp import AnsweringTenant, News, UdpPump
 
 
 class Recorder:
@@ -158,6 +158,111 @@ async def test_settled_follows_each_batch_and_tick(autojump_clock: trio.testing.
         nursery.cancel_scope.cancel()
     assert (2, 0) in seen
     assert seen[-1] == (2, 1)
+
+
+class Batches:
+    """Datagrams that come several at a time."""
+
+    endpoint = Endpoint("80.1.0.1", 7)
+
+    def __init__(self, *batches: list[bytes]) -> None:
+        self.batches = list(batches)
+        self.sent: list[tuple[Buffer, Endpoint]] = []
+
+    def expect_bulk(self) -> None:
+        pass
+
+    async def receive(self) -> list[tuple[bytes, Endpoint]]:
+        await trio.lowlevel.checkpoint()
+        if not self.batches:
+            await trio.sleep_forever()
+        return [(data, Endpoint("80.2.0.1", 9)) for data in self.batches.pop(0)]
+
+    def send_many(self, batch: list[tuple[Buffer, Endpoint]]) -> list[Endpoint]:
+        self.sent += batch
+        return []
+
+
+@pytest.mark.parametrize("kind", [News.SOME, News.PRESSING])
+async def test_who_is_told_goes_before_the_rest_of_a_batch(autojump_clock: trio.testing.MockClock, kind: News) -> None:
+    """Of a batch, what a datagram told somebody is acted on before the next is read, and before anything is sent."""
+    krpc, utp = Recorder(b"d"), Recorder(b"\x21")
+    krpc.echo = True
+    datagrams = Batches([b"d1", b"\x21", b"d2", b"d3", b"d4"], [b"d5", b"d6"])
+    news = {b"d2", b"d4", b"d5"}
+    done: list[tuple[bytes, list[bytes], int]] = []
+
+    def told() -> News:
+        data = krpc.heard[-1][0]
+        if data not in news:
+            return News.NONE
+        news.discard(data)
+        nursery.start_soon(act, data)
+        return kind
+
+    async def act(data: bytes) -> None:
+        done.append((data, [heard for heard, _, _ in krpc.heard], len(datagrams.sent)))
+
+    pump = UdpPump(datagrams, told=told)  # type: ignore[arg-type]
+    pump.add(krpc)
+    pump.add(utp, bulk=True)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(pump.run)
+        await trio.sleep(1)
+        nursery.cancel_scope.cancel()
+    assert done[0] == (b"d2", [b"d1", b"d2"], 0)
+    # A batch stands back once; what comes later in it is told at its end.
+    assert done[1] == (b"d4", [b"d1", b"d2", b"d3", b"d4"], 0)
+    assert done[2][:2] == (b"d5", [b"d1", b"d2", b"d3", b"d4", b"d5"])
+    assert [data for data, _ in datagrams.sent] == [b"d%d" % number for number in range(1, 7)]
+
+
+async def test_who_speaks_himself_ends_the_standing_back(autojump_clock: trio.testing.MockClock) -> None:
+    """A peer that is dialled by uTP answers over the same socket."""
+    krpc, utp = Recorder(b"d"), Recorder(b"\x21")
+    pump = UdpPump(Batches([b"d1", b"\x21"]), told=lambda: News.PRESSING)  # type: ignore[arg-type]
+    pump.add(krpc)
+    pump.add(utp, bulk=True)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(pump.run)
+        await trio.sleep(0.001)
+        assert not utp.heard
+        pump.wake()
+        await trio.sleep(0.0005)
+        assert utp.heard
+        nursery.cancel_scope.cancel()
+
+
+async def test_standing_back_takes_a_tenth_of_the_time_at_most(autojump_clock: trio.testing.MockClock) -> None:
+    krpc, utp = Recorder(b"d"), Recorder(b"\x21")
+    datagrams = Batches(*[[b"d"]] * 400)
+    pump = UdpPump(datagrams, told=lambda: News.PRESSING)  # type: ignore[arg-type]
+    pump.add(krpc)
+    pump.add(utp, bulk=True)
+    receive = datagrams.receive
+
+    async def slowly() -> list[tuple[bytes, Endpoint]]:
+        await trio.sleep(0.001)
+        return await receive()
+
+    datagrams.receive = slowly  # type: ignore[method-assign]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(pump.run)
+        await trio.sleep(0.4)
+        nursery.cancel_scope.cancel()
+    assert 350 <= len(krpc.heard) < 400
+
+
+async def test_only_pressing_news_have_datagrams_wait(autojump_clock: trio.testing.MockClock) -> None:
+    krpc, utp = Recorder(b"d"), Recorder(b"\x21")
+    pump = UdpPump(Batches([b"d1", b"d2"], [b"d3"]), told=lambda: News.SOME)  # type: ignore[arg-type]
+    pump.add(krpc)
+    pump.add(utp, bulk=True)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(pump.run)
+        await trio.sleep(0.0001)
+        assert [at for _, _, at in krpc.heard] == [trio.current_time() - 0.0001] * 3
+        nursery.cancel_scope.cancel()
 
 
 async def test_closing_ends_run(autojump_clock: trio.testing.MockClock, internet: Internet) -> None:

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
+import trio.testing
 
 from magnet.nursery import open_plain_nursery
 from tests.shell.kit import a_world, link_of, make_torrent
@@ -112,10 +113,10 @@ async def test_every_pair_of_settings(autojump_clock: object, ours: str, theirs:
         dialler = near.dialler(encryption=ours, transport=transport)
         if {ours, theirs} == {"require", "off"}:
             with pytest.raises(DialError) as caught:
-                await dialler.open(far.at, HELLO, 5)
+                await dialler.open(far.at, HELLO, 5, nursery)
             assert caught.value.miss is Miss.NO_HANDSHAKE
             return
-        stream = await dialler.open(far.at, HELLO, 5)
+        stream = await dialler.open(far.at, HELLO, 5, nursery)
         assert await hello(stream) == HELLO
         kind = "not encrypted" if "off" in (ours, theirs) else "encrypted"
         assert far.greeted == [(transport, kind)]
@@ -138,7 +139,7 @@ async def test_what_is_said_in_both_directions_arrives(autojump_clock: object, t
 
     async with two_ends(loss=0.01 if transport == "utp" else 0.0) as (near, far, nursery):
         nursery.start_soon(far.answer, "require", "both", talk)
-        stream = await near.dialler(transport=transport).open(far.at, HELLO, 5)
+        stream = await near.dialler(transport=transport).open(far.at, HELLO, 5, nursery)
         await hello(stream)
         await stream.send_all([data[at : at + 16384] for at in range(0, len(data), 16384)])
         answer = bytearray(9)
@@ -155,16 +156,45 @@ async def test_what_worked_is_tried_first_the_next_time(autojump_clock: object) 
         nursery.start_soon(far.answer, "off", "tcp")
         dialler = near.dialler(transport="tcp")
         for streams in (2, 3):  # at first the encrypted handshake is tried in vain, then no more
-            stream = await dialler.open(far.at, HELLO, 5)
+            stream = await dialler.open(far.at, HELLO, 5, nursery)
             await hello(stream)
             stream.close()
             assert len(far.opened) == streams
 
 
+async def test_a_key_pair_is_ready_and_used_once(autojump_clock: object) -> None:
+    async with two_ends() as (near, far, nursery):
+        nursery.start_soon(far.answer, "require")
+        dialler = near.dialler(encryption="require", transport="tcp")
+        nursery.start_soon(dialler.run)
+        await trio.testing.wait_all_tasks_blocked()
+        used = []
+        for _ in range(2):
+            used.append(dialler._spare)
+            stream = await dialler.open(far.at, HELLO, 5, nursery)
+            assert await hello(stream) == HELLO
+            stream.close()
+            await trio.sleep(1)
+        used.append(dialler._spare)
+        assert None not in used
+        assert len(set(used)) == 3
+
+
+async def test_a_second_way_does_not_begin_once_the_first_has_won(autojump_clock: object) -> None:
+    async with two_ends() as (near, far, nursery):
+        nursery.start_soon(far.answer, "prefer")
+        async with trio.open_nursery() as dials:
+            stream = await near.dialler().open(far.at, HELLO, 5, dials)
+        await trio.sleep(5)
+        assert far.opened == ["tcp"]
+        assert await hello(stream) == HELLO  # the end of the second way has not touched it
+        stream.close()
+
+
 async def test_tcp_is_preferred_where_both_answer(autojump_clock: object) -> None:
     async with two_ends() as (near, far, nursery):
         nursery.start_soon(far.answer, "prefer")
-        stream = await near.dialler().open(far.at, HELLO, 5)
+        stream = await near.dialler().open(far.at, HELLO, 5, nursery)
         await trio.sleep(5)
         assert far.greeted == [("tcp", "encrypted")]
         stream.close()
@@ -186,13 +216,13 @@ async def test_utp_wins_where_tcp_is_closed_silent_or_says_nothing(autojump_cloc
             near.host.connect = connect  # type: ignore[method-assign, assignment]
         begun = trio.current_time()
         dialler = near.dialler()
-        stream = await dialler.open(far.at, HELLO, 6)
+        stream = await dialler.open(far.at, HELLO, 6, nursery)
         assert await hello(stream) == HELLO
         assert trio.current_time() - begun < 0.6
         assert far.greeted == [("utp", "encrypted")]
         stream.close()
         begun = trio.current_time()
-        (await dialler.open(far.at, HELLO, 6)).close()  # and is tried first from now on
+        (await dialler.open(far.at, HELLO, 6, nursery)).close()  # and is tried first from now on
         assert trio.current_time() - begun < 0.2
 
 
@@ -216,7 +246,7 @@ async def test_one_address_is_not_crowded(autojump_clock: object) -> None:
         nursery.start_soon(far.answer, "off", "tcp")
 
         async def dial() -> None:
-            stream = await dialler.open(far.at, HELLO, 5)
+            stream = await dialler.open(far.at, HELLO, 5, nursery)
             counted.now -= 1
             stream.close()
 
@@ -229,13 +259,13 @@ async def test_one_address_is_not_crowded(autojump_clock: object) -> None:
 
 
 async def test_a_silent_address_holds_nobody_up_for_long(autojump_clock: object) -> None:
-    async with two_ends() as (near, _, _):
+    async with two_ends() as (near, _, nursery):
         dialler = near.dialler(transport="tcp", encryption="off")
         begun = trio.current_time()
 
         async def dial() -> None:
             with pytest.raises(DialError):
-                await dialler.open(Endpoint("80.9.9.9", PORT), HELLO, 6)
+                await dialler.open(Endpoint("80.9.9.9", PORT), HELLO, 6, nursery)
 
         async with trio.open_nursery() as dials:
             for _ in range(20):
@@ -249,16 +279,16 @@ async def test_a_silent_address_holds_nobody_up_for_long(autojump_clock: object)
 
 
 async def test_nobody_there_is_told_apart_from_nobody_listening(autojump_clock: object) -> None:
-    async with two_ends() as (near, far, _):
+    async with two_ends() as (near, far, nursery):
         nowhere = Endpoint("80.9.9.9", PORT)
         begun = trio.current_time()
         with pytest.raises(DialError) as caught:
-            await near.dialler().open(nowhere, HELLO, 6)
+            await near.dialler().open(nowhere, HELLO, 6, nursery)
         assert caught.value.miss is Miss.SILENT
         assert trio.current_time() - begun <= 6.001
         begun = trio.current_time()
         with pytest.raises(DialError) as caught:
-            await near.dialler().open(Endpoint(far.at.host, 7777), HELLO, 6)
+            await near.dialler().open(Endpoint(far.at.host, 7777), HELLO, 6, nursery)
         assert caught.value.miss is Miss.REFUSED
         assert trio.current_time() - begun < 4.5
 
@@ -268,7 +298,7 @@ async def test_a_dial_that_is_cancelled_leaves_nothing_open(autojump_clock: obje
         nursery.start_soon(far.answer, "prefer")
         for tenths in range(12):
             with trio.move_on_after(tenths / 50):
-                (await near.dialler().open(far.at, HELLO, 6)).close()
+                (await near.dialler().open(far.at, HELLO, 6, nursery)).close()
         await trio.sleep(60)
         assert not near.host.streams
         assert not near.utp._streams

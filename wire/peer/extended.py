@@ -8,6 +8,7 @@ the form (no dictionary, a size that cannot be) is the peer's fault.
 from __future__ import annotations
 
 import dataclasses
+import socket
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -109,7 +110,7 @@ class ExtendedHandshake:
             items[b"v"] = self.v
         for key, host in ((b"yourip", self.yourip), (b"ipv4", self.ipv4), (b"ipv6", self.ipv6)):
             if host is not None:
-                items[key] = Endpoint.of(host, 0).ip
+                items[key] = _packed(host)
         return bencode.encode(items)
 
     def updated(self, payload: bytes) -> ExtendedHandshake:
@@ -154,8 +155,7 @@ def _said(payload: bytes) -> dict[bytes, bencode.Value]:
         with suppress(BencodeError):
             items = bencode.decode(payload)
     if items is None:
-        end = bencode.end_of(payload, max_depth=_MAX_DEPTH, max_tokens=_MAX_TOKENS)
-        items = bencode.decode(payload[:end], max_depth=_MAX_DEPTH, max_tokens=_MAX_TOKENS)
+        items, _ = bencode.decode_first(payload, max_depth=_MAX_DEPTH, max_tokens=_MAX_TOKENS)
     if not isinstance(items, dict):
         raise ProtocolError("an extended handshake is a dictionary")
     return items
@@ -171,6 +171,13 @@ def _size(items: dict[bytes, bencode.Value]) -> int | None:
 def _id(ids: dict[bytes, bencode.Value], key: bytes, before: int) -> int:
     value = bencode.get_int(ids, key)
     return value if value is not None and 0 <= value <= 255 else before
+
+
+def _packed(host: str) -> bytes:
+    try:
+        return socket.inet_pton(socket.AF_INET, host)
+    except (OSError, ValueError):  # one of IPv6, or none (ValueError: a NUL in it)
+        return Endpoint.of(host, 0).ip
 
 
 def _ip(packed: bytes | None, *families: Family) -> str | None:
@@ -200,8 +207,7 @@ class MetadataMessage(NamedTuple):
     @classmethod
     def parse(cls, payload: bytes) -> MetadataMessage:
         """Reads the payload of the extended message, without its id. Raises ProtocolError."""
-        end = bencode.end_of(payload, max_depth=_MAX_DEPTH, max_tokens=_MAX_TOKENS)
-        items = bencode.decode(payload[:end], max_depth=_MAX_DEPTH, max_tokens=_MAX_TOKENS)
+        items, end = bencode.decode_first(payload, max_depth=_MAX_DEPTH, max_tokens=_MAX_TOKENS)
         if not isinstance(items, dict):
             raise ProtocolError("a ut_metadata message starts with a dictionary")
         kind = bencode.get_int(items, b"msg_type")

@@ -101,7 +101,8 @@ def check_start(data: bytes | bytearray | memoryview) -> None:
 
 def printable(text: str, limit: int) -> str:
     """What of a stranger's text may be shown to people: printable characters, at most `limit`."""
-    return "".join(character for character in text[:limit] if character.isprintable())
+    text = text[:limit]
+    return text if text.isprintable() else "".join(character for character in text if character.isprintable())
 
 
 def client_of(peer_id: bytes) -> str:

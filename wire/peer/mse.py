@@ -13,11 +13,11 @@ import hashlib
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from wire.errors import MisuseError, ProtocolError
 
-__all__ = ["Acceptor", "Cipher", "Dialler", "Methods", "Secured", "looks_plain"]
+__all__ = ["Acceptor", "Cipher", "Dialler", "KeyPair", "Methods", "Secured", "looks_plain"]
 
 _PRIME = int(
     "FFFFFFFFFFFFFFFFC90FDAA22168C234C4C6628B80DC1CD129024E088A67CC74020BBEA63B139B22514A08798E3404DD"
@@ -74,6 +74,19 @@ class _Rc4:
         self._context.update_into(data, data)
 
 
+class KeyPair(NamedTuple):
+    """Of one exchange, for one side; to be used once."""
+
+    private: int
+    public: int
+
+    @classmethod
+    def make(cls, rng: random.Random) -> KeyPair:
+        """A new one: a fifth of a millisecond."""
+        private = rng.getrandbits(_PRIVATE_BITS) | (1 << (_PRIVATE_BITS - 1))
+        return cls(private, pow(_GENERATOR, private, _PRIME))
+
+
 @dataclass(frozen=True, slots=True)
 class Secured:
     """The handshake is done."""
@@ -98,19 +111,18 @@ def _sha1(*parts: bytes) -> bytes:
 
 
 def _xor(a: bytes, b: bytes) -> bytes:
-    return bytes(x ^ y for x, y in zip(a, b, strict=True))
+    return (int.from_bytes(a, "big") ^ int.from_bytes(b, "big")).to_bytes(len(a), "big")
 
 
 class _Side:
     """What both roles share: the key exchange, the inbox and the outbox."""
 
-    def __init__(self, rng: random.Random) -> None:
+    def __init__(self, rng: random.Random, keys: KeyPair | None = None) -> None:
         self._rng = rng
-        self._private = rng.getrandbits(_PRIVATE_BITS) | (1 << (_PRIVATE_BITS - 1))
+        self._private, public = keys or KeyPair.make(rng)
         self._secret: bytes | None = None
         self._inbox = bytearray()
         self._outbox = bytearray()
-        public = pow(_GENERATOR, self._private, _PRIME)
         self._outbox += public.to_bytes(KEY_BYTES, "big") + self._pad()
         self.secured: Secured | None = None
 
@@ -175,8 +187,11 @@ def _pad_length(field: bytes | bytearray) -> int:
 class Dialler(_Side):
     """The side that opens the connection and names the torrent."""
 
-    def __init__(self, info_hash: bytes, provide: Methods, initial: bytes, rng: random.Random) -> None:
+    def __init__(
+        self, info_hash: bytes, provide: Methods, initial: bytes, rng: random.Random, keys: KeyPair | None = None
+    ) -> None:
         """`initial` is the beginning of our own stream (our BEP 3 handshake): it goes along, always encrypted.
+        `keys` were made before, for this alone; None: they are made now.
 
         Raises MisuseError where nothing is provided or `initial` is too long.
         """
@@ -184,7 +199,7 @@ class Dialler(_Side):
             raise MisuseError("an encrypted handshake must provide a method")
         if len(initial) > MAX_INITIAL_BYTES:
             raise MisuseError(f"the initial payload has at most {MAX_INITIAL_BYTES} bytes")
-        super().__init__(rng)
+        super().__init__(rng, keys)
         self._info_hash = info_hash
         self._provide = provide
         self._initial = initial
@@ -196,7 +211,7 @@ class Dialler(_Side):
     def _agreed(self, secret: bytes) -> None:
         self._outbound = _Rc4(_sha1(b"keyA", secret, self._info_hash))
         self._inbound = _Rc4(_sha1(b"keyB", secret, self._info_hash))
-        self._mark = bytes(_Rc4(_sha1(b"keyB", secret, self._info_hash)).apply(_VC))
+        self._mark = bytes(self._inbound.apply(_VC))  # what the peer's encrypted part begins with
         named = _xor(_sha1(b"req2", self._info_hash), _sha1(b"req3", secret))
         pad = self._pad()
         fields = b"".join(
@@ -217,7 +232,6 @@ class Dialler(_Side):
             if not self._skip_to(self._mark):
                 return None
             self._mark = b""
-            self._inbound.apply(_VC)
         if self._fields is None:
             if len(self._inbox) < 6:
                 return None

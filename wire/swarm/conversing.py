@@ -95,13 +95,13 @@ class Conversing(Storing):
         """Dials whom the brain wants to dial now."""
         if (nursery := self._nursery) is not None:
             while (endpoint := self.swarm.next_dial(now)) is not None:
-                nursery.start_soon(self._dial, endpoint)
+                nursery.start_soon(self._dial, endpoint, nursery)
 
-    async def _dial(self, endpoint: Endpoint, punch: bool = False) -> None:
+    async def _dial(self, endpoint: Endpoint, nursery: trio.Nursery, punch: bool = False) -> None:
         swarm = self.swarm
         patience_s = swarm.candidates.patience_s(endpoint)
         try:
-            stream = await self._dialler.open(endpoint, swarm.opening(endpoint), patience_s, punch=punch)
+            stream = await self._dialler.open(endpoint, swarm.opening(endpoint), patience_s, nursery, punch=punch)
         except DialError as error:
             miss = error.miss
             now = trio.current_time()

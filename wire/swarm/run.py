@@ -260,7 +260,7 @@ class SwarmRunner(Conversing):
             self._hang_up(peer)
         while (endpoint := swarm.next_punch()) is not None:
             if self._nursery is not None:
-                self._nursery.start_soon(self._dial, endpoint, True)
+                self._nursery.start_soon(self._dial, endpoint, self._nursery, True)
         if dropped:
             self._alarm.set()  # there is room for another
         if self.is_over or ((look_at := swarm.look_at) is not None and look_at < self._wakes_at):

@@ -46,9 +46,11 @@ class Sight:
         """Our address of that family, where it is known."""
         if (told := self._told.get(family)) is not None:
             return told
-        for host, count in Counter(self._votes.get(family, {}).values()).most_common(1):
-            return host if count >= AGREE else None
-        return None
+        votes = self._votes.get(family)
+        if votes is None:
+            return None
+        host, count = Counter(votes.values()).most_common(1)[0]
+        return host if count >= AGREE else None
 
     def has(self, host: str) -> bool:
         """Whether it is one of ours."""

@@ -32,6 +32,9 @@ class FakeSearch:
     async def __aexit__(self, *_):
         self._node.open -= 1
 
+    def close(self):
+        self._node.closed += 1
+
     async def wait_done(self):
         for peer in self._peers:
             await trio.sleep(1)
@@ -46,7 +49,7 @@ class FakeNode:
         self.peers = list(peers)
         self.takes_announces = takes_announces
         self.asked: list[tuple[float, bytes, int | None, bool]] = []
-        self.open = 0
+        self.open = self.closed = 0
         self.endpoints = [Endpoint("80.0.0.1", 7000), Endpoint("::", 7000)]
         self.external: Endpoint | None = None
 
@@ -73,9 +76,9 @@ def sources(node=None, *, given=(), ids=(ONE,), port=None, local=False, network=
 
 async def collect(source: Sources, seconds: float) -> list[Found]:
     found: list[Found] = []
-
+    source.attend(found.append)
     with trio.move_on_after(seconds):
-        await source.run(found.append)
+        await source.run()
     return found
 
 
@@ -94,6 +97,36 @@ async def test_the_dht_is_asked_again_with_growing_pauses(autojump_clock):
     assert node.open == 0
     assert source.dht_counts.searches == len(times)
     assert source.dht_counts.asked == 8 * len(times)
+
+
+async def test_a_search_may_begin_before_anybody_attends(autojump_clock):
+    node = FakeNode(GOOD)
+    source = sources(node, ids=(ONE, TWO), port=7000)
+    source.begin()
+    assert [(info_hash, port) for _, info_hash, port, _ in node.asked] == [(ONE, 7000), (TWO, 7000)]
+    source._take_from_dht(ONE, [GOOD])  # answers may come at once
+    found = await collect(source, 0.1)
+    assert found == [Found(GOOD, DHT)]
+    assert len(node.asked) == 2  # `run` goes on with them
+    source.close()
+    assert (node.open, node.closed) == (0, 0)
+
+
+async def test_what_was_begun_and_not_gone_on_with_is_broken_off():
+    node = FakeNode(GOOD)
+    source = sources(node, ids=(ONE, TWO))
+    source.begin()
+    source.close()
+    source.close()
+    assert node.closed == 2
+
+
+async def test_nothing_begins_for_a_private_torrent():
+    node = FakeNode(GOOD)
+    source = sources(node)
+    source.forbid_strangers()
+    source.begin()
+    assert node.asked == []
 
 
 async def test_every_name_of_a_hybrid_torrent_is_searched(autojump_clock):

@@ -8,6 +8,7 @@ import pytest
 from wire.bencode import (
     MAX_DEPTH,
     decode,
+    decode_first,
     encode,
     end_of,
     get_bytes,
@@ -61,6 +62,7 @@ def test_where_a_value_ends(data: bytes, value: object) -> None:
     assert end_of(data) == len(data)
     assert end_of(data + b"trailing data") == len(data)
     assert end_of(memoryview(b"before" + data + b"i0e"), 6) == 6 + len(data)
+    assert decode_first(data + b"trailing data") == (value, len(data))
     for cut in range(len(data)):
         with pytest.raises(BencodeError):
             end_of(data[:cut])
@@ -80,6 +82,7 @@ def test_what_is_not_bencode(data: bytes) -> None:
 def test_unsorted_and_repeated_keys_are_read() -> None:
     assert decode(b"d1:b1:x1:a1:ye") == {b"a": b"y", b"b": b"x"}
     assert decode(b"d1:a1:x1:a1:ye") == {b"a": b"y"}
+    assert decode_first(b"d1:b1:x1:a1:yei1e") == ({b"a": b"y", b"b": b"x"}, 14)
     nested = b"ld1:b" * 40 + b"d1:b0:1:a0:e" + b"ee" * 40
     assert end_of(nested) == len(nested)
     assert decode(nested)
@@ -92,6 +95,8 @@ def test_depth_is_bounded_on_the_fast_and_the_tolerant_road() -> None:
     for depth, data in ((59, deep), (3, b"l" * 4 + b"e" * 4), (0, b"le")):
         with pytest.raises(BencodeError, match="deeper"):
             decode(data, max_depth=depth)
+        with pytest.raises(BencodeError, match="deeper"):
+            decode_first(data + b"rest", max_depth=depth)
     assert decode(b"i1e", max_depth=0) == 1
     # Many opening bytes inside a string are no depth.
     assert decode(b"300:" + b"d" * 300, max_depth=1) == b"d" * 300
@@ -104,6 +109,8 @@ def test_the_number_of_values_is_bounded() -> None:
         decode(bomb, max_tokens=99_999)
     with pytest.raises(BencodeError, match="more than"):
         end_of(b"l" + b"le" * 50 + b"e", max_tokens=20)
+    with pytest.raises(BencodeError, match="more than"):
+        decode_first(bomb, max_tokens=99_999)
 
 
 def test_raw_items_come_as_they_stand() -> None:

@@ -6,8 +6,9 @@ import random
 
 import pytest
 
+from kademlia_bt.dht.candidate import Candidate, State
 from kademlia_bt.dht.contact import Contact
-from kademlia_bt.dht.lookup import Candidate, Lookup, State, Walk
+from kademlia_bt.dht.lookup import Lookup, Walk
 from kademlia_bt.dht.lookups import FindNode, GetPeers
 from kademlia_bt.dht.node_id import make_node_id, number, random_id
 from kademlia_bt.dht.table import K

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wire.errors import MisuseError, ProtocolError
-from wire.peer.mse import KEY_BYTES, MAX_PAD_BYTES, Acceptor, Dialler, Methods, Secured, looks_plain
+from wire.peer.mse import KEY_BYTES, MAX_PAD_BYTES, Acceptor, Dialler, KeyPair, Methods, Secured, looks_plain
 
 HASH = bytes(range(20))
 BOTH = Methods.PLAIN | Methods.RC4
@@ -63,6 +63,15 @@ def test_every_pair_of_modes(provide: Methods, allow: Methods, prefer: Methods, 
     theirs.inbound.apply_in_place(memoryview(buffer))
     assert bytes(buffer) == b"some words"
     assert ours.inbound.apply(theirs.outbound.apply(b"an answer")) == b"an answer"
+
+
+def test_keys_may_be_made_before() -> None:
+    rng = random.Random(1)
+    keys = KeyPair.make(rng)
+    dialler = Dialler(HASH, BOTH, HEAD, rng, keys)
+    assert dialler.outgoing()[:KEY_BYTES] == keys.public.to_bytes(KEY_BYTES, "big")
+    _, theirs = run(Dialler(HASH, BOTH, HEAD, rng, keys), Acceptor([HASH], BOTH, Methods.RC4, rng), rng)
+    assert theirs.received == HEAD
 
 
 @given(st.integers(0, 2**32))
