@@ -5,10 +5,11 @@
 Warm: in one session that has joined, from `add` to the verified info dictionary, beside a session of libtorrent in the
 same network whose DHT knows its nodes, from adding the link to its metadata. Where libtorrent's first search misses,
 its next comes seconds later: then its turn is taken again with another link, so that ours is measured by its best; how
-often that was needed is told. Both dial as they do by default: with the encrypted handshake, which costs a round trip
-and its arithmetic on either side (`resolve-warm`); and both without it (`resolve-warm-plain`). Cold: a whole `magnet
-resolve` process with an empty state folder and one bootstrap node, from its start to its end, and the same of aria2c.
-Every turn has a torrent and a libtorrent seeder of its own. Needs libtorrent's wheel, aria2c and Linux.
+often that was needed is told. `resolve-warm`: both dial as they do by default, which is not the same: ours says the
+encrypted handshake first, libtorrent the plain one to who it does not know yet (its log says so). `resolve-warm-plain`
+and `resolve-warm-encrypted`: both do the one, and both the other, which costs a round trip and its arithmetic. Cold: a
+whole `magnet resolve` process with an empty state folder and one bootstrap node, from its start to its end, and the
+same of aria2c. Every turn has a torrent and a libtorrent seeder of its own. Needs libtorrent's wheel, aria2c and Linux.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -34,13 +35,17 @@ from tests.interop.harness import Program, free_port, libtorrent, magnet, need_c
 HIT_MS = 500.0
 """A search of libtorrent that hits takes a few ms; its next one is seconds later."""
 TRIES = 6
-WARM_PAIRS = 15
+WARM_PAIRS = 11
 """A turn takes milliseconds, in which anything disturbs."""
-ENCRYPT_FIRST, PLAIN = 1, 2
-"""libtorrent's `out_enc_policy`: its default, and none."""
+HOW: dict[str, tuple[Literal["prefer", "off"], int]] = {
+    "default": ("prefer", 1),
+    "plain": ("off", 2),
+    "encrypted": ("prefer", 0),
+}
+"""How both dial: our `encryption`, and libtorrent's `out_enc_policy`."""
 
 
-def resolve_ours(listen: str, bootstrap: str, *, plain: bool) -> int:
+def resolve_ours(listen: str, bootstrap: str, how: str) -> int:
     """One session of ours as a child: a link comes on a line, the ms it took go back."""
     import trio
 
@@ -55,7 +60,7 @@ def resolve_ours(listen: str, bootstrap: str, *, plain: bool) -> int:
             listen=(Endpoint(host, port),),
             bootstrap=(parse_host_port(bootstrap),),
             lsd=False,
-            encryption="off" if plain else "prefer",
+            encryption=HOW[how][0],
             state_dir=None,
         )
         async with library.Session(config) as session:
@@ -73,14 +78,14 @@ def resolve_ours(listen: str, bootstrap: str, *, plain: bool) -> int:
     return run_async(main)
 
 
-def resolve_libtorrent(listen: str, bootstrap: str, *, plain: bool) -> int:
+def resolve_libtorrent(listen: str, bootstrap: str, how: str) -> int:
     """The same of libtorrent."""
     import libtorrent as lt
 
     from tests.interop.libtorrent_child import joined, parameters, session
 
     node = session(listen, bootstrap)
-    node.apply_settings({"out_enc_policy": PLAIN if plain else ENCRYPT_FIRST})
+    node.apply_settings({"out_enc_policy": HOW[how][1]})
     joined(node)
     tell("joined")
     while link := sys.stdin.readline().strip():
@@ -125,13 +130,12 @@ def network(folder: Path) -> Iterator[tuple[ExitStack, LibtorrentDht, Links]]:
 
 
 @contextmanager
-def warm(folder: Path, *, plain: bool = False) -> Iterator[tuple[Callable[[], Turn], Callable[[], Turn]]]:
+def warm(folder: Path, how: str) -> Iterator[tuple[Callable[[], Turn], Callable[[], Turn]]]:
     """Both sessions, joined."""
     with network(folder) as (stack, dht, links):
         sessions = {}
         for who, host in (("ours", "127.62.0.1"), ("libtorrent", "127.63.0.1")):
             at = f"{host}:{free_port(host)}"
-            how = "plain" if plain else "default"
             child = Program([sys.executable, __file__, "--child", who, at, dht.bootstrap, how])
             sessions[who] = stack.enter_context(child)
             child.wait_event("joined", timeout_s=60)
@@ -184,17 +188,18 @@ ROWS = [
     *(
         Row(
             name,
-            f"a link to its metadata on a DHT of 60 nodes, in a session that has joined{how}",
+            f"a link to its metadata on a DHT of 60 nodes, in a session that has joined{words}",
             "ms",
-            setting,
+            partial(warm, how=how),
             ("ratio <= 2.0",),
             other="libtorrent, its first search a hit",
             smaller_is_better=True,
             pairs=WARM_PAIRS,
         )
-        for name, how, setting in (
-            ("resolve-warm", "", warm),
-            ("resolve-warm-plain", ", dialled in plain text", partial(warm, plain=True)),
+        for name, how, words in (
+            ("resolve-warm", "default", ""),
+            ("resolve-warm-plain", "plain", "; both dial in plain text"),
+            ("resolve-warm-encrypted", "encrypted", "; both dial encrypted"),
         )
     ),
     Row(
@@ -218,7 +223,7 @@ def main() -> int:
     options = parser.parse_args()
     if options.child:
         who, listen, bootstrap, how = options.child
-        return (resolve_ours if who == "ours" else resolve_libtorrent)(listen, bootstrap, plain=how == "plain")
+        return (resolve_ours if who == "ours" else resolve_libtorrent)(listen, bootstrap, how)
     results = []
     for row in ROWS:
         print(f"{row.name}: {row.question}", flush=True)
