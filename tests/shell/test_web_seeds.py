@@ -259,6 +259,8 @@ async def test_the_limit_of_the_session_holds(autojump_clock: object) -> None:
         place = await a_place(world, {"big": 2_000_000}, "big")
         _, handle = await place.add(down_limit=100_000)
         began = trio.current_time()
+        await trio.sleep(5)
+        assert 50_000 < handle.status().down_rate < 200_000, "measured, though there is no peer"
         with trio.fail_after(60):
             await handle.finished()
         assert 17 <= trio.current_time() - began <= 25

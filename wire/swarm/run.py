@@ -203,7 +203,10 @@ class SwarmRunner(Conversing):
         from wire.swarm.webrun import run_web_seeds  # not needed where there are none
 
         assert self.swarm.info is not None
-        await run_web_seeds(self, self.swarm.info, urls, network, self._down, local=local)
+        now = trio.current_time()
+        seeds = self.swarm.add_web_seeds(urls, now)
+        self._look_sooner(now)
+        await run_web_seeds(self, self.swarm.info, seeds, network, self._down, local=local)
 
     @property
     def limits(self) -> tuple[int, int]:

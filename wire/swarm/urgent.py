@@ -20,6 +20,8 @@ RESCUES = 4
 """Pieces looked at once a second, of those that somebody waits for."""
 SLOW_S = 1.0
 """A block that somebody waits for and that was asked for so long ago is late."""
+FAR_S = 0.5
+"""What comes after so much else of the same request to a web seed is asked for anew."""
 STRANGER_BLOCKS_S = 8.0
 """The rate that a source is taken to have before anything is known of it, in blocks."""
 
@@ -65,7 +67,7 @@ class Urgent(Requests):
                 continue
             asked = list(source.asked)
             if source.endpoint is None:  # one request for much cannot be taken back in part: it is broken off
-                if unasked and not any(picker.bit(key >> 32) & near for key in asked):
+                if self._is_kept_waiting(source, now):
                     self.release(source)
                 continue
             if not source.askable & unasked:  # what is needed stands in the queue: only what stands before it goes
@@ -79,6 +81,26 @@ class Urgent(Requests):
                     self._give_back(piece, number, source)
                     self._cancels.append((source, piece.block(number)))
             self._forget_late(source)
+
+    def _is_kept_waiting(self, source: Source, now: float) -> bool:
+        """Whether a web seed, which gives all of a request in its order, is busy with something else than what is
+        needed first of it, or comes to that late."""
+        picker = self._picker
+        rate = max(source.meter.rate, source.meter.latest) / BLOCK_BYTES
+        for index in self.deadlines.near(now):
+            bit = picker.bit(index)
+            if not bit & source.askable:
+                continue
+            if bit & (picker.missing | self._loose):
+                return bool(source.asked)
+            before, together = 0, 0.0
+            for key, at in source.asked.items():
+                if at != together:
+                    before, together = 0, at
+                if key >> 32 == index:
+                    return before > FAR_S * rate > 0.0
+                before += 1
+        return False
 
     def rescue(self, now: float) -> dict[Source, list[BlockId]]:
         """Once a second: what is needed now and one is slow to give, is asked of the fastest of the others too."""

@@ -46,11 +46,10 @@ _ZEROS = bytes(64 << 10)
 
 
 async def run_web_seeds(
-    runner: SwarmRunner, info: Info, urls: Sequence[str], network: Network, down: Throttle, *, local: bool
+    runner: SwarmRunner, info: Info, seeds: Sequence[WebSeed], network: Network, down: Throttle, *, local: bool
 ) -> None:
     """Works until cancelled. `local`: whether URLs may lead into this machine's networks without saying so openly."""
     trade = runner.swarm.web
-    seeds = trade.add(urls, trio.current_time())
     async with trio.open_nursery() as nursery:
         for seed in seeds:
             near = local or (is_near_literal(seed.url) and "?" not in seed.url)

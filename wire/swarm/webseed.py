@@ -53,13 +53,13 @@ class Stretch:
 
 
 def stretches(blocks: Sequence[BlockId], piece_length: int) -> list[Stretch]:
-    """Blocks in as few stretches as they make, in the order of their offsets."""
+    """Blocks in few stretches, in the order in which their first blocks are given; the very first block begins one."""
     found: list[Stretch] = []
     run: list[BlockId] = []
     start = end = -1
     for block in sorted(blocks):
         offset = block[0] * piece_length + block[1]
-        if offset != end:
+        if offset != end or block == blocks[0]:
             if run:
                 found.append(Stretch(start, end - start, tuple(run)))
             run, start = [], offset
@@ -67,7 +67,8 @@ def stretches(blocks: Sequence[BlockId], piece_length: int) -> list[Stretch]:
         end = offset + block[2]
     if run:
         found.append(Stretch(start, end - start, tuple(run)))
-    return found
+    order = {block: place for place, block in enumerate(blocks)}
+    return sorted(found, key=lambda stretch: min(order[block] for block in stretch.blocks))
 
 
 class Joiner:

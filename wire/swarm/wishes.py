@@ -11,11 +11,12 @@ from wire.bitfield import Bitfield
 from wire.errors import MisuseError
 from wire.net import Buffer
 from wire.swarm.exchange import Exchange
-from wire.swarm.members import Members
+from wire.swarm.members import TICK_S, Members
 from wire.swarm.peer import Peer
 from wire.swarm.pieces import BlockId, PieceJob
 from wire.swarm.source import Source
 from wire.swarm.values import Finished, PiecesDone, Priority
+from wire.swarm.webseed import WebSeed
 from wire.swarm.webtrade import WebTrade
 
 __all__ = ["Wishes"]
@@ -75,6 +76,11 @@ class Wishes(Members):
     def web(self) -> WebTrade:
         """The trade with web seeds (BEP 19). Raises MisuseError before `begin`."""
         return self._begun().web
+
+    def add_web_seeds(self, urls: Iterable[str], now: float) -> list[WebSeed]:
+        """Takes in web seeds by their URLs; those that are new and fit in. From now on `tick` measures them."""
+        self._tick_at = min(self._tick_at, now + TICK_S)
+        return self.web.add(urls, now)
 
     @property
     def _uses_web_seeds(self) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import trio
 
@@ -53,7 +55,7 @@ def streams(source=None, wanted=None):
     return Streams(INFO, wanted or [True] * len(INFO.files), source or Source())
 
 
-async def ask(app, path="/", method="GET", host="127.0.0.1:80", **headers):
+async def ask(app, path="/", method="GET", host="127.0.0.1:80", receive=trio.sleep_forever, **headers):
     """(status, headers, body, whether it was whole)."""
     raw = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
     raw += [(b"host", host.encode())] if host is not None else []
@@ -62,9 +64,6 @@ async def ask(app, path="/", method="GET", host="127.0.0.1:80", **headers):
         "headers": raw, "http_version": "1.1", "scheme": "http", "root_path": "", "client": None, "server": None,
     }  # fmt: skip
     sent = []
-
-    async def receive():
-        await trio.sleep_forever()
 
     async def send(message):
         await trio.lowlevel.checkpoint()
@@ -258,6 +257,26 @@ async def test_a_torrent_that_fails_ends_the_answer_short(autojump_clock):
         source.came.set()
     status, _, body, whole = got[0]
     assert (status, body, whole) == (200, DATA[:PIECE], False)
+
+
+async def test_for_who_has_left_nothing_is_read(autojump_clock):
+    source = Source(pieces=())
+    held = streams(source)
+    held.need(None, (), 0.0)
+    left = trio.Event()
+
+    async def receive():
+        await left.wait()
+        return {"type": "http.disconnect"}
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(partial(ask, application(held), "/0/x", receive=receive))
+        await trio.sleep(1)
+        assert source.needed
+        left.set()
+        await trio.sleep(1)
+        assert source.needed == {}
+        assert not nursery.child_tasks
 
 
 async def test_too_many_readers_are_sent_away(autojump_clock):

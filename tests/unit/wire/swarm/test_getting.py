@@ -172,3 +172,17 @@ def test_who_gives_only_is_of_no_use_to_who_has_all_that_he_wants(upload_only: b
     guest.pump()
     table.pass_time(2.0)
     assert guest.gone is upload_only
+
+
+def test_web_seeds_are_measured_each_second_though_there_is_no_peer() -> None:
+    table = Table()
+    table.swarm.tick(table.now)
+    assert table.swarm.next_timer(table.now) > table.now + 5.0
+    (seed,) = table.swarm.add_web_seeds(["http://w/"], table.now)
+    for _ in range(3):
+        at = table.swarm.next_timer(table.now)
+        assert at <= table.now + 1.0
+        table.now = at
+        seed.source.meter.total += 1 << 20
+        table.swarm.tick(at)
+    assert seed.source.meter.rate > 1 << 19

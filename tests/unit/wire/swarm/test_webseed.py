@@ -54,12 +54,13 @@ def test_names_go_out_as_the_torrent_has_them_not_as_disks_do() -> None:
 
 
 def test_blocks_in_a_row_are_one_stretch() -> None:
-    blocks = [(4, 0, 7), (2, 0, B), (0, B, B), (1, 0, B)]
+    blocks = [(4, 0, 7), (1, 0, B), (2, 0, B), (0, B, B)]
     assert stretches(blocks, 2 * B) == [
+        Stretch(8 * B, 7, ((4, 0, 7),)),
         Stretch(B, 2 * B, ((0, B, B), (1, 0, B))),
         Stretch(4 * B, B, ((2, 0, B),)),
-        Stretch(8 * B, 7, ((4, 0, 7),)),
-    ]
+    ], "what was asked for first comes first"
+    assert [found.offset for found in stretches([(3, 0, B), (2, 0, B), (4, 0, B)], B)] == [3 * B, 2 * B]
     assert stretches([], B) == []
 
 
@@ -263,6 +264,21 @@ def test_what_is_needed_now_breaks_a_long_request_off() -> None:
     exchange.set_deadlines({needed: 0.5}, 0.0)
     assert not trade.awaits(seed, stretch.blocks)
     assert trade.ask(seed, 0.0)[0].blocks[0][0] == needed
+
+
+@pytest.mark.parametrize(("place", "is_asked_anew"), [(1, False), (25, True)])
+def test_what_is_needed_and_comes_late_in_a_request_is_asked_for_anew(place: int, is_asked_anew: bool) -> None:
+    exchange, trade, data = exchange_of(200)
+    (seed,) = trade.add(["http://w/"], 0.0)
+    give(exchange, seed, data, trade.ask(seed, 0.0), 0.0)  # from now on it is believed
+    seed.source.depth = 400
+    seed.source.meter.rate = 40.0 * PIECE
+    blocks = [block for stretch in trade.ask(seed, 1.0) for block in stretch.blocks]
+    pieces = list(dict.fromkeys(index for index, _, _ in blocks))
+    exchange.set_deadlines({pieces[place]: 1.0}, 1.0)
+    assert trade.awaits(seed, blocks) is not is_asked_anew
+    if is_asked_anew:
+        assert trade.ask(seed, 1.0)[0].blocks[0][0] == pieces[place]
 
 
 def test_who_sends_whole_files_is_waited_for_while_nothing_of_it_is_judged() -> None:
