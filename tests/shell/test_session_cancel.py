@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import os
 import random
+from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
+from magnet import Config, Session
 from tests.shell.kit import LyingStore, Store, a_world, link_of, make_torrent, silent
+from wire.compact import Endpoint
 from wire.errors import WireError
 
 CANCELS = int(os.environ.get("KADEMLIA_BT_CANCELS", "36"))
@@ -61,6 +65,38 @@ async def test_cancelled_at_each_step_of_the_scheduler_it_leaves_nothing(autojum
                 world.nursery.start_soon(_cancel_after, steps, scope)
                 await download(world, session, peers)
             assert left_behind(world, session) == []
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="open files are counted by /proc")
+async def test_real_files_and_sockets_are_closed_too(tmp_path):
+    rng = random.Random(5)
+    torrent, data = make_torrent("real", {"a": 300_000, "b": 700_003})
+    folder = tmp_path / "seeds" / "real"
+    folder.mkdir(parents=True)
+    (folder / "a").write_bytes(data[:300_000])
+    (folder / "b").write_bytes(data[300_000:])
+    here = (Endpoint("127.0.0.1", 0),)
+    config = Config(listen=here, bootstrap=(), lsd=False, use_trackers=False, state_dir=tmp_path / "state")
+    async with Session(config) as seeder:
+        seeding = await seeder.add(torrent, directory=tmp_path / "seeds", seed=True)
+        await seeding.finished()
+        link = link_of(torrent, seeder.endpoints[0])
+        opened = None
+        for number in range(12):
+            with trio.move_on_after(rng.uniform(0.0, 0.15) if number else 10.0):
+                async with Session(config) as session:
+                    handle = await session.add(link, directory=tmp_path / f"out{number % 3}")
+                    if number:
+                        handle.set_limits(down_limit=1 << 20)
+                    await handle.finished()
+            with trio.fail_after(10):  # the seeder hears of it a moment later
+                while opened is not None and len(os.listdir("/proc/self/fd")) > opened:
+                    await trio.sleep(0.01)
+                while seeding.status().peers:
+                    await trio.sleep(0.01)
+            if opened is None:  # by the first, which is complete: what the seeder keeps open
+                await trio.testing.wait_all_tasks_blocked()
+                opened = len(os.listdir("/proc/self/fd"))
 
 
 async def _cancel_after(steps: int, scope: trio.CancelScope) -> None:
