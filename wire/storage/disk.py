@@ -171,7 +171,7 @@ class DiskStore:
             self._watch.in_vain()
         if not self._read_only:
             await self._hop(self._note_found, list(found.indices()))
-        self._hashing.clear()
+        self._hashing -= keys
         return Changed(lost, error) if lost else None
 
     async def read_many(self, requests: Sequence[tuple[int, int, int]]) -> list[Buffer]:
@@ -296,7 +296,7 @@ class DiskStore:
         with self._writing:
             keys = set(self._watch.changed)
             self._watch.changed.clear()
-            self._hashing = keys
+            self._hashing |= keys
             self._restamp(keys)
             return keys
 
