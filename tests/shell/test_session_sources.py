@@ -302,8 +302,8 @@ async def test_many_torrents_dial_no_faster_than_one_and_leave_each_other_room(
         before = 0
         for second in range(60):
             await trio.sleep(1)
-            dialled = sum(count for to, count in host.dialled.items() if to.port == 6881)
-            assert second < 30 or dialled - before <= 30, second
+            dialled = sum(handle.status().counts.dialled for handle in handles)
+            assert second < 30 or dialled - before <= 31, second  # at both ends of a second one may be
             before = dialled
             assert connections.count <= most
         assert all(handle.status().counts.dialled > 0 for handle in handles)
