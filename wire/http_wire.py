@@ -29,6 +29,7 @@ MAX_HEAD_BYTES = 32 << 10
 PART_BYTES = 64 << 10
 """Read at a time, where nobody says otherwise."""
 _INFLATE_STEP_BYTES = 64 << 10
+_BODILESS = (204, 304)
 _AGENT: Final = "kademlia-bt/0.1"
 
 Ahead = tuple[str, Mapping[str, str]]
@@ -74,7 +75,11 @@ class Wire:
         self._ahead: deque[tuple[Ahead, h11.Connection]] = deque()
         """Sent, and not answered yet."""
         self._rest = b""
-        """Came after the end of the last answer."""
+        """Came, and was not looked at."""
+        self._due: int | None = None
+        """Of a body whose length was said: bytes that are still to come. h11, which would copy them, is passed by."""
+        self._is_last = False
+        """The server closes after such an answer."""
 
     def serves(self, target: Target, family: Family | None) -> bool:
         """Whether it leads to the server of that URL."""
@@ -92,13 +97,15 @@ class Wire:
     def rewind(self) -> bool:
         """Makes it ready for the next request; False where the last one is not over, or the server said its last."""
         machine = self._machine
-        if machine.their_state is h11.SEND_BODY:
-            with suppress(h11.RemoteProtocolError):
-                machine.next_event()  # who took all the data may have left the end of the message
-        self._rest, is_closed = machine.trailing_data
-        if machine.our_state is not h11.DONE or machine.their_state is not h11.DONE or is_closed:
-            return False
-        return bool(self._ahead) or not self._rest
+        if self._due is not None:
+            is_over = self._due == 0 and not self._is_last
+        else:
+            if machine.their_state is h11.SEND_BODY:
+                with suppress(h11.RemoteProtocolError):
+                    machine.next_event()  # who took all the data may have left the end of the message
+            self._rest, is_closed = machine.trailing_data
+            is_over = machine.their_state is h11.DONE and not is_closed
+        return is_over and machine.our_state is h11.DONE and (bool(self._ahead) or not self._rest)
 
     def close(self) -> None:
         self._stream.close()
@@ -127,6 +134,7 @@ class Wire:
                 machine, more = _request(Target.of(url), said, None, keep=keep)
                 self._ahead.append(((url, said), machine))
                 data += more
+        self._due = None
         self.was_silent = not self._rest
         if data:
             await self._send(data)
@@ -141,8 +149,37 @@ class Wire:
             self.answered_ahead += is_ahead
             named = {bytes(name).decode("latin-1"): bytes(value).decode("latin-1") for name, value in event.headers}
             reason = printable(bytes(event.reason).decode("latin-1"))
+            if event.status_code not in _BODILESS and "transfer-encoding" not in named:
+                self._pass_by(event.http_version, named)
             came = Body(self, named.get("content-encoding", "").strip().lower(), target.url)
             return Response(event.status_code, reason, named, target.url, self.server, came)
+
+    def _pass_by(self, version: bytes, named: Mapping[str, str]) -> None:
+        if (length := named.get("content-length")) is not None:  # h11 has seen to it that it is a number, and one
+            self._due = int(length)
+            self._is_last = version < b"1.1" or "close" in named.get("connection", "").lower()
+            self._rest, _ = self._machine.trailing_data
+
+    async def part(self) -> bytes | memoryview:
+        """Some more of the body; empty at its end. It is good until the next call."""
+        if self._due is None:
+            while isinstance(event := await self.event(), h11.Data):
+                if event.data:
+                    return bytes(event.data)
+            return b""
+        if not self._due:
+            return b""
+        if self._rest:
+            part: bytes | memoryview = self._rest[: self._due]
+            self._rest = self._rest[self._due :]
+        else:
+            count = await self._receive_some()
+            if not count:
+                raise HttpError(f"{shown(self._url)}: its answer was cut off, {self._due} bytes before the end")
+            part = self._buffer[: min(count, self._due)]
+            self._rest = bytes(self._buffer[len(part) : count])
+        self._due -= len(part)
+        return part
 
     async def event(self) -> Any:
         """The next event of h11 that is not about needing data."""
@@ -160,14 +197,18 @@ class Wire:
         except NetworkError as error:
             raise HttpError(f"{shown(self._url)}: {error}") from None
 
-    async def _receive(self) -> bytes:
+    async def _receive_some(self) -> int:
         try:
             count = await self._stream.receive_into(self._buffer)
         except NetworkError as error:
             raise HttpError(f"{shown(self._url)}: {error}") from None
         if count:
             self.was_silent = False
-        elif self._machine.their_state is h11.SEND_RESPONSE:
+        return count
+
+    async def _receive(self) -> bytes:
+        count = await self._receive_some()
+        if not count and self._machine.their_state is h11.SEND_RESPONSE:
             raise HttpError(f"{shown(self._url)}: the server closed the connection without an answer")
         return bytes(self._buffer[:count])
 
@@ -200,7 +241,7 @@ def _request(
 class Body:
     """The body of an answer as it comes: an async iterator of parts, unpacked. Raises HttpError.
 
-    It may be left at any time.
+    A part is good until the next is asked for. It may be left at any time.
     """
 
     def __init__(self, wire: Wire, encoding: str, url: str) -> None:
@@ -218,20 +259,20 @@ class Body:
     def __aiter__(self) -> Body:
         return self
 
-    async def __anext__(self) -> bytes:
+    async def __anext__(self) -> bytes | memoryview:
         while True:
             if self._packed and self._inflate is not None and not self._inflate.eof:
                 if data := self._step(self._inflate):
                     return data
                 continue
-            event = await self._wire.event()
-            if not isinstance(event, h11.Data):
+            part = await self._wire.part()
+            if not part:
                 if self._inflate is not None and not self._inflate.eof:
                     raise HttpError(f"{shown(self._url)}: the packed answer is cut off")
                 raise StopAsyncIteration
             if self._inflate is None:
-                return bytes(event.data)
-            self._packed = bytes(event.data)
+                return part
+            self._packed = bytes(part)
 
     def _step(self, inflate: zlib._Decompress) -> bytes:
         """Unpacks a little: a bomb is stopped at the first bytes too many, not after it has gone off."""

@@ -254,11 +254,11 @@ class _Chunks:
         self._came = 0
         """Both since the last time that a block's worth of bytes had come."""
 
-    async def next(self) -> bytes | None:
+    async def next(self) -> bytes | memoryview | None:
         """Some bytes; None at the end. Raises Refusal where they hardly come at all."""
         await self._down.allowance()
         began = trio.current_time()
-        chunk: bytes | None = b""
+        chunk: bytes | memoryview | None = b""
         with trio.move_on_after(SILENCE_S - self._waited_s):
             chunk = await anext(self._body, None)
         if chunk is None:
@@ -294,7 +294,7 @@ class _Passing:
         if offset != self._offset:
             self._offset, self._joiner = offset, None
 
-    def feed(self, data: bytes, now: float) -> list[tuple[int, int, memoryview]]:
+    def feed(self, data: bytes | memoryview, now: float) -> list[tuple[int, int, memoryview]]:
         """The blocks that became whole: (piece, begin, data)."""
         whole: list[tuple[int, int, memoryview]] = []
         while data:

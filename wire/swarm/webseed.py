@@ -83,7 +83,7 @@ class Joiner:
         """The blocks that have not come whole, in their order."""
         return self._blocks
 
-    def feed(self, data: bytes) -> list[tuple[int, int, memoryview]]:
+    def feed(self, data: bytes | memoryview) -> list[tuple[int, int, memoryview]]:
         """The blocks that became whole: (piece, begin, data). What is beyond the last of them is dropped."""
         whole: list[tuple[int, int, memoryview]] = []
         view = memoryview(data)
