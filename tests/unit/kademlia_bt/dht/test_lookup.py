@@ -304,6 +304,28 @@ def test_candidates_are_bounded_and_the_closest_stay() -> None:
     assert len(walk._candidates) <= 100
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_candidates_stay_in_order_whatever_comes(seed: int) -> None:
+    """Named by several ids, dropped, answering by another id: the places are looked for among the right distances."""
+    chance = random.Random(seed)
+    walk = walk_of()
+    for _ in range(300):
+        host = f"127.5.{chance.randrange(3)}.{chance.randrange(1, 60)}"
+        walk.add([contact(chance.randrange(1, 5000), host)])
+        for candidate in walk.to_ask():
+            other = contact(chance.randrange(1, 5000)).id
+            fate = chance.random()
+            if fate < 0.4:
+                answer(walk, candidate)
+            elif fate < 0.7:
+                walk.answered(candidate, other, b"t", counts=True)
+            else:
+                walk.refused(candidate)
+        distances = [candidate.distance for candidate in walk._candidates]
+        assert distances == sorted(distances) == walk._distances
+        assert all(number(candidate.id) == candidate.distance for candidate in walk._candidates if candidate.id)
+
+
 def test_peers_are_named_once() -> None:
     lookup = Lookup(GetPeers(TARGET), 0.0)
     one, two = Endpoint("1.2.3.4", 5), Endpoint("1.2.3.4", 6)
