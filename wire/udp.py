@@ -156,25 +156,17 @@ class UdpPump:
 
     async def _read(self) -> None:
         datagrams = self._datagrams if isinstance(self._datagrams, AnsweredDatagrams) else None
-        is_behind = False
         while True:
             if datagrams is None or self._answerers is None:
                 await self._receive()
-                continue
-            # Whoever is waited for has come already where the last turn left some: asking the system costs as much
-            # as answering several, all in one pause.
-            if is_behind:
-                await trio.lowlevel.checkpoint()
             else:
                 await datagrams.readable()
-            is_behind = await self._serve(datagrams)
+                await self._serve(datagrams)
 
-    async def _serve(self, datagrams: AnsweredDatagrams) -> bool:
-        """Answers what has come, for a while; whether there is likely more."""
-        more = False
+    async def _serve(self, datagrams: AnsweredDatagrams) -> None:
         for _ in range(_UNYIELDED_BATCHES):
             if self._answerers is None:  # a tenant has come in meanwhile
-                return False
+                return
             unsent: list[Endpoint] = []
             more = datagrams.serve(self._answerers, trio.current_time(), unsent)
             self._lost(unsent)
@@ -183,8 +175,7 @@ class UdpPump:
                 await self._give_way()
             self._settle()
             if not more or news:
-                break
-        return more
+                return
 
     async def _receive(self) -> None:
         owners, told = self._by_first_byte, self._told
