@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wire.errors import MisuseError, ProtocolError
+from wire.peer import mse
 from wire.peer.mse import KEY_BYTES, MAX_PAD_BYTES, Acceptor, Dialler, KeyPair, Methods, Secured, looks_plain
 
 HASH = bytes(range(20))
@@ -136,3 +137,9 @@ def test_misuse() -> None:
         Dialler(HASH, Methods(0), b"", random.Random(0))
     with pytest.raises(MisuseError):
         Dialler(HASH, BOTH, bytes(65536), random.Random(0))
+
+
+def test_a_public_key_is_the_power_that_it_should_be() -> None:
+    rng = random.Random(11)
+    for private in (1 << 159, (1 << 160) - 1, *(rng.getrandbits(160) | (1 << 159) for _ in range(50))):
+        assert mse._public(private) == pow(2, private, mse._PRIME)
