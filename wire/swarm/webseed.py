@@ -53,13 +53,17 @@ class Stretch:
 
 
 def stretches(blocks: Sequence[BlockId], piece_length: int) -> list[Stretch]:
-    """Blocks in few stretches, in the order in which their first blocks are given; the very first block begins one."""
+    """Blocks in few stretches, in the order in which the first of each is given.
+
+    The piece of the very first block begins one: somebody may wait for it.
+    """
+    urgent = min((block for block in blocks if block[0] == blocks[0][0]), default=None)
     found: list[Stretch] = []
     run: list[BlockId] = []
     start = end = -1
     for block in sorted(blocks):
         offset = block[0] * piece_length + block[1]
-        if offset != end or block == blocks[0]:
+        if offset != end or block == urgent:
             if run:
                 found.append(Stretch(start, end - start, tuple(run)))
             run, start = [], offset

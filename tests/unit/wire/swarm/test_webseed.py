@@ -61,6 +61,8 @@ def test_blocks_in_a_row_are_one_stretch() -> None:
         Stretch(4 * B, B, ((2, 0, B),)),
     ], "what was asked for first comes first"
     assert [found.offset for found in stretches([(3, 0, B), (2, 0, B), (4, 0, B)], B)] == [3 * B, 2 * B]
+    blocks = [(3, B, B), (3, 0, B), (4, 0, B), (2, 0, B), (2, B, B)]
+    assert [(found.offset, found.length) for found in stretches(blocks, 2 * B)] == [(6 * B, 3 * B), (4 * B, 2 * B)]
     assert stretches([], B) == []
 
 
