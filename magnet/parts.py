@@ -6,6 +6,7 @@ What a link does not have is not made: no announcer where no tracker is named, n
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
 from magnet.announcing import announcers_of
 from magnet.link import MagnetLink
@@ -15,11 +16,12 @@ from magnet.task import Shared, Task
 from wire.compact import Endpoint
 from wire.errors import MisuseError
 from wire.metainfo import Info
+from wire.storage.store import Store
 from wire.swarm.rules import Settings, Swarm
 from wire.swarm.run import SwarmRunner
 from wire.tracker.announcer import Progress
 
-__all__ = ["runner_of", "sources_of", "split_given", "wanted_files"]
+__all__ = ["disk_store", "runner_of", "sources_of", "split_given", "wanted_files"]
 
 
 def runner_of(task: Task, shared: Shared, now: float) -> SwarmRunner:
@@ -88,3 +90,12 @@ def wanted_files(task: Task, link: MagnetLink, info: Info) -> Sequence[bool]:
     if not task.only:
         return [wanted and file.on_disk for file, wanted in zip(files, link.wanted(len(files)), strict=True)]
     return files_that_match(info, task.only)
+
+
+def disk_store(
+    preallocate: bool, info: Info, directory: Path, resume: Path | None, wanted: Sequence[bool] | None, read_only: bool
+) -> Store:
+    """The files of a torrent on the disk (`StoreFactory`, but for the first word)."""
+    from wire.storage.disk import DiskStore  # not needed to resolve
+
+    return DiskStore(info, directory, resume=resume, wanted=wanted, read_only=read_only, preallocate=preallocate)

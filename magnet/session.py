@@ -24,6 +24,7 @@ from magnet.link import LinkError, MagnetLink, PointerLink, read_link
 from magnet.mapping import mapper_for
 from magnet.network import check_proxy, network_of, trouble_of
 from magnet.nursery import open_plain_nursery
+from magnet.parts import disk_store
 from magnet.shelf import Shelf
 from magnet.sockets import Sockets, open_sockets
 from magnet.task import CACHE, FILE, Shared, StoreFactory, Task
@@ -43,7 +44,6 @@ from wire.peer.extended import ExtendedHandshake
 from wire.peer.handshake import HANDSHAKE_BYTES, SelfConnectionError
 from wire.peer.messages import HandshakeReceived
 from wire.secure import accept_any
-from wire.storage.store import Store
 from wire.swarm.crowd import Crowd
 from wire.swarm.values import PeerDropped
 from wire.tracker.client import TrackerClient
@@ -83,7 +83,7 @@ class Session:
         self._config = config or Config()
         self._network: Network = network_of(self._config, network)
         self._rng = rng or random.SystemRandom()
-        self._store_factory = store_factory or partial(_disk_store, self._config.preallocate)
+        self._store_factory = store_factory or partial(disk_store, self._config.preallocate)
         self._departing, self._departures = trio.open_memory_channel[PeerDropped](_MAX_DEPARTURES)
         self._stack = AsyncExitStack()
         self._torrents: list[TorrentHandle] = []
@@ -392,11 +392,3 @@ async def _read(source: str | Path) -> MagnetLink | PointerLink | Torrent:
 
 def _is_meant_as_link(text: str) -> bool:
     return text.lstrip().lower().startswith("magnet:")
-
-
-def _disk_store(
-    preallocate: bool, info: Info, directory: Path, resume: Path | None, wanted: Sequence[bool] | None, read_only: bool
-) -> Store:
-    from wire.storage.disk import DiskStore  # not needed to resolve
-
-    return DiskStore(info, directory, resume=resume, wanted=wanted, read_only=read_only, preallocate=preallocate)

@@ -389,9 +389,8 @@ class Work:
 
     def why(self, kind: type[ResolveError | DownloadError]) -> ResolveError | DownloadError:
         """The error for somebody who waits; a fresh one each time, as a traceback hangs on it."""
-        if self.error is None:
+        if (error := self.error) is None:
             return kind(Verdict.CANCELLED, self.counts(), self.info_hash)
-        error = self.error
         return type(error)(error.verdict, error.counts, error.info_hash, str(error))
 
     def _tell(self, event: TorrentEvent | None = None) -> None:
