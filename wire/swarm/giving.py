@@ -15,12 +15,12 @@ from wire.metainfo import Info
 from wire.net import Buffer
 from wire.swarm.choker import RECHOKE_S, Choker, Contender
 from wire.swarm.fast_set import FAST_PIECES, allowed_fast
+from wire.swarm.leechers import Leechers
 from wire.swarm.meter import Meter
 from wire.swarm.peer import Peer
 from wire.swarm.picker import Picker
 from wire.swarm.pieces import BlockId
 from wire.swarm.spread import Spread, SuperSeed
-from wire.swarm.thrift import Thrift
 
 __all__ = ["MAX_QUEUE", "Giving"]
 
@@ -32,12 +32,8 @@ UPLOAD_BATCH_BYTES = 1 << 20
 """Read from the store in one go and sent in one go."""
 SUGGESTIONS = 3
 """Pieces suggested to a peer that is served from now on; then one for each that it took."""
-LOOK_S = 0.05
-"""While it is in doubt whether a crowd feeds itself, it is looked at so often."""
 IDLE_SLOT_S = 2.0
 """Who is unchoked and asks for nothing for so long leaves its slot to others."""
-WAIT_S = 45.0
-"""Who is made to wait (`Thrift`) gets a block each so many seconds all the same, and is not forgotten."""
 GRANT_ROUNDS = 2
 """Times that a choked peer may have all it is granted."""
 
@@ -70,15 +66,19 @@ class Giving:
         self._picker = picker
         self._suggested = 0
         """Pieces that nobody had and that were suggested to somebody."""
-        self._thrift = Thrift(picker, info.piece_length)
-        self.look_at: float | None = None
-        """When `look` is wanted."""
+        self._began_whole = have.all
+        self.leechers = Leechers(picker, info.piece_length, self._peers, self.up, dirty)
         self.super_seed = SuperSeed(picker, self._show) if super_seed else None
 
     @property
     def slots(self) -> int:
         """Peers served at once."""
         return self._choker.slots
+
+    @property
+    def _feeds_a_crowd(self) -> bool:
+        """Whether others may have to wait. Who got its copy from the swarm is not the only one that is whole."""
+        return self._began_whole and self._have.all and self.super_seed is None
 
     def _show(self, peer: Peer, index: int) -> None:
         peer.connection.have(index)
@@ -107,7 +107,7 @@ class Giving:
         peer.queue.clear()
         peer.waiting.clear()
         self._spread.left(peer)
-        self._thrift.let_go(peer)
+        self.leechers.left(peer)
         if self.super_seed is not None:
             self.super_seed.leave(peer)
             self.super_seed.advance(now)
@@ -115,8 +115,7 @@ class Giving:
 
     def appeared(self, peer: Peer, index: int, now: float) -> None:
         """A peer got a piece, from whomever."""
-        passed_on = self._spread.appeared(peer, index)
-        self._thrift.appeared(index, now, passed_on=passed_on)
+        self.leechers.appeared(peer, index, now, passed_on=self._spread.appeared(peer, index))
         if self.super_seed is not None:
             self.super_seed.appeared(peer, index, now)
 
@@ -150,8 +149,7 @@ class Giving:
         else:
             if not begin:
                 self._suggested |= self._picker.bit(index)
-            if self._thrift.active and not self._thrift.is_first(peer, index):
-                peer.waiting[block] = None
+            if self._feeds_a_crowd and self.leechers.puts_off(peer, block):
                 return
             peer.queue[block] = None
         self._dirty[peer] = None
@@ -171,6 +169,7 @@ class Giving:
         if block in peer.queue or block in peer.waiting:
             peer.queue.pop(block, None)
             peer.waiting.pop(block, None)
+            self.leechers.took_back(peer, block[0])
             peer.connection.reject(*block)
             self._dirty[peer] = None
 
@@ -197,6 +196,7 @@ class Giving:
         for index, begin, length in batch:
             total += length
             if begin + length >= self._info.piece_size(index):
+                self.leechers.gave(peer, index)
                 self._spread.gave(peer, index)
                 self._suggest(peer, 1)
         peer.useful = True
@@ -211,6 +211,7 @@ class Giving:
 
     def withdraw(self, index: int) -> None:
         """A piece of ours is there no more: requests are refused, and who understands it is told (BEP 54)."""
+        self.leechers.disperse()
         for peer in self._peers:
             gone = [block for block in (*peer.queue, *peer.waiting) if block[0] == index]
             for block in gone:
@@ -219,53 +220,12 @@ class Giving:
             self.refuse(peer, gone)
             peer.connection.dont_have(index)
 
-    def _serve_waiting(self, now: float) -> None:
-        """Once a second, as a seed: of what others have too, as much as `Thrift` allows, to all in turn."""
-        thrift = self._thrift
-        self._look_for_crowd(now)
-        room = thrift.tick(self.up.rate, now)
-        queue = [peer for peer in self._peers if peer.waiting]
-        for peer in queue:
-            for block in list(peer.waiting) if thrift.active else ():
-                if thrift.is_first(peer, block[0]):
-                    self._serve(peer, block, now)
-            if peer.waiting and now - peer.served_at >= WAIT_S:
-                room -= self._serve(peer, next(iter(peer.waiting)), now)
-        while room > 0.0 and (queue := [peer for peer in queue if peer.waiting]):
-            for peer in queue:
-                room -= self._serve(peer, next(iter(peer.waiting)), now)
-
-    def look(self, now: float) -> None:
-        """At `look_at`: whether those who wait do so for nothing."""
-        self.look_at = now + LOOK_S if self._thrift.doubtful else None
-        idle = not any(peer.queue or peer.connection.outgoing_bytes for peer in self._peers)
-        if self._thrift.look(idle, now):
-            self.look_at = None
-            self._serve_waiting(now)
-
-    def _look_for_crowd(self, now: float) -> None:
-        full = self._picker.full
-        leechers = sum(peer.connection.peer_interested and peer.source.has != full for peer in self._peers)
-        if self._thrift.count(leechers, now):
-            self.look_at = now + LOOK_S
-            for peer in self._peers:  # what was taken on before there was one
-                for block in [block for block in peer.queue if not self._thrift.is_first(peer, block[0])]:
-                    del peer.queue[block]
-                    peer.waiting[block] = None
-
-    def _serve(self, peer: Peer, block: BlockId, now: float) -> int:
-        del peer.waiting[block]
-        peer.queue[block] = None
-        peer.served_at = now
-        self._dirty[peer] = None
-        return block[2]
-
     # --- whom to serve
 
     def interested(self, peer: Peer, now: float) -> None:
         """The peer wants pieces of ours: served at once where a slot is free."""
-        if self._have.all and self.super_seed is None and not self._thrift.active:
-            self._look_for_crowd(now)
+        if self._feeds_a_crowd:
+            self.leechers.gather(now)
         self._fill_slots(now)
 
     def not_interested(self, peer: Peer, now: float) -> None:
@@ -317,7 +277,7 @@ class Giving:
             peer.connection.reject(*block)
         peer.queue.clear()
         peer.waiting.clear()
-        self._thrift.let_go(peer)
+        self.leechers.choked(peer)
         self._dirty[peer] = None
 
     def _rechoke(self, now: float, *, seeding: bool) -> None:
@@ -353,8 +313,8 @@ class Giving:
             peer.up.measure(now)
         if self.super_seed is not None:
             self.super_seed.advance(now)
-        if self._have.all and self.super_seed is None:
-            self._serve_waiting(now)
+        if self._feeds_a_crowd:
+            self.leechers.tick(now)
         if now >= self._rechoke_at:
             self._rechoke_at = now + RECHOKE_S
             self._rechoke(now, seeding=seeding)

@@ -23,11 +23,13 @@ class Peer:
         "dialled",
         "encrypted",
         "endpoint",
+        "fed_at",
         "gave",
         "gone",
         "grant",
         "granted",
         "hashes_sent",
+        "hunger",
         "joined_at",
         "key",
         "leaves_sent",
@@ -82,9 +84,13 @@ class Peer:
         self.queue: dict[BlockId, None] = {}
         """Blocks it asked for, in order, that nobody read yet."""
         self.waiting: dict[BlockId, None] = {}
-        """Blocks it asked for that are put off, in order (`Thrift`)."""
+        """Blocks it asked for that are put off, in order (`Leechers`)."""
         self.served_at = now
         """When one of them was taken up last."""
+        self.fed_at = now
+        """When it got a piece from others last, or began to be put off."""
+        self.hunger = 0
+        """For how many seconds it was served because it got none (`Leechers`)."""
         self.refused = 0
         """Requests that were not taken since it was unchoked."""
         self.up = Meter(now)

@@ -78,7 +78,7 @@ class Swarm(Wishes):
     @property
     def look_at(self) -> float | None:
         """A timer that what peers say may set, and bring nearer than `next_timer` was."""
-        return None if self._exchange is None else self._exchange.giving.look_at
+        return None if self._exchange is None else self._exchange.giving.leechers.look_at
 
     def stats(self) -> SwarmStats:
         """A snapshot of its counts and rates."""
@@ -341,7 +341,7 @@ class Swarm(Wishes):
         self._metadata.ask(now)
         self._trees.ask(now)
         if self._exchange is not None and (look_at := self.look_at) is not None and now >= look_at:
-            self._exchange.giving.look(now)
+            self._exchange.giving.leechers.look(now)
         if now < self._tick_at:
             return
         self._tick_at = now + (TICK_S if self._peers or self._uses_web_seeds else IDLE_TICK_S)
