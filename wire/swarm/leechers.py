@@ -12,7 +12,7 @@ from wire.swarm.thrift import Thrift
 
 __all__ = ["Leechers"]
 
-LOOK_S = 0.05
+LOOK_S = 0.01
 """While it is in doubt whether a crowd feeds itself, it is looked at so often."""
 DOUBT_S = 4.0
 """Later once a second is enough."""

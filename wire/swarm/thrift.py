@@ -31,12 +31,13 @@ MIN_FIRSTS = 2
 """Pieces that anybody may be the first for; who was seen to pass something on, for its part of all that nobody has."""
 FREELY = 2
 """An idle seed lets each be the first for so many times as much."""
-GRACE_S = 0.1
-GRACE_FIRSTS = 5.0
-"""So long, or so many times as long as the first piece took to reach anybody, an idle seed waits for a piece to turn up
-with whom it did not give it: for that somebody has to hear of it, be unchoked, ask, and share a line with others."""
+GRACE_S = 0.03
+GRACE_FIRSTS = 8.0
+"""So long after the first piece reached anybody, or so many times as long as it took to, a piece must have turned up
+with whom we did not give it, or an idle seed waits no more: for that somebody has to hear of it, be unchoked, ask, and
+share a line with others."""
 UNHEARD_S = 2.0
-"""So long it waits for the first piece to be told of at all: some tell nothing to a seed."""
+"""And so long for the first piece to be told of at all: some tell nothing to a seed."""
 PATIENCE_S = 5.0
 PATIENCE_TIMES = 3.0
 """Who passed a piece on to nobody for so long, or for so many times as long as a piece needs to be passed on, keeps it
@@ -92,7 +93,6 @@ class Thrift:
         self._fed_took = 0.0
         """Seconds, smoothed, from one piece that a peer got of others to the next."""
         self._first_took: float | None = None
-        self._idle_since: float | None = None
         self._fed = False
         """Once a piece has turned up with somebody whom we did not give it: they know each other."""
 
@@ -195,7 +195,7 @@ class Thrift:
             self._since = self._at = now
             self._gave = gave
             self._gained = self._lately_gained = self._lately_gave = self.spare = 0.0
-            self._first_took = self._idle_since = None
+            self._first_took = None
             self._spread_took = self._fed_took = 0.0
             self._fed = False
             self.active = True
@@ -236,12 +236,9 @@ class Thrift:
     def look(self, idle: bool, now: float) -> bool:
         """Whether nobody is to wait any more. `idle`: some wait, and all that may be given now is on its way."""
         if not self.doubtful or not idle:
-            self._idle_since = None
             return False
-        if self._idle_since is None:
-            self._idle_since = now
         took = self._first_took
-        if now - self._idle_since < (UNHEARD_S if took is None else max(GRACE_S, GRACE_FIRSTS * took)):
+        if now - self._since < (UNHEARD_S if took is None else took + max(GRACE_S, GRACE_FIRSTS * took)):
             return False
         self.active = False
         return True

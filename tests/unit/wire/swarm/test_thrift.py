@@ -262,19 +262,17 @@ def test_an_idle_seed_whose_pieces_turn_up_nowhere_else_lets_nobody_wait() -> No
     thrift = desk.thrift
     assert not thrift.look(True, 0.1), "nobody has had the time to get anything"
     desk.got(desk.peers[0], 5, 0.2)
-    assert not thrift.look(False, 0.85), "there was something to give"
-    assert not thrift.look(True, 0.9)
-    assert not thrift.look(True, 0.9 + 0.99 * GRACE_FIRSTS * 0.2)
+    assert not thrift.look(True, 0.2 + 0.99 * GRACE_FIRSTS * 0.2)
+    assert not thrift.look(False, 0.2 + 1.01 * GRACE_FIRSTS * 0.2), "there is something to give"
     assert thrift.active
-    assert thrift.look(True, 0.9 + 1.01 * GRACE_FIRSTS * 0.2)
+    assert thrift.look(True, 0.2 + 1.01 * GRACE_FIRSTS * 0.2)
     assert not thrift.active
 
 
 def test_those_who_tell_a_seed_nothing_are_believed_to_have_nothing_of_each_other() -> None:
     thrift = Desk().thrift
-    assert not thrift.look(True, 1.0)
-    assert not thrift.look(True, 0.9 + UNHEARD_S)
-    assert thrift.look(True, 1.0 + UNHEARD_S)
+    assert not thrift.look(True, 0.99 * UNHEARD_S)
+    assert thrift.look(True, UNHEARD_S)
 
 
 def test_a_piece_that_was_passed_on_ends_the_doubt() -> None:
@@ -291,7 +289,6 @@ def test_who_feed_each_other_after_all_wait_from_then_on() -> None:
     desk = Desk()
     thrift = desk.thrift
     desk.got(desk.peers[0], 5, 0.0)
-    thrift.look(True, 1.0)
     assert thrift.look(True, 9.0)
     assert not thrift.tick(PIECE, 10.0)
     for index in range(2):
