@@ -37,8 +37,8 @@ SIZE = sum(round(bucket_capacity(bits) * SPARE) for bits in range(DEPTH))
 NAMED = 8
 ROUND_S = 1.0
 """Who was not asked by the node yet, asks it something this often."""
-SETTLED_S = 4.0
-"""So long nobody new was asked by it: it has what it wants."""
+SETTLED_S = 12.0
+"""So long nobody new was asked by it: it has what it wants. libtorrent asks in bursts, with pauses of seconds."""
 
 
 def address(net: str, index: int, port: str) -> tuple[str, int]:
