@@ -15,8 +15,8 @@ from wire.compact import Endpoint
 from wire.errors import MetainfoError, ProtocolError
 from wire.metainfo import Info, Torrent
 from wire.peer.errand import MetadataErrand
-from wire.peer.mse import Methods
 from wire.peer.veiled import VeiledErrand
+from wire.secure import methods_of
 from wire.switchboard import CallError, Switchboard, switchboard_of
 
 __all__ = ["Errands"]
@@ -65,7 +65,7 @@ class Errands:
             errand = MetadataErrand(link.info_hash, shared.peer_id)
             talk: MetadataErrand | VeiledErrand = errand
             if encrypted:
-                methods = Methods.RC4 if shared.config.encryption == "require" else Methods.RC4 | Methods.PLAIN
+                methods = methods_of(shared.config.encryption)
                 talk = VeiledErrand(errand, link.info_hash.swarm_ids[0], methods, shared.rng)
             try:
                 await board.call(endpoint, talk)

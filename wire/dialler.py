@@ -16,7 +16,7 @@ import trio
 
 from wire.compact import Endpoint
 from wire.errors import NetworkError, ProtocolError
-from wire.net import Network, Stream
+from wire.net import MAX_UNANSWERED, TURN_S, Network, Stream
 from wire.peer.mse import KeyPair
 from wire.secure import Encryption, dial_plain, dial_secure
 from wire.socks import ProxyError
@@ -37,11 +37,6 @@ _SHAKE_S = 10.0
 _SPARE_PAUSE_S = 0.05
 """After a key pair was taken, until the next is made: the peer for whom it was is being heard meanwhile."""
 _MAX_REMEMBERED = 4096
-_AT_THE_DOOR = 5
-"""Connections to one address, of all torrents, that it has not answered yet. libtorrent's listener keeps five that it
-did not take yet, and the system drops more: they are sent again after a second."""
-_TURN_S = 1.0
-"""How long at most one waits for its turn: as long as it would take then. So one that is silent holds nobody up."""
 
 
 class Miss(enum.IntEnum):
@@ -257,13 +252,13 @@ class _Door:
 
     async def enter(self) -> None:
         """Waits for its turn, or long enough."""
-        if self._inside < _AT_THE_DOOR:
+        if self._inside < MAX_UNANSWERED:
             self._inside += 1
             return
         turn = trio.Event()
         self._waiting[turn] = None
         try:
-            with trio.move_on_after(_TURN_S):
+            with trio.move_on_after(TURN_S):
                 await turn.wait()
         except trio.Cancelled:
             if turn.is_set():

@@ -14,6 +14,8 @@ from wire.compact import Address, Endpoint
 from wire.errors import NetworkError
 
 __all__ = [
+    "MAX_UNANSWERED",
+    "TURN_S",
     "AnsweredDatagrams",
     "Answerer",
     "Buffer",
@@ -27,6 +29,12 @@ __all__ = [
     "prompt",
     "scattering",
 ]
+
+MAX_UNANSWERED = 5
+"""Connections to one address, of all torrents, that it has not answered yet. libtorrent's listener keeps five that it
+did not take yet, and the system drops more: they are sent again after a second."""
+TURN_S = 1.0
+"""How long at most one waits for its turn: as long as it would take then. So one that is silent holds nobody up."""
 
 Buffer = bytes | bytearray | memoryview
 

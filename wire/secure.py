@@ -18,7 +18,7 @@ from wire.peer.handshake import HANDSHAKE_BYTES
 from wire.peer.mse import Acceptor, Cipher, Dialler, KeyPair, Methods, looks_plain
 from wire.utp.stream import UtpStream
 
-__all__ = ["Encryption", "SecureStream", "accept_any", "dial_plain", "dial_secure"]
+__all__ = ["Encryption", "SecureStream", "accept_any", "dial_plain", "dial_secure", "methods_of"]
 
 Encryption = Literal["prefer", "require", "off"]
 """prefer: encrypted where the peer can, plain else. require: RC4 for the whole stream, or nothing. off: plain alone."""
@@ -26,6 +26,11 @@ Encryption = Literal["prefer", "require", "off"]
 _READ_BYTES = 4096
 """At a time, while shaking hands: nothing of the handshake is larger, and who connects only to wait costs no more."""
 _INFO_HASH_AT = HANDSHAKE_BYTES - 2 * ID_BYTES
+
+
+def methods_of(encryption: Encryption) -> Methods:
+    """What may carry a stream whose handshake is encrypted."""
+    return Methods.RC4 if encryption == "require" else Methods.RC4 | Methods.PLAIN
 
 
 class SecureStream:
@@ -149,8 +154,7 @@ async def dial_secure(
     `keys` were made before, for this stream alone. Raises NetworkError or ProtocolError where the peer cannot or will
     not; closing the stream is the caller's.
     """
-    provide = Methods.RC4 if encryption == "require" else Methods.RC4 | Methods.PLAIN
-    machine = Dialler(opening[_INFO_HASH_AT : _INFO_HASH_AT + ID_BYTES], provide, opening, rng, keys)
+    machine = Dialler(opening[_INFO_HASH_AT : _INFO_HASH_AT + ID_BYTES], methods_of(encryption), opening, rng, keys)
     return await _shake(stream, machine)
 
 
@@ -168,8 +172,7 @@ async def accept_any(
         return SecureStream(stream, head)
     if encryption == "off":
         raise ProtocolError("not a BitTorrent handshake, and encryption is off")
-    allow = Methods.RC4 if encryption == "require" else Methods.RC4 | Methods.PLAIN
-    return await _shake(stream, Acceptor(info_hashes, allow, Methods.RC4, rng), head)
+    return await _shake(stream, Acceptor(info_hashes, methods_of(encryption), Methods.RC4, rng), head)
 
 
 async def _shake(stream: Stream, machine: Dialler | Acceptor, head: bytes = b"") -> Stream:

@@ -17,16 +17,12 @@ import trio
 
 from wire.compact import Endpoint
 from wire.errors import NetworkError, ProtocolError
-from wire.net import Network, network_error
+from wire.net import MAX_UNANSWERED, TURN_S, Network, network_error
 
 __all__ = ["CallError", "Switchboard", "Talk", "switchboard_of"]
 
-_AT_THE_DOOR = 5
-"""Connections to one address that it has not answered yet: see `wire.dialler`."""
-_TURN_S = 1.0
-"""How long at most one waits for its turn."""
 _OPEN_S = 0.5
-"""From then until the peer's first word: two round trips of most of the world."""
+"""From its turn until the peer's first word: two round trips of most of the world."""
 _MOVE_S = 2.0
 """From one word to the next."""
 _WHOLE_S = 10.0
@@ -81,7 +77,7 @@ class _Call:
         """It has a socket, on which nothing came yet."""
         self.opened = False
         """It is connected, and our first words are said."""
-        self.deadline = now + _TURN_S
+        self.deadline = now + TURN_S
         self.last = now + _WHOLE_S
         self.error: Exception | None = None
         self.is_over = False
@@ -154,7 +150,7 @@ class Switchboard:
     def _let_in(self, to: Endpoint, now: float) -> None:
         """Begins the calls that wait for this address, as far as there is room."""
         waiting = self._waiting.get(to)
-        while waiting and self._inside.get(to, 0) < _AT_THE_DOOR:
+        while waiting and self._inside.get(to, 0) < MAX_UNANSWERED:
             call = waiting.popleft()
             if not call.is_over:
                 self._begin(call, now)

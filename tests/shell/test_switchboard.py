@@ -5,8 +5,9 @@ from __future__ import annotations
 import select
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 import trio
@@ -100,17 +101,24 @@ class Door:
             one.close()
 
 
+AnyDoor = TypeVar("AnyDoor", bound=Door)
+
+
 @asynccontextmanager
-async def a_door(*, echoes: bool = True, is_open: bool = True) -> AsyncIterator[Door]:
-    door = Door(echoes=echoes)
-    if is_open:
-        door.open.set()
+async def serving(door: AnyDoor) -> AsyncIterator[AnyDoor]:
     try:
         async with open_plain_nursery() as nursery:
             nursery.start_soon(door.serve)
             yield door
     finally:
         door.close()
+
+
+def a_door(*, echoes: bool = True, is_open: bool = True) -> AbstractAsyncContextManager[Door]:
+    door = Door(echoes=echoes)
+    if is_open:
+        door.open.set()
+    return serving(door)
 
 
 async def test_many_calls_end_each_with_its_own_words() -> None:
@@ -274,15 +282,8 @@ class SeedDoor(Door):
             one.send(seed.hear(data))
 
 
-@asynccontextmanager
-async def a_seed(*torrents: Torrent) -> AsyncIterator[SeedDoor]:
-    door = SeedDoor(*torrents)
-    try:
-        async with open_plain_nursery() as nursery:
-            nursery.start_soon(door.serve)
-            yield door
-    finally:
-        door.close()
+def a_seed(*torrents: Torrent) -> AbstractAsyncContextManager[SeedDoor]:
+    return serving(SeedDoor(*torrents))
 
 
 def settings(**more: object) -> magnet.Config:

@@ -109,7 +109,7 @@ class MetadataErrand:
                 raise ProtocolError(f"a peer message of {length} bytes")
             after = at + 4 + length
             if kind != m.EXTENDED:
-                at, self._skip = at, 4 + length
+                self._skip = 4 + length
             elif length > m.MAX_EXTENDED_BYTES:
                 raise ProtocolError(f"an extended message of {length} bytes")
             elif after > end:

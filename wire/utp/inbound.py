@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from wire.utp.packet import HEADER_BYTES, seq_distance
+from wire.utp.packet import HEADER_BYTES, MAX_SACK_BYTES, seq_distance
 
 __all__ = ["RECEIVE_BUFFER_BYTES", "Inbound"]
 
@@ -22,9 +22,9 @@ _LARGE_BYTES = 4096
 """Payloads above are cheaper looked into than copied."""
 _SHUT_BYTES = 1500
 """A window that lets no full packet through."""
-_MAX_AHEAD = 2016
-"""Packets beyond the next expected one that are kept: what one selective ack can speak of (252 bytes, its length is an
-octet and a multiple of 4), and a window of 2 MiB in packets of a kilobyte. What is kept and not told is sent again.
+_MAX_AHEAD = 8 * MAX_SACK_BYTES
+"""Packets beyond the next expected one that are kept: what one selective ack can speak of, and a window of
+2 MiB in packets of a kilobyte. What is kept and not told is sent again.
 """
 
 

@@ -8,7 +8,18 @@ from typing import NamedTuple
 
 from wire.errors import ProtocolError
 
-__all__ = ["HEADER", "HEADER_BYTES", "Kind", "Packet", "first_byte", "is_utp", "pack", "parse", "seq_distance"]
+__all__ = [
+    "HEADER",
+    "HEADER_BYTES",
+    "MAX_SACK_BYTES",
+    "Kind",
+    "Packet",
+    "first_byte",
+    "is_utp",
+    "pack",
+    "parse",
+    "seq_distance",
+]
 
 HEADER_BYTES = 20
 _VERSION = 1
@@ -16,7 +27,7 @@ _SACK = 1
 _PADDING = 0x50
 """An extension of no meaning, far from those that anybody uses."""
 _MIN_PADDING_BYTES = 2
-_MAX_SACK_BYTES = 252
+MAX_SACK_BYTES = 252
 """A mask for 2,016 packets: the most that a length of one octet lets through in whole words of 32 bits."""
 _MAX_EXTENSIONS = 160
 """Enough to pad a packet to 32 KiB, which takes 128 of them."""
@@ -88,7 +99,7 @@ def parse(data: bytes) -> Packet:
         if len(body) != size:
             raise ProtocolError("a uTP packet whose extension is cut off")
         if extension == _SACK:
-            sack = body[:_MAX_SACK_BYTES]  # a multiple of 4 bytes, by the BEP: libtorrent sends any size
+            sack = body[:MAX_SACK_BYTES]  # a multiple of 4 bytes, by the BEP: libtorrent sends any size
         extension = following
         at += 2 + size
     return Packet(_KINDS[first >> 4], connection_id, timestamp, delay, window, seq, ack, sack, data[at:])
