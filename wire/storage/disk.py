@@ -115,10 +115,9 @@ class DiskStore:
             self._judgeable(suspects), suspects.size, self.info.piece_length, checker.is_right, progress
         )
         self._have = believed | found
-        for index, entry in enumerate(self.info.files):
-            if entry.on_disk and self._wanted[index]:
-                for piece in self.info.layout.pieces_of(index):
-                    self._needed.set(piece)
+        self._needed = self._places.pieces_of(
+            index for index, entry in enumerate(self.info.files) if entry.on_disk and self._wanted[index]
+        )
         self._seen_whole = self._is_whole()
         if not self._read_only:
             await self._hop(self._begin)
