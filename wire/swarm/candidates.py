@@ -18,7 +18,7 @@ from typing import TypeVar
 from wire.blocklist import BlockList
 from wire.compact import Endpoint, Family, reach
 from wire.limits import TokenBucket
-from wire.swarm.crowd import DIAL_BURST, DIALS_PER_S, Crowd, Turns
+from wire.swarm.crowd import DIAL_BURST, DIALS_PER_S, WHOLE_DIAL, Crowd, Turns
 from wire.swarm.priority import priority
 
 __all__ = ["Candidates"]
@@ -47,8 +47,6 @@ RECONNECT_NAMED_S = 10.0
 """The same for whom the user named: a client that has only just started may send away whom it lets in later."""
 RECONNECT_USEFUL_S = 3.0
 """Pause after one that did bring something: seeds that come and go are worth it."""
-_WHOLE_DIAL = 1.0 - 1e-6
-"""A dial's worth, but for what sums of fractions lose: else a timer could be due for ever and nothing happen."""
 MAX_INBOUND_PER_HOST = 8
 """Connections from one address: households share one, floods do too."""
 MAX_BANNED = 10_000
@@ -161,7 +159,7 @@ class Candidates:
         """Whom to dial now, or None. It counts as being dialled until `connected`, `failed` or `cancelled`."""
         self._ripen(now)
         while self._ripe:
-            if self._rate.available(now) < _WHOLE_DIAL or not self._has_turn(now):
+            if self._rate.available(now) < WHOLE_DIAL or not self._has_turn(now):
                 return None
             *_, not_before, endpoint = heapq.heappop(self._ripe)
             candidate = self._waiting(endpoint, not_before)
@@ -179,7 +177,7 @@ class Candidates:
         """Takes an address out of turn, to be dialled at once as one of `next` is; False where it must not be."""
         self.add(endpoint, via, now)
         candidate = self._candidates.get(endpoint)
-        if candidate is None or candidate.state is not _State.WAITING or self._rate.available(now) < _WHOLE_DIAL:
+        if candidate is None or candidate.state is not _State.WAITING or self._rate.available(now) < WHOLE_DIAL:
             return False
         host = self._hosts[_key(endpoint)]
         if host.dialled or host.inbound:
@@ -198,7 +196,7 @@ class Candidates:
         """When `next` may have somebody; None where nobody waits."""
         if not self._queue and not self._ripe:
             return None
-        missing = _WHOLE_DIAL - self._rate.available(now)
+        missing = WHOLE_DIAL - self._rate.available(now)
         soonest = now if self._ripe else self._queue[0][0]
         if self._ripe and not self._has_turn(now):
             soonest = min(self._turns.comes_at(now), self._queue[0][0] if self._queue else math.inf)

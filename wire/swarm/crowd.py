@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from wire.limits import TokenBucket
 
-__all__ = ["DIALS_PER_S", "DIAL_BURST", "FREE_DIALS", "MAX_CONNECTIONS", "NO_LIMIT", "Crowd", "Turns"]
+__all__ = ["DIALS_PER_S", "DIAL_BURST", "FREE_DIALS", "MAX_CONNECTIONS", "NO_LIMIT", "WHOLE_DIAL", "Crowd", "Turns"]
 
 MAX_CONNECTIONS = 500
 """What qBittorrent keeps; libtorrent has 200. Half of the 1,024 files that most systems give a process."""
@@ -17,7 +17,8 @@ NO_LIMIT = 1 << 30
 DIALS_PER_S = 25.0
 DIAL_BURST = 5.0
 """Together never more than 30 in any second; of each torrent, and of all that share turns."""
-
+WHOLE_DIAL = 1.0 - 1e-6
+"""A dial's worth, but for what sums of fractions lose: else a timer could be due for ever and nothing happen."""
 FREE_DIALS = 10
 """The first of a torrent, by hearsay, do not wait for those of other torrents: they resolve most links."""
 
@@ -60,7 +61,7 @@ class Crowd:
 
     def late_by(self, now: float) -> float:
         """How long even he whose turn it is has to wait, because others took theirs late: seconds."""
-        missing = 1.0 - 1e-6 - self._rate.available(now)
+        missing = WHOLE_DIAL - self._rate.available(now)
         return max(missing, 0.0) / DIALS_PER_S
 
     def dialled(self, now: float) -> None:
