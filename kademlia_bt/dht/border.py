@@ -11,10 +11,13 @@ from collections.abc import Iterable
 
 from kademlia_bt.dht.contact import Contact
 from kademlia_bt.dht.places import is_global, is_local
-from wire.compact import IPV6, Endpoint, Family, reach
+from wire.compact import IPV6, Endpoint, Family, Reach, reach
 
 __all__ = ["Border"]
 
+_FAR: frozenset[Reach] = frozenset({"global"})
+_NEAR_AND_FAR: frozenset[Reach] = _FAR | {"loopback", "private"}
+"""Where a node may be that another names: nearby only by word of one that is nearby itself."""
 _MAX_HOSTS = 4_096
 """Remembered at a time: sources can be forged."""
 
@@ -56,14 +59,12 @@ class Border:
 
     def believes(self, endpoint: Endpoint, sender: Endpoint) -> bool:
         """Whether an endpoint, of any family, that `sender` names may be used."""
-        place = reach(endpoint.host)
-        if endpoint.port == 0 or place in ("unspecified", "invalid"):
-            return False
-        return place == "global" or (self.allow_local and reach(sender.host) != "global")
+        return endpoint.port != 0 and reach(endpoint.host) in self._places(sender)
 
     def believed(self, contacts: Iterable[Contact], sender: Endpoint) -> list[Contact]:
         """Of the nodes that `sender` names, those that may be used, as `believes` has it."""
-        places = {"global"}
-        if self.allow_local and reach(sender.host) != "global":
-            places |= {"loopback", "private"}
+        places = self._places(sender)
         return [contact for contact in contacts if contact.endpoint.port and reach(contact.endpoint.host) in places]
+
+    def _places(self, sender: Endpoint) -> frozenset[Reach]:
+        return _NEAR_AND_FAR if self.allow_local and reach(sender.host) != "global" else _FAR
