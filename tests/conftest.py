@@ -83,6 +83,17 @@ def _no_thread_under_a_virtual_clock(request: pytest.FixtureRequest, monkeypatch
         monkeypatch.setattr(trio.to_thread, "run_sync", _at_once)
 
 
+@pytest.fixture(autouse=True)
+def _one_order_of_tasks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of tasks that are ready together trio runs any first. On a virtual network each order is another run of it.
+
+    So it is drawn from a seed: what is green here is green everywhere. Other orders: TASK_ORDER=7 pytest tests/shell
+    """
+    if "autojump_clock" in request.fixturenames:
+        monkeypatch.setattr(trio._core._run, "_ALLOW_DETERMINISTIC_SCHEDULING", True)
+        trio._core._run._r.seed(os.environ.get("TASK_ORDER", "1"))
+
+
 async def _at_once(work: Callable[..., Any], *args: Any, **_: Any) -> Any:
     await trio.lowlevel.checkpoint_if_cancelled()
     try:

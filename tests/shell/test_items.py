@@ -33,7 +33,8 @@ async def test_put_and_get(autojump_clock: Clock, internet: Internet) -> None:
         assert await nodes[9].get(plain.target) == ImmutableItem.of({"a": [1, b"x"]})
         one = await nodes[3].put(b"one", keys=KEYS, salt=b"s")
         two = await nodes[4].put(b"two", keys=KEYS, salt=b"s")
-        assert (one.stored, two.stored, two.found >= 8) == (8, 8, True)
+        assert (one.stored, two.stored) == (8, 8)
+        assert two.found >= 7  # nobody stores his own: of the 8 whom one asks, one may be who put it
         for by in (two.target, KEYS.public_key):
             item = await nodes[9].get(by, salt=b"s")
             assert isinstance(item, MutableItem)

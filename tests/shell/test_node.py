@@ -34,7 +34,7 @@ def node_on(host: Host, **options: Any) -> Node:
 
 @asynccontextmanager
 async def a_network(internet: Internet, size: int = 24) -> AsyncIterator[list[Node]]:
-    """Nodes on addresses of their own, all joined; the first is known as `router.example`."""
+    """Nodes on addresses of their own, all joined and met; the first is known as `router.example`."""
     internet.names["router.example"] = ["80.0.0.1"]
     async with AsyncExitStack() as stack:
         nodes = []
@@ -46,6 +46,8 @@ async def a_network(internet: Internet, size: int = 24) -> AsyncIterator[list[No
         with trio.fail_after(120):
             for node in nodes[1:]:
                 await node.wait_joined()
+        for node in nodes:  # who joins early has met few of those who came after: now each meets its closest
+            await node.find_node(node.node_id)
         yield nodes
 
 
