@@ -22,7 +22,7 @@ import trio
 
 from kademlia_bt.answers import PeerSearch, Pong, QueryError
 from kademlia_bt.asking import Asking
-from kademlia_bt.bootstrap import ROUTERS, Attempt, keep_resolving, literals
+from kademlia_bt.bootstrap import ROUTERS, Attempt, Starts, keep_resolving
 from kademlia_bt.dht.apart import not_apart
 from kademlia_bt.dht.confidence import Confidence
 from kademlia_bt.dht.contact import Contact
@@ -59,7 +59,6 @@ _log = logging.getLogger(__name__)
 
 _SAVE_S = 300.0
 """Between saves of the table: what a crash loses of it is found again in seconds."""
-_MAX_ADDRESSES_OF_NAME = 32
 
 
 class _Pending:
@@ -115,9 +114,7 @@ class Node(Asking):
         self._listen = listen
         tag = b"" if network_name is None else network_tag(network_name)
         self._routers = bootstrap is None and not tag
-        self._first, self._names = literals(ROUTERS if self._routers else bootstrap or ())
-        self._addresses: dict[tuple[str, int], list[Endpoint]] = {}
-        self._unresolved: dict[tuple[str, int], str] = {}
+        self._starts = Starts(ROUTERS if self._routers else bootstrap or ())
         if state is not None and tag:
             state = state.with_name(f"{state.stem}-{tag.hex()}{state.suffix}")
         self._state = None if state is None else StateFile(state)
@@ -179,12 +176,12 @@ class Node(Asking):
         nursery = await parts.enter_async_context(_background())
         parts.callback(self._close)
         dht.import_nodes(saved.nodes, now)
-        if self._first:
-            dht.add_bootstrap(self._first, now, routers=self._routers)
+        if self._starts.literals:
+            dht.add_bootstrap(self._starts.literals, now, routers=self._routers)
         for pump, socket in zip(self._pumps, sockets, strict=True):
             nursery.start_soon(pump.run)
             nursery.start_soon(socket.follow)
-        if self._names:
+        if self._starts.names:
             nursery.start_soon(self._resolve_names)
         if self._state is not None and self._state.owned:
             nursery.start_soon(self._save_now_and_then)
@@ -205,23 +202,18 @@ class Node(Asking):
         return self._dht.faces[0].node_id if self._dht.faces and not before else None
 
     async def _resolve_names(self) -> None:
-        def failed(host: str, port: int, reason: str) -> None:
-            self._unresolved[host, port] = reason
-
         def found(host: str, port: int, endpoints: list[Endpoint]) -> None:
             if self._closed:  # this task may have its last turn after `_close`
                 return
-            known = dict.fromkeys([*self._addresses.get((host, port), ()), *endpoints])
-            self._addresses[host, port] = list(known)[-_MAX_ADDRESSES_OF_NAME:]
-            self._unresolved.pop((host, port), None)
+            self._starts.found(host, port, endpoints)
             self._dht.add_bootstrap(endpoints, trio.current_time(), routers=self._routers)
             self._settle()
 
         await keep_resolving(
-            self._names,
+            self._starts.names,
             self._network,
             found=found,
-            failed=failed,
+            failed=self._starts.failed,
             alone=lambda: self._dht.health == "broken",
         )
 
@@ -444,31 +436,9 @@ class Node(Asking):
 
     def attempts(self) -> list[Attempt]:
         """How it went with each place to start from, given or built in: for who must know why nobody answers."""
-        stats = {starter.endpoint: starter for starter in self._dht.stats().starters}
         unsent = {endpoint for pump in self._pumps for endpoint in pump.unsent_to}
         families = {face.family for face in self._dht.faces}
-        attempts: list[Attempt] = []
-        places: list[tuple[str, Endpoint]] = [(str(endpoint), endpoint) for endpoint in self._first]
-        for host, port in self._names:
-            places += [(f"{host}:{port}", endpoint) for endpoint in self._addresses.get((host, port), ())]
-            if (host, port) not in self._addresses:
-                reason = self._unresolved.get((host, port), "its name is still being resolved")
-                attempts.append(Attempt(f"{host}:{port}", None, False, reason))
-        for place, endpoint in places:
-            starter = stats.get(endpoint)
-            answered = starter is not None and starter.answered
-            if answered:
-                outcome = "answered"
-            elif endpoint.family not in families:
-                outcome = f"not asked: no socket for {endpoint.family.name}"
-            elif starter is None:
-                outcome = "not asked: a local address, and such are not allowed here"
-            elif endpoint in unsent:
-                outcome = "could not be sent to: no route from this machine"
-            else:
-                outcome = "no answer" if starter.tried else "not asked yet"
-            attempts.append(Attempt(place, endpoint, answered, outcome))
-        return attempts
+        return self._starts.attempts(self._dht.stats().starters, unsent, families)
 
     def lookups(self) -> list[LookupReport]:
         """The lookups under way and the last 50 that are over, the latest first."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from kademlia_bt.testing.adversaries import Impostor, Poisoner, Sybils
 from kademlia_bt.testing.churn import Churn
-from kademlia_bt.testing.world import Search, SimNode, World
+from kademlia_bt.testing.simnode import Search, SimNode
+from kademlia_bt.testing.world import World
 
 __all__ = ["Churn", "Impostor", "Poisoner", "Search", "SimNode", "Sybils", "World"]

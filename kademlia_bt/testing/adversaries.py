@@ -13,7 +13,8 @@ from collections.abc import Mapping, Sequence
 from kademlia_bt.dht.contact import Contact
 from kademlia_bt.dht.node_id import number
 from kademlia_bt.dht.table import K
-from kademlia_bt.testing.world import SimNode, World
+from kademlia_bt.testing.simnode import SimNode
+from kademlia_bt.testing.world import World
 from wire.bencode import Encodable, Value, decode, encode
 from wire.compact import Endpoint
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kademlia_bt.testing.world import SimNode, World
+from kademlia_bt.testing.simnode import SimNode
+from kademlia_bt.testing.world import World
 
 __all__ = ["Churn"]
 
