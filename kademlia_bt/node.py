@@ -45,9 +45,9 @@ from kademlia_bt.dht.picture import TableView, table_view
 from kademlia_bt.dht.private import network_tag
 from kademlia_bt.dht.questions import AskNodes, Ping, Question, QuestionKind
 from kademlia_bt.sockets import bind, bind_everywhere
-from kademlia_bt.state import SavedNode, StateFile
+from kademlia_bt.state import Keeper
 from wire.compact import Endpoint, Family
-from wire.errors import DiskError, MisuseError, ProtocolError
+from wire.errors import MisuseError
 from wire.ids import ID_BYTES
 from wire.net import Network
 from wire.trio_net import TrioNetwork
@@ -117,7 +117,7 @@ class Node(Asking):
         self._starts = Starts(ROUTERS if self._routers else bootstrap or ())
         if state is not None and tag:
             state = state.with_name(f"{state.stem}-{tag.hex()}{state.suffix}")
-        self._state = None if state is None else StateFile(state)
+        self._keeper = Keeper(state)
         self._network: Network = TrioNetwork() if network is None else network
         self._rng = random.SystemRandom() if rng is None else rng
         self._allow_local = allow_local
@@ -130,10 +130,7 @@ class Node(Asking):
         self._opened_at = 0.0
         self._searches: dict[Lookup, PeerSearch] = {}
         self._questions: dict[Question, _Pending] = {}
-        self._save_failed = False
         self._told: list[str] = []
-        self.state_saved = False
-        """Whether the last save of the state succeeded."""
         self._closed = False
 
     async def __aenter__(self) -> Node:
@@ -155,19 +152,15 @@ class Node(Asking):
         await self._open_parts.aclose()
 
     async def _open(self, parts: AsyncExitStack) -> None:
-        now = trio.current_time()
-        saved = SavedNode()
-        if self._state is not None:
-            parts.enter_context(self._state)
-            saved = self._load(self._state)
-        self._opened_at = now
+        now = self._opened_at = trio.current_time()
+        parts.enter_context(self._keeper)
         dht = self._core = Dht(self._config, self._rng, now)
         if self._listen is None:
             sockets = await bind_everywhere(self._network, self._allow_local, parts)
         else:
             sockets = await bind(self._network, self._listen, self._allow_local, parts)
         for socket in sockets:
-            node_id = self._id_for(socket.family, saved)
+            node_id = self._id_for(socket.family)
             face = dht.add_face(socket.family, node_id, now, allow_local=socket.allow_local, bound=socket.bound)
             pump = UdpPump(socket.datagrams, settled=self._settle, told=self._tell)
             pump.add(face)
@@ -175,7 +168,7 @@ class Node(Asking):
         self._tell_not_apart()
         nursery = await parts.enter_async_context(_background())
         parts.callback(self._close)
-        dht.import_nodes(saved.nodes, now)
+        dht.import_nodes(self._keeper.kept.nodes, now)
         if self._starts.literals:
             dht.add_bootstrap(self._starts.literals, now, routers=self._routers)
         for pump, socket in zip(self._pumps, sockets, strict=True):
@@ -183,23 +176,16 @@ class Node(Asking):
             nursery.start_soon(socket.follow)
         if self._starts.names:
             nursery.start_soon(self._resolve_names)
-        if self._state is not None and self._state.owned:
+        if self._keeper.saves:
             nursery.start_soon(self._save_now_and_then)
         self._settle()
 
-    def _load(self, file: StateFile) -> SavedNode:
-        try:
-            return file.load()
-        except (ProtocolError, DiskError) as error:
-            _log.warning("%s", error)
-            return SavedNode()
-
-    def _id_for(self, family: Family, saved: SavedNode) -> bytes | None:
+    def _id_for(self, family: Family) -> bytes | None:
         # The same id on both families (BEP 32), but another on each socket of one family (BEP 45).
-        before = [face for face in self._dht.faces if face.family is family]
-        if self._state is not None and self._state.owned and len(before) < len(saved.ids.get(family.name, ())):
-            return saved.ids[family.name][len(before)]
-        return self._dht.faces[0].node_id if self._dht.faces and not before else None
+        faces = self._dht.faces
+        nth = sum(face.family is family for face in faces)
+        kept = self._keeper.id_of(family, nth)
+        return faces[0].node_id if kept is None and faces and not nth else kept
 
     async def _resolve_names(self) -> None:
         def found(host: str, port: int, endpoints: list[Endpoint]) -> None:
@@ -224,18 +210,8 @@ class Node(Asking):
             await trio.sleep(_SAVE_S)
 
     def _save(self) -> None:
-        if self._state is None or not self._state.owned or self._closed:
-            return
-        ids: dict[str, tuple[bytes, ...]] = {}
-        for face in self._dht.faces:
-            ids[face.family.name] = (*ids.get(face.family.name, ()), face.node_id)
-        try:
-            self.state_saved = self._state.save(SavedNode(ids, tuple(self._dht.export_nodes())))
-        except DiskError as error:
-            self.state_saved = False
-            if not self._save_failed:
-                _log.warning("%s", error)
-            self._save_failed = True
+        if not self._closed:
+            self._keeper.save(self._dht.faces, self._dht.export_nodes())
 
     def _close(self) -> None:
         self._save()
@@ -351,6 +327,11 @@ class Node(Asking):
     def node_id(self) -> bytes:
         """The id of its first socket: 20 bytes. It changes when the external address asks for another (BEP 42)."""
         return self._dht.faces[0].node_id
+
+    @property
+    def state_saved(self) -> bool:
+        """Whether the last save of the state succeeded."""
+        return self._keeper.saved
 
     @property
     def joined(self) -> bool:

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -19,12 +20,15 @@ from typing import IO
 
 from kademlia_bt import kept
 from kademlia_bt.dht.contact import Contact, unpack_contacts
+from kademlia_bt.dht.face import Face
 from wire import bencode
-from wire.compact import IPV4, IPV6
-from wire.errors import ProtocolError
+from wire.compact import IPV4, IPV6, Family
+from wire.errors import DiskError, ProtocolError
 from wire.ids import ID_BYTES
 
-__all__ = ["SavedNode", "StateFile"]
+__all__ = ["Keeper", "SavedNode", "StateFile"]
+
+_log = logging.getLogger(__name__)
 
 _WHAT = "the DHT state"
 _HEADER = b"kademlia-bt dht state 1\n"
@@ -126,6 +130,58 @@ class StateFile:
             return False
         kept.write(self.path, _WHAT, [saved.to_bytes()])
         return True
+
+
+class Keeper:
+    """A node's state file, or none: a fault of it costs what it would have kept, and a line in the log."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._file = None if path is None else StateFile(path)
+        self._warned = False
+        self.kept = SavedNode()
+        """What was there when it was opened."""
+        self.saved = False
+        """Whether the last save succeeded."""
+
+    @property
+    def saves(self) -> bool:
+        """Whether there is a file, and no other process has it."""
+        return self._file is not None and self._file.owned
+
+    def __enter__(self) -> Keeper:
+        if self._file is not None:
+            self._file.__enter__()
+            try:
+                self.kept = self._file.load()
+            except (ProtocolError, DiskError) as error:
+                _log.warning("%s", error)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._file is not None:
+            self._file.__exit__(kind, error, trace)
+
+    def id_of(self, family: Family, nth: int) -> bytes | None:
+        """The id that the nth socket of a family had; None where it had none, or another process has it now."""
+        ids = self.kept.ids.get(family.name, ())
+        return ids[nth] if self.saves and nth < len(ids) else None
+
+    def save(self, faces: Iterable[Face], nodes: Iterable[Contact]) -> None:
+        """Saves the ids of the sockets and the nodes, best first. Warns of the first time that it cannot."""
+        if self._file is None or not self._file.owned:
+            return
+        ids: dict[str, tuple[bytes, ...]] = {}
+        for face in faces:
+            ids[face.family.name] = (*ids.get(face.family.name, ()), face.node_id)
+        try:
+            self.saved = self._file.save(SavedNode(ids, tuple(nodes)))
+        except DiskError as error:
+            self.saved = False
+            if not self._warned:
+                _log.warning("%s", error)
+            self._warned = True
 
 
 if sys.platform == "win32":
