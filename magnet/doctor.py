@@ -135,7 +135,8 @@ class _Examination:
     ) -> None:
         self._config, self._node, self._network, self._tell, self._ends_at = config, node, network, tell, ends_at
         self._local = local
-        self._probes: list[_Probe] = []
+        self._probes: dict[tuple[str, Endpoint | None], _Probe] = {}
+        """By place and address. Until its end is known one says that there was no time for it."""
         self._sights: list[Sight] = []
 
     async def run(self, find_mappings: bool) -> None:
@@ -149,8 +150,10 @@ class _Examination:
             async with open_plain_nursery() as nursery:
                 if find_mappings and not self._local:
                     nursery.start_soon(look_for_gateways)
-                await self._probe_all()
-                self._tell_routers()
+                try:
+                    await self._probe_all()
+                finally:  # also those for whom there was no time
+                    self._tell_routers()
                 with trio.move_on_at(self._ends_at - _PING_S):  # time for the last questions
                     await self._node.wait_joined()
                 await self._ask_where_seen()
@@ -182,22 +185,29 @@ class _Examination:
 
     async def _probe_place(self, host: str, port: int) -> None:
         place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self._note(_Probe(place, None, False, "its name was not resolved in time"))
         try:
             with trio.fail_after(_RESOLVE_S):
                 endpoints = await self._network.resolve(host, port)
         except trio.TooSlowError:
-            self._probes.append(_Probe(place, None, False, f"its name was not resolved in {_RESOLVE_S:g} s"))
+            self._note(_Probe(place, None, False, f"its name was not resolved in {_RESOLVE_S:g} s"))
             return
         except NetworkError as error:
-            self._probes.append(_Probe(place, None, False, str(error)))
+            self._note(_Probe(place, None, False, str(error)))
             return
+        del self._probes[place, None]
+        for endpoint in endpoints:
+            self._note(_Probe(place, endpoint, False, "no answer in time"))
         async with trio.open_nursery() as nursery:
             for endpoint in endpoints:
                 nursery.start_soon(self._probe, place, endpoint)
 
     async def _probe(self, place: str, endpoint: Endpoint) -> None:
         rtt_s, outcome = await self._ping(endpoint)
-        self._probes.append(_Probe(place, endpoint, rtt_s is not None, outcome, rtt_s))
+        self._note(_Probe(place, endpoint, rtt_s is not None, outcome, rtt_s))
+
+    def _note(self, probe: _Probe) -> None:
+        self._probes[probe.place, probe.endpoint] = probe
 
     async def _ping(self, endpoint: Endpoint) -> tuple[float | None, str]:
         """(Round trip, None where there was none; outcome); keeps where it saw us."""
@@ -213,7 +223,7 @@ class _Examination:
         return pong.rtt_s, f"answered in {pong.rtt_s * 1000:.0f} ms"
 
     def _tell_routers(self) -> None:
-        for probe in sorted(self._probes, key=lambda probe: (probe.place, str(probe.endpoint))):
+        for probe in sorted(self._probes.values(), key=lambda probe: (probe.place, str(probe.endpoint))):
             where = probe.place if probe.endpoint is None or str(probe.endpoint) == probe.place else (
                 f"{probe.place} ({probe.endpoint})"
             )  # fmt: skip
@@ -261,13 +271,13 @@ class _Examination:
         if self._node.joined:
             self._tell(Finding("dht", "ok", f"joined: {counts}", facts=facts))
             return
-        if any(probe.answered for probe in self._probes) or stats.nodes_answered:
+        if any(probe.answered for probe in self._probes.values()) or stats.nodes_answered:
             mend = "a small or a young network is often so; else some nodes are filtered on the way: try --bootstrap"
             self._tell(Finding("dht", "warning", f"it answers, but is not joined yet: {counts}", mend, facts))
             return
         if not self._probes:
             mend = "give a node of the network with --bootstrap HOST:PORT"
-        elif any(probe.endpoint is not None for probe in self._probes):
+        elif any(probe.endpoint is not None for probe in self._probes.values()):
             mend = (
                 "UDP is blocked: allow UDP out in the firewall, or try another network; VPNs and offices often block it"
             )
@@ -284,7 +294,8 @@ class _Examination:
             self._tell(Finding(name, "unknown", "not used: no socket of that family is open", facts={"works": False}))
             return
         works = bool(sights) or good > 0 or any(
-            probe.answered and probe.endpoint is not None and probe.endpoint.family is family for probe in self._probes
+            probe.answered and probe.endpoint is not None and probe.endpoint.family is family
+            for probe in self._probes.values()
         )  # fmt: skip
         if not works:
             mend = None if family is IPV6 else "see what is said of the DHT"

@@ -68,6 +68,18 @@ async def test_a_network_without_any_answer_is_told_in_time_with_the_mend(autoju
         assert found["IPv4"][0].facts == {"works": False}
 
 
+async def test_a_place_for_which_there_is_no_time_is_told_too(autojump_clock):
+    async with a_world(dht_nodes=0) as world:
+        places = ((DEAD, 6881), (DEAD, 6882))
+        found = await findings_of(world, world.host(), deadline_s=1.0, bootstrap=places)
+        assert [(row.state, row.facts["place"]) for row in found["router"]] == [
+            ("warning", f"{DEAD}:6881"),
+            ("warning", f"{DEAD}:6882"),
+        ]
+        assert "no answer in time" in found["router"][0].text
+        assert found["dht"][0].state == "broken"
+
+
 async def test_names_that_are_not_resolved_have_their_own_mend(autojump_clock):
     async with a_world(dht_nodes=0) as world:
         found = await findings_of(world, world.host(), bootstrap=(("router.example", 6881),))
