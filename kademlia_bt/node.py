@@ -25,8 +25,9 @@ from kademlia_bt.asking import Asking
 from kademlia_bt.bootstrap import ROUTERS, Attempt, Starts, keep_resolving
 from kademlia_bt.dht.apart import not_apart
 from kademlia_bt.dht.confidence import Confidence
+from kademlia_bt.dht.config import DhtConfig
 from kademlia_bt.dht.contact import Contact
-from kademlia_bt.dht.core import Dht, DhtConfig
+from kademlia_bt.dht.core import Dht
 from kademlia_bt.dht.events import (
     Answered,
     DhtStats,

@@ -11,11 +11,12 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain, zip_longest
 from typing import Literal
 
 from kademlia_bt.dht.confidence import Confidence, NetworkSize, judge
+from kademlia_bt.dht.config import DhtConfig
 from kademlia_bt.dht.contact import Contact
 from kademlia_bt.dht.events import (
     Answered,
@@ -43,30 +44,13 @@ from wire.compact import Endpoint, Family
 from wire.errors import MisuseError
 from wire.ids import ID_BYTES
 
-__all__ = ["Dht", "DhtConfig", "Face"]
+__all__ = ["Dht", "Face"]
 
 _PATIENCE_S = 10.0
 """How long a lookup waits for somebody to ask, while no node is known at all: names may still be resolving."""
 _MAX_SAVED = 500
 _MAX_REPORTS = 50
 """Lookups that are over, kept for those who watch."""
-
-
-@dataclass(frozen=True, slots=True)
-class DhtConfig:
-    """How a DHT behaves. Nothing here changes while it runs."""
-
-    read_only: bool = False
-    """Asks but never answers, and says so (BEP 43)."""
-    per_ip_limit: float | None = None
-    """Queries a second that one address may send, averaged over 10 s; who sends more is ignored for 5 min. 0: no limit.
-    None: 5, or 1,000 on a face with `allow_local`, where a whole network may share one address."""
-    upload_limit: int | None = None
-    """Bytes a second of answers, for each face. 0: no limit. None: 16,000, or no limit on a face with `allow_local`."""
-    version: bytes = b"KB\x01\x00"
-    """Client and version: the `v` of each message."""
-    network: bytes = b""
-    """The tag of a private network (`private.network_tag`); empty for the mainline DHT."""
 
 
 class Dht:

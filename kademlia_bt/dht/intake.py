@@ -22,7 +22,7 @@ from wire.limits import TokenBucket
 from wire.net import Buffer
 
 if TYPE_CHECKING:
-    from kademlia_bt.dht.core import DhtConfig
+    from kademlia_bt.dht.config import DhtConfig
     from kademlia_bt.dht.face import Face
 
 __all__ = ["Intake"]

@@ -12,8 +12,9 @@ import heapq
 import random
 from collections.abc import Callable, Iterable, Sequence
 
+from kademlia_bt.dht.config import DhtConfig
 from kademlia_bt.dht.contact import Contact
-from kademlia_bt.dht.core import Dht, DhtConfig
+from kademlia_bt.dht.core import Dht
 from kademlia_bt.dht.events import LookupDone
 from kademlia_bt.dht.lookup import Lookup
 from kademlia_bt.dht.lookups import FindNode, GetPeers, LookupKind

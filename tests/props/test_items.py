@@ -8,7 +8,8 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kademlia_bt.dht.core import Dht, DhtConfig
+from kademlia_bt.dht.config import DhtConfig
+from kademlia_bt.dht.core import Dht
 from kademlia_bt.dht.gather import ItemGather, Ready, ScrapeGather
 from kademlia_bt.dht.krpc import Answer, parse
 from kademlia_bt.items.signing import KeyPair

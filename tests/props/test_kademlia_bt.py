@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from kademlia_bt.dht.config import DhtConfig
 from kademlia_bt.dht.contact import Contact, unpack_contacts
-from kademlia_bt.dht.core import Dht, DhtConfig
+from kademlia_bt.dht.core import Dht
 from kademlia_bt.dht.krpc import Answer, Query, Refusal, parse
 from kademlia_bt.dht.node_id import fits, make_node_id, number, random_id_sharing, shared_bits
 from kademlia_bt.dht.peer_store import MAX_PEERS_PER_TORRENT, PEER_LIFE_S, PeerStore

@@ -9,8 +9,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kademlia_bt.dht import intake
+from kademlia_bt.dht.config import DhtConfig
 from kademlia_bt.dht.contact import Contact
-from kademlia_bt.dht.core import Dht, DhtConfig
+from kademlia_bt.dht.core import Dht
 from kademlia_bt.dht.face import Face
 from kademlia_bt.dht.krpc import Query, parse
 from kademlia_bt.dht.node_id import random_id

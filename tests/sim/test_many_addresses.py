@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kademlia_bt.dht.core import DhtConfig
+from kademlia_bt.dht.config import DhtConfig
 from kademlia_bt.dht.lookups import GetPeers
 from kademlia_bt.dht.node_id import number, shared_bits
 from kademlia_bt.dht.private import network_tag

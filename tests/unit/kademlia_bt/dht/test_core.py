@@ -6,8 +6,9 @@ import random
 
 import pytest
 
+from kademlia_bt.dht.config import DhtConfig
 from kademlia_bt.dht.contact import Contact
-from kademlia_bt.dht.core import Dht, DhtConfig
+from kademlia_bt.dht.core import Dht
 from kademlia_bt.dht.events import (
     Answered,
     DhtEvent,

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from kademlia_bt.dht.core import DhtConfig
+from kademlia_bt.dht.config import DhtConfig
 from kademlia_bt.dht.firewall import CLOSED_AFTER_S, Firewall
 from kademlia_bt.dht.lookups import FindNode, GetPeers
 from kademlia_bt.dht.private import Envelope, network_tag

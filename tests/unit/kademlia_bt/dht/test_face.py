@@ -6,8 +6,9 @@ import random
 
 import pytest
 
+from kademlia_bt.dht.config import DhtConfig
 from kademlia_bt.dht.contact import Contact
-from kademlia_bt.dht.core import Dht, DhtConfig, Face
+from kademlia_bt.dht.core import Dht, Face
 from kademlia_bt.dht.node_id import number, random_id
 from wire.bencode import Encodable, Value, decode, encode
 from wire.compact import IPV4, IPV6, Endpoint, Family

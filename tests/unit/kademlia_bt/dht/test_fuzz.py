@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from kademlia_bt.dht.core import Dht, DhtConfig
+from kademlia_bt.dht.config import DhtConfig
+from kademlia_bt.dht.core import Dht
 from kademlia_bt.dht.lookups import GetPeers
 from kademlia_bt.dht.writing import encode_query
 from wire.bencode import Encodable, decode, encode
