@@ -177,12 +177,16 @@ class Program:
         found = [_json(line) for line in list(self.out)]
         return [event for event in found if event and (name is None or event.get("event") == name)]
 
-    def ask(self, line: str, answer: str, *, timeout_s: float = 60.0) -> dict[str, Any]:
-        """Writes a line to stdin and waits for the next event called `answer`."""
-        before = len(self.events(answer))
+    def tell(self, line: str) -> None:
+        """Writes a line to stdin."""
         assert self._process.stdin is not None
         self._process.stdin.write(line + "\n")
         self._process.stdin.flush()
+
+    def ask(self, line: str, answer: str, *, timeout_s: float = 60.0) -> dict[str, Any]:
+        """Writes a line to stdin and waits for the next event called `answer`."""
+        before = len(self.events(answer))
+        self.tell(line)
         until = time.monotonic() + timeout_s
         with self._changed:
             while len(self.events(answer)) <= before:

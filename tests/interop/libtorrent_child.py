@@ -2,7 +2,8 @@
 
 Run as a child by the interop tests and by benchmarks/download.py; it prints one JSON object a line and
 ends when its stdin closes, so that it never outlives its parent. A line `stats` on stdin is answered with
-what was uploaded and downloaded. Only loopback and namespace addresses are ever given to it.
+what was uploaded and downloaded, `rate BYTES` puts another rate in place of that of `--rate`. Only loopback and
+namespace addresses are ever given to it.
 
     libtorrent_child.py dht COUNT PORT [--net N]     nodes on 127.N.0.1, 127.N.1.1, ...; the first is the bootstrap
     libtorrent_child.py seed TORRENT DIR --listen HOST:PORT [--dht HOST:PORT] [--rate BYTES] [--down-rate BYTES] [--lie]
@@ -235,7 +236,10 @@ def run_torrent(options: argparse.Namespace) -> None:
     asked_again = begun
     while True:
         try:
-            if lines.get(timeout=0.2 if done and not options.wires else 0.005) == "stats":
+            asked, _, amount = lines.get(timeout=0.2 if done and not options.wires else 0.005).partition(" ")
+            if asked == "rate":
+                torrent.set_upload_limit(int(amount))
+            elif asked == "stats":
                 now = torrent.status()
                 say(
                     "stats",

@@ -17,6 +17,8 @@ import pytest
 import trio
 
 from kademlia_bt import Contact, Node
+from kademlia_bt.dht.candidate import Candidate
+from kademlia_bt.dht.lookup import Walk
 from tests.interop.conftest import LibtorrentDht
 from tests.interop.harness import free_port, kademlia_bt, need_libtorrent
 from wire.bencode import decode
@@ -62,8 +64,21 @@ async def test_its_nodes_answer_a_thousand_questions_of_ours(libtorrent_dht: Lib
     assert min(answered.values()) >= 1000
 
 
-async def test_lookups_end_at_the_closest_of_its_nodes(libtorrent_dht: LibtorrentDht) -> None:
+async def test_lookups_end_at_the_closest_of_its_nodes(
+    libtorrent_dht: LibtorrentDht, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of those that answer: on a busy machine one is silent, now and then, for as long as it is asked."""
     rng = random.Random(2)
+    silent: set[Endpoint] = set()
+    slow = Walk.slow
+
+    def remembering(walk: Walk, candidate: Candidate) -> bool:
+        given_up = slow(walk, candidate)
+        if given_up:
+            silent.add(candidate.endpoint)
+        return given_up
+
+    monkeypatch.setattr(Walk, "slow", remembering)
     async with in_network_of(libtorrent_dht) as node:
         with trio.fail_after(200):
             everyone: dict[bytes, Contact] = {}
@@ -71,14 +86,14 @@ async def test_lookups_end_at_the_closest_of_its_nodes(libtorrent_dht: Libtorren
                 for contact in await node.find_node(bytes([first]) + rng.randbytes(19)):
                     everyone[contact.id] = contact
             assert len(everyone) >= 55
-            right = 0
             for _ in range(10):
                 target = rng.randbytes(20)
+                silent.clear()
                 found = await node.find_node(target)
+                everyone |= {contact.id: contact for contact in found}
                 truth = sorted(everyone.values(), key=lambda c, t=target: distance(c, t))[:8]  # type: ignore[misc]
                 assert found == sorted(found, key=lambda c, t=target: distance(c, t))  # type: ignore[misc]
-                right += len(set(found) & set(truth)) >= 7
-            assert right >= 9
+                assert {contact.endpoint for contact in truth} - {contact.endpoint for contact in found} <= silent
 
 
 async def test_what_we_announce_its_nodes_keep_and_name(libtorrent_dht: LibtorrentDht) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.interop.clients import wait_until
 from tests.interop.harness import (
     Program,
     assert_same_tree,
@@ -23,8 +24,10 @@ from wire.metainfo import Torrent
 pytestmark = pytest.mark.interop
 
 PIECE = 1 << 20
+BLOCK = 1 << 14
 RATE = 1_000_000
-"""Slow enough that of one piece each of two seeders gives some blocks."""
+SLOW_RATE = 80_000
+"""At this one of two seeders gives some blocks of a piece, however late the other one comes: a piece takes 13 s."""
 
 
 def liar_of(torrent: Path, root: Path, tmp_path: Path, *options: str) -> tuple[Program, str]:
@@ -41,8 +44,8 @@ FILES = {"one.bin": PIECE, "two": 5}
 def test_libtorrent_tells_us_whose_block_was_wrong(tmp_path: Path) -> None:
     need_libtorrent()
     root, torrent, _ = torrent_of(tmp_path, FILES, piece_bytes=PIECE, version="v2")
-    honest, listen = seeder(torrent, root, "--check", "--rate", str(RATE), "--hashes")
-    liar, bad = liar_of(torrent, root, tmp_path, "--lie", "--rate", str(RATE))
+    honest, listen = seeder(torrent, root, "--check", "--rate", str(SLOW_RATE), "--hashes")
+    liar, bad = liar_of(torrent, root, tmp_path, "--lie", "--rate", str(SLOW_RATE))
     link = f"magnet:?xt=urn:btmh:{Torrent.from_bytes(torrent.read_bytes()).info.info_hash.multihash}"
     options = ("--no-dht", "--no-lsd", "--no-pex", "--listen", f"127.0.0.1:{free_port()}", "--timeout", "20", "-v")
     with honest, liar:
@@ -50,6 +53,10 @@ def test_libtorrent_tells_us_whose_block_was_wrong(tmp_path: Path) -> None:
         liar.wait_event("seeding")
         peers = ("--peer", listen, "--peer", bad)
         with magnet("get", link, "-o", tmp_path / "got", *options, *peers, state=tmp_path / "state") as get:
+            for giver in (honest, liar):
+                wait_until(lambda giver=giver: giver.ask("stats", "stats")["uploaded"] >= BLOCK, get, 60)  # type: ignore[misc]
+            for giver in (honest, liar):
+                giver.tell(f"rate {RATE}")
             get.finish(0)
     assert_same_tree(root, tmp_path / "got" / "things")
     assert f"{bad} banned: sent wrong data in block " in get.story()
