@@ -1,9 +1,8 @@
 from __future__ import annotations
 
-import time
-
 import pytest
 
+from tests.processor_time import works_at_most
 from wire.bitfield import Bitfield
 from wire.errors import MisuseError, ProtocolError
 
@@ -64,8 +63,7 @@ def test_sets_of_other_sizes_do_not_mix() -> None:
 
 def test_a_hundred_thousand_pieces_are_cheap() -> None:
     data = Bitfield.full(100_000).to_bytes()
-    started = time.process_time()
-    for _ in range(100):
-        bits = Bitfield.from_bytes(data, 100_000)
-        assert (bits & bits).count == bits.count == 100_000
-    assert time.process_time() - started < 0.5
+    with works_at_most(0.5):
+        for _ in range(100):
+            bits = Bitfield.from_bytes(data, 100_000)
+            assert (bits & bits).count == bits.count == 100_000

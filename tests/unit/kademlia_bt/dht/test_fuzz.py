@@ -16,6 +16,7 @@ from kademlia_bt.dht.config import DhtConfig
 from kademlia_bt.dht.core import Dht
 from kademlia_bt.dht.lookups import GetPeers
 from kademlia_bt.dht.writing import encode_query
+from tests.processor_time import works_at_most
 from wire.bencode import Encodable, decode, encode
 from wire.compact import IPV4, Endpoint
 
@@ -120,15 +121,13 @@ def test_fuzzed_datagrams_neither_break_nor_fill_a_node() -> None:
     took_s = time.perf_counter() - began
     growth = resident_bytes() - before
     face.outgoing()
-    began = time.process_time()
-    face.receive(_PING, Endpoint("23.9.9.9", 6881), now)
-    answers = [decode(bytes(data)) for data, to in face.outgoing() if to.host == "23.9.9.9"]
-    answered_s = time.process_time() - began
+    with works_at_most(0.1):
+        face.receive(_PING, Endpoint("23.9.9.9", 6881), now)
+        answers = [decode(bytes(data)) for data, to in face.outgoing() if to.host == "23.9.9.9"]
     print(
-        f"\n{DATAGRAMS:,} datagrams: growth {growth / 1e6:.1f} MB, ping answered in {answered_s * 1e3:.1f} ms, "
+        f"\n{DATAGRAMS:,} datagrams: growth {growth / 1e6:.1f} MB, "
         f"{took_s:.0f} s; {face.queries} queries, {face.answers} answers, {face.dropped} dropped"
     )
     assert face.queries > DATAGRAMS / 10
     assert growth < _MAX_GROWTH_BYTES
     assert any(isinstance(answer, dict) and answer.get(b"t") == b"ping" for answer in answers)
-    assert answered_s < 0.1
