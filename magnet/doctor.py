@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import trio
@@ -20,7 +20,7 @@ from kademlia_bt.commands.console import ExitCode, emit, run_async
 from kademlia_bt.node import Node
 from magnet.config import Config
 from magnet.findings import Finding, Sight, judge_nat, majority, voice_of
-from magnet.mapping import find_gateways
+from magnet.gateways import Gateways, find_gateways
 from magnet.network import check_proxy, network_of, trouble_of
 from magnet.nursery import open_plain_nursery
 from magnet.reporter import Reporter
@@ -141,15 +141,17 @@ class _Examination:
 
     async def run(self, find_mappings: bool) -> None:
         self._tell_udp()
-        gateways: list[str] = []
+        gateways, looked = Gateways(), trio.Event()
 
         async def look_for_gateways() -> None:
-            gateways.extend(await trio.to_thread.run_sync(find_gateways, abandon_on_cancel=True))
+            nonlocal gateways
+            if find_mappings and not self._local:
+                gateways = await find_gateways()
+            looked.set()
 
         with trio.move_on_at(self._ends_at):
             async with open_plain_nursery() as nursery:
-                if find_mappings and not self._local:
-                    nursery.start_soon(look_for_gateways)
+                nursery.start_soon(look_for_gateways)
                 try:
                     await self._probe_all()
                 finally:  # also those for whom there was no time
@@ -157,6 +159,7 @@ class _Examination:
                 with trio.move_on_at(self._ends_at - _PING_S):  # time for the last questions
                     await self._node.wait_joined()
                 await self._ask_where_seen()
+                await looked.wait()
         self._tell_dht()
         for family in (IPV4, IPV6):
             await self._tell_family(family)
@@ -326,7 +329,7 @@ class _Examination:
 
     # how others reach us
 
-    def _tell_mapping(self, gateways: Sequence[str], looked: bool) -> None:
+    def _tell_mapping(self, gateways: Gateways, looked: bool) -> None:
         if not looked:
             where = (
                 "on a local network"
@@ -334,12 +337,15 @@ class _Examination:
                 else "around a proxy, behind which nobody can dial us"
             )
             self._tell(Finding("port mapping", "unknown", f"not looked for {where}"))
-        elif gateways:
-            text = f"the gateway offers {' and '.join(gateways)}: a port is mapped while a download or a seed runs"
-            self._tell(Finding("port mapping", "ok", text, facts={"offers": list(gateways)}))
+            return
+        facts: dict[str, object] = {"offers": list(gateways.offers), "upnp": gateways.upnp_trouble}
+        if gateways.offers:
+            offers = " and ".join(gateways.offers)
+            text = f"the gateway offers {offers}: a port is mapped while a download or a seed runs"
+            self._tell(Finding("port mapping", "ok", text, facts=facts))
         else:
-            text = "no gateway answered to NAT-PMP or UPnP"
-            self._tell(Finding("port mapping", "unknown", text, facts={"offers": []}))
+            text = f"no gateway answered to NAT-PMP; UPnP: {gateways.upnp_trouble}"
+            self._tell(Finding("port mapping", "unknown", text, facts=facts))
 
     def _tell_reachability(self) -> None:
         stats = self._node.stats()

@@ -72,6 +72,7 @@ def _own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             patch.setenv(name, str(home / name.lower()))
         patch.setattr(TrioNetwork, "multicast", _no_group)
         patch.setattr("magnet.mapping.source_towards", lambda to: None)  # else the gateway would be asked for a port
+        patch.setattr("magnet.gateways.source_towards", lambda to: None)  # nor is one looked for
         patch.setattr(TrioNetwork, "global_ipv6", lambda network: None)  # it would be listened at
         yield home
 

@@ -163,7 +163,7 @@ class Program:
                     )
                 self._changed.wait(min(left, 0.2))
 
-    def wait_event(self, name: str, *, timeout_s: float = 60.0, **fields: Any) -> dict[str, Any]:
+    def wait_event(self, name: str, /, *, timeout_s: float = 60.0, **fields: Any) -> dict[str, Any]:
         """The first JSON line on stdout whose `event` is `name` and that has these fields."""
 
         def wanted(line: str) -> bool:

@@ -143,3 +143,18 @@ def test_who_is_outside_downloads_from_who_is_behind_the_gateway(tmp_path: Path)
         seed.finish(0)
         assert home.mapped() == {}, "taken back"
     assert_same_tree(root, tmp_path / "got" / "things")
+
+
+@pytest.mark.parametrize(("upnp", "offers"), [(True, ["NAT-PMP", "UPnP"]), (False, ["NAT-PMP"])])
+def test_the_doctor_says_what_the_gateway_offers(tmp_path: Path, upnp: bool, offers: list[str]) -> None:
+    with (
+        a_home(tmp_path, upnp=upnp, port_control=True) as home,
+        magnet(
+            "doctor", "--bootstrap", f"{home.outside.address}:{free_port()}", "--deadline", "12", "--json",
+            "--state", tmp_path / "state", state=tmp_path / "state", prefix=home.inside.prefix,
+        ) as doctor,
+    ):  # fmt: skip
+        found = doctor.wait_event("finding", name="port mapping")
+        assert found["offers"] == offers
+        assert found["upnp"] == (None if upnp else "no gateway answers")
+        assert home.mapped() == {}

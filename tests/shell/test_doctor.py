@@ -14,15 +14,18 @@ from magnet.cli import app
 from magnet.config import Config
 from magnet.doctor import examine
 from magnet.findings import Finding, Sight, judge_nat
+from magnet.gateways import Gateways, find_gateways
 from magnet.mapping import default_gateway
 from tests.shell.kit import ROUTER, a_world
 from wire.compact import Endpoint
+from wire.errors import NetworkError
+from wire.portmap.upnp_words import Answer, Errand, Verb
 
 DEAD = "80.0.0.99"
 
 
 async def findings_of(
-    world, host, *, deadline_s: float = 25.0, bootstrap=((ROUTER, 6881),)
+    world, host, *, deadline_s: float = 25.0, bootstrap=((ROUTER, 6881),), find_mappings: bool = False
 ) -> dict[str, list[Finding]]:
     found: dict[str, list[Finding]] = {}
     config = Config(
@@ -34,7 +37,7 @@ async def findings_of(
         lambda finding: found.setdefault(finding.name, []).append(finding),
         network=host,
         rng=random.Random(1),
-        find_mappings=False,
+        find_mappings=find_mappings,
     )
     assert trio.current_time() - began <= deadline_s + 1
     return found
@@ -154,3 +157,41 @@ def test_the_command_says_it_as_json_and_by_its_exit_code(capsys: pytest.Capture
 def test_bad_usage_is_one_line(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run_app(app, "magnet", ["doctor", *words]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+async def test_who_offers_to_map_ports(monkeypatch):
+    asked: list[Errand] = []
+
+    async def offered(errand: Errand) -> Answer:
+        asked.append(errand)
+        return Answer("http://192.168.1.1/", None)
+
+    async def broken(errand: Errand) -> Answer:
+        raise NetworkError("what speaks UPnP for us does not start: no room")
+
+    monkeypatch.setattr("magnet.gateways.default_gateway", lambda: None)
+    assert await find_gateways(offered) == Gateways((), "there is no network")
+    monkeypatch.setattr("magnet.gateways.source_towards", lambda to: "192.168.1.2")
+    assert await find_gateways(offered) == Gateways(("UPnP",), None)
+    assert asked == [Errand(Verb.LOOK, "192.168.1.2")]
+    assert await find_gateways(broken) == Gateways((), "what speaks UPnP for us does not start: no room")
+
+
+@pytest.mark.parametrize(
+    ("gateways", "state", "text"),
+    [
+        (Gateways(("NAT-PMP", "UPnP"), None), "ok", "the gateway offers NAT-PMP and UPnP: a port is mapped while"),
+        (Gateways((), "it says 501"), "unknown", "no gateway answered to NAT-PMP; UPnP: it says 501"),
+    ],
+)
+async def test_what_is_said_of_gateways(autojump_clock, monkeypatch, gateways, state, text):
+    async def find() -> Gateways:
+        await trio.sleep(1)
+        return gateways
+
+    monkeypatch.setattr("magnet.doctor.find_gateways", find)
+    async with a_world(dht_nodes=3) as world:
+        finding = (await findings_of(world, world.host(), find_mappings=True))["port mapping"][0]
+    assert finding.state == state
+    assert finding.text.startswith(text)
+    assert finding.facts == {"offers": list(gateways.offers), "upnp": gateways.upnp_trouble}

@@ -15,10 +15,11 @@ import trio
 
 from wire.compact import IPV4, Endpoint
 from wire.errors import NetworkError, ProtocolError
-from wire.http import fetch
 from wire.net import Datagrams, Network
-from wire.portmap import pcp, upnp
+from wire.portmap import pcp
 from wire.portmap.pcp import Transport
+from wire.portmap.upnp import run_errand
+from wire.portmap.upnp_words import Answer, Errand, Verb
 
 __all__ = ["Mapping", "PortMapper"]
 
@@ -30,11 +31,8 @@ LOOK_AGAIN_S = 900.0
 WAITS_S = (0.25, 0.5, 1.0)
 """For an answer of PCP or NAT-PMP, before it is asked again (RFC 6886, 3.1). The gateway is one hop away, and UPnP
 waits for both to be given up."""
-SEARCH_S = 3.0
-MAX_DEVICES = 4
-CALL_S = 5.0
-BYE_S = 1.5
-"""To take mappings back, all together: who presses Ctrl-C waits for it."""
+BYE_S = 3.0
+"""To take mappings back, all together: who presses Ctrl-C waits for it. UPnP starts a process in it."""
 _BOTH = (Transport.TCP, Transport.UDP)
 
 
@@ -54,7 +52,10 @@ class _Refused(Exception):  # noqa: N818 - what a gateway says
 
 
 class PortMapper:
-    """One port, TCP and UDP. `gateway`: where PCP and NAT-PMP are asked; None: UPnP alone. `own`: our address there."""
+    """One port, TCP and UDP. `gateway`: where PCP and NAT-PMP are asked; None: UPnP alone. `own`: our address there.
+
+    `upnp`: who runs the errands of UPnP, in place of a process of its own.
+    """
 
     def __init__(
         self,
@@ -64,7 +65,7 @@ class PortMapper:
         *,
         own: str,
         gateway: str | None,
-        search_at: Endpoint | None = None,
+        upnp: Callable[[Errand], Awaitable[Answer]] = run_errand,
     ) -> None:
         self.mapping: Mapping | None = None
         self.trouble: str | None = None
@@ -74,9 +75,9 @@ class PortMapper:
         self._nonce = rng.randbytes(pcp.NONCE_BYTES)
         self._own = own
         self._gateway = None if gateway is None else Endpoint(gateway, pcp.PORT)
-        self._search_at = search_at or Endpoint(upnp.GROUP_HOST, upnp.GROUP_PORT)
-        self._control: upnp.Control | None = None
-        self._lease_s = LEASE_S
+        self._upnp = upnp
+        self._location: str | None = None
+        """Where the UPnP gateway describes itself, once it mapped the port."""
         self.news = trio.Event()
         """Set once it is known whether there is a mapping."""
 
@@ -114,7 +115,7 @@ class PortMapper:
 
     async def _take_back(self, way: str) -> None:
         with suppress(_Refused, NetworkError, ProtocolError):  # then it ends by itself, with its lease
-            await {"PCP": self._by_pcp, "NAT-PMP": self._by_nat_pmp, "UPnP": self._undo_upnp}[way](0)
+            await {"PCP": self._by_pcp, "NAT-PMP": self._by_nat_pmp, "UPnP": self._by_upnp}[way](0)
 
     # --- PCP and NAT-PMP
 
@@ -181,71 +182,15 @@ class PortMapper:
     # --- UPnP
 
     async def _by_upnp(self, lease_s: int) -> tuple[float, str | None]:
-        if self._control is None:
-            self._control = await self._find_control()
-        control = self._control
+        verb, location = (Verb.MAP if lease_s else Verb.UNMAP), self._location
+        if not lease_s and location is None:
+            return 0.0, None
         try:
-            for transport in _BOTH:
-                await self._add(control, transport)
-            fields = await self._call(control, upnp.external_address(control))
+            answer = await self._upnp(Errand(verb, self._own, self._port, lease_s, location))
         except (NetworkError, ProtocolError):
-            self._control = None  # it may have another address by now
-            raise
-        return float(self._lease_s or LEASE_S), fields.get("NewExternalIPAddress") or None
-
-    async def _add(self, control: upnp.Control, transport: Transport) -> None:
-        try:
-            await self._call(control, upnp.add(control, transport, self._port, self._own, self._lease_s))
-        except upnp.Fault as fault:
-            if fault.code != upnp.ONLY_PERMANENT or not self._lease_s:
+            self._location = None
+            if location is None or not lease_s:
                 raise
-            self._lease_s = 0
-            await self._call(control, upnp.add(control, transport, self._port, self._own, 0))
-
-    async def _undo_upnp(self, lease_s: int) -> tuple[float, str | None]:
-        if self._control is not None:
-            for transport in _BOTH:
-                await self._call(self._control, upnp.delete(self._control, transport, self._port))
-        return 0.0, None
-
-    async def _call(self, control: upnp.Control, words: tuple[dict[str, str], bytes]) -> dict[str, str]:
-        headers, body = words
-        reply = await fetch(
-            self._network,
-            control.url,
-            near=True,
-            max_bytes=upnp.MAX_DESCRIPTION_BYTES,
-            timeout_s=CALL_S,
-            headers=headers,
-            body=body,
-        )
-        return upnp.answer_of(reply.status, reply.body)
-
-    async def _find_control(self) -> upnp.Control:
-        for location in await self._search():
-            reply = await fetch(
-                self._network, location, near=True, max_bytes=upnp.MAX_DESCRIPTION_BYTES, timeout_s=CALL_S
-            )
-            if reply.url == location and reply.status == 200:
-                control = upnp.find_control(reply.body, location)
-                if control is not None:
-                    return control
-        raise _Refused("no gateway answers")
-
-    async def _search(self) -> list[str]:
-        found: dict[str, None] = {}
-        socket = await self._network.udp(Endpoint(IPV4.any_host, 0))
-        try:
-            for words in upnp.searches() * 2:  # datagrams get lost
-                socket.send(words, self._search_at)
-            with trio.move_on_after(SEARCH_S):
-                while len(found) < MAX_DEVICES:
-                    for data, sender in await socket.receive():
-                        location = upnp.location_of(data, sender.host)
-                        if location is not None:
-                            found[location] = None
-                    if found:
-                        break
-        finally:
-            socket.close()
-        return list(found)[:MAX_DEVICES]
+            answer = await self._upnp(Errand(verb, self._own, self._port, lease_s))  # it may have moved: searched for
+        self._location = answer.location
+        return float(lease_s), answer.host
