@@ -231,6 +231,8 @@ BOMB = (
         (ok(b"\xff\xfe\0"), "cannot be read"),
         (ok(b"<root/>"), "cannot be read"),
         (ok(description("<service/>")), "it maps no ports"),
+        (ok(description("<service/>" * 20_000)), "too many services"),
+        (ok(description("<service/>", inside=f"<deviceList>{'<device/>' * 27_000}</deviceList>")), "it maps no ports"),
         (ok(description(service(control="http://127.0.0.2:1/"))), "it maps no ports"),
         (ok(description(service(control="http://[:"))), "it maps no ports"),
         (status("404 Not Found"), "it says 404"),
@@ -239,7 +241,8 @@ BOMB = (
     ],
     ids=[
         "endless", "ten million elements", "endless head", "slow", "gzip", "entities", "unclosed", "nested", "icons",
-        "empty", "no text", "no device", "no service", "elsewhere", "no url", "404", "no http", "hung up",
+        "empty", "no text", "no device", "no service", "services", "devices", "elsewhere", "no url", "404",
+        "no http", "hung up",
     ],
 )  # fmt: skip
 async def test_hostile_descriptions(answer: WebAnswer, reason: str) -> None:

@@ -33,6 +33,8 @@ CALL_S = 5.0
 MAX_DEVICES = 4
 MAX_ANSWER_BYTES = 256 << 10
 """Of one answer. Descriptions of gateways have 2 to 20 KiB."""
+MAX_SERVICES = 64
+"""Of one device: gateways have a dozen, and each costs the library as much as its whole list of abilities."""
 _SCHEMA = "urn:schemas-upnp-org"
 _DEVICES = ("InternetGatewayDevice:1", "InternetGatewayDevice:2")
 _SERVICES = ("WANIPConnection:2", "WANIPConnection:1", "WANPPPConnection:1")
@@ -138,7 +140,7 @@ async def _search(errand: Errand) -> list[str]:
 
 
 async def _service_at(session: aiohttp.ClientSession, location: str) -> UpnpService:
-    base = location
+    base, services = location, 0
 
     def described(response: HttpResponse) -> HttpResponse:
         nonlocal base
@@ -148,10 +150,17 @@ async def _service_at(session: aiohttp.ClientSession, location: str) -> UpnpServ
             base = found[1]
         return HttpResponse(response.status_code, response.headers, body)
 
+    def listed(_: HttpRequest) -> HttpRequest:
+        nonlocal services
+        services += 1
+        if services > MAX_SERVICES:
+            raise _Refused("it has too many services")
+        return HttpRequest("GET", _STANDARD, {}, None)
+
     factory = UpnpFactory(
         _Bounded(session, urlsplit(location).hostname or ""),
         non_strict=True,
-        on_pre_receive_service_spec=lambda _: HttpRequest("GET", _STANDARD, {}, None),
+        on_pre_receive_service_spec=listed,
         on_post_receive_device_spec=described,
     )
     device = await factory.async_create_device(location)
