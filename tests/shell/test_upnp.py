@@ -70,7 +70,8 @@ class Device(Web):
     async def hear(self, socket: Datagrams) -> None:
         while True:
             for words, sender in await socket.receive():
-                assert words.startswith(b"M-SEARCH * HTTP/1.1\r\n")
+                if not words.startswith(b"M-SEARCH * HTTP/1.1\r\n"):
+                    continue  # on loopback others have had this port before
                 self.searched += 1
                 location = self.location or f"http://{self.http}/root.xml"
                 kind = re.search(rb"ST:\s*(\S+)", words)[1].decode()  # type: ignore[index]
