@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -86,11 +87,12 @@ def test_a_small_network_from_start_to_end(tmp_path: Path) -> None:
         assert len(bytes.fromhex(first.listening["node_id"])) == 20
         common = ("--bootstrap", first.address)
         words = ("--listen", "127.0.0.1:0", *common, "--state", str(state))
+        began = time.monotonic()
         with running(tmp_path, *words) as second:
             joined = second.line()
             assert joined["event"] == "joined"
             assert joined["nodes"] >= 1
-            assert joined["seconds"] < 5
+            assert 0 <= joined["seconds"] <= time.monotonic() - began
             assert first.line()["event"] == "joined"  # now it names the second, too
 
             ping = command(tmp_path, "ping", second.address, "--json")
