@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -187,19 +187,20 @@ class RouterPool:
         assert process.stdout is not None
         assert process.stdin is not None
         try:
-            async for told in json_lines(process.stdout):
-                self._latest[worker] = stats = RouterStats.from_json(told["stats"])
-                self._lends[worker] = told["lend"]
-                if stats.nodes:
-                    self._joined.set()
-                if len(self._latest) == self._workers:
-                    self._ready.set()
-                lent: dict[str, str] = {}
-                for other, lends in self._lends.items():
-                    if other != worker:
-                        for family, nodes in lends.items():
-                            lent[family] = lent.get(family, "") + nodes
-                await process.stdin.send_all(json.dumps({"lent": lent}).encode() + b"\n")
+            async with aclosing(json_lines(process.stdout)) as lines:
+                async for told in lines:
+                    self._latest[worker] = stats = RouterStats.from_json(told["stats"])
+                    self._lends[worker] = told["lend"]
+                    if stats.nodes:
+                        self._joined.set()
+                    if len(self._latest) == self._workers:
+                        self._ready.set()
+                    lent: dict[str, str] = {}
+                    for other, lends in self._lends.items():
+                        if other != worker:
+                            for family, nodes in lends.items():
+                                lent[family] = lent.get(family, "") + nodes
+                    await process.stdin.send_all(json.dumps({"lent": lent}).encode() + b"\n")
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # it has ended
         if not self._ending:

@@ -12,7 +12,8 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,8 +69,9 @@ def to_wire(nodes: Mapping[Family, bytes]) -> dict[str, str]:
     return {family.name: compact.hex() for family, compact in nodes.items()}
 
 
-async def json_lines(stream: trio.abc.ReceiveStream) -> AsyncIterator[dict[str, Any]]:
-    """The objects that another process of ours writes, one a line; ends with the stream."""
+async def json_lines(stream: trio.abc.ReceiveStream) -> AsyncGenerator[dict[str, Any], None]:
+    """The objects that another process of ours writes, one a line; ends with the stream. Is to be closed (`aclosing`)
+    where it may be left before."""
     buffer = bytearray()
     while chunk := await stream.receive_some():
         buffer += chunk
@@ -97,9 +99,12 @@ class _Inherited(TrioNetwork):
 
 
 async def _work() -> None:
-    stdin, stdout = trio.lowlevel.FdStream(0), trio.lowlevel.FdStream(1)
-    lines = json_lines(stdin)
-    orders = Orders.from_json(await anext(lines))
+    async with aclosing(json_lines(trio.lowlevel.FdStream(0))) as lines:
+        await _serve(lines, Orders.from_json(await anext(lines)))
+
+
+async def _serve(lines: AsyncIterator[dict[str, Any]], orders: Orders) -> None:
+    stdout = trio.lowlevel.FdStream(1)
     sockets = [socket.socket(fileno=number) for number in orders.sockets]
     listen = [Endpoint.of(*sock.getsockname()[:2]) for sock in sockets]
     async with RouterNode(

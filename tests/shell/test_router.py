@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import signal
 import subprocess
@@ -9,17 +10,19 @@ import sys
 import time
 from contextlib import AsyncExitStack
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, memory_stream_one_way_pair
 
 from kademlia_bt import Node
 from kademlia_bt.dht.node_id import make_node_id
 from kademlia_bt.router.node import RouterNode
 from kademlia_bt.router.pool import RouterPool, can_share_a_port
 from kademlia_bt.router.state import RouterState, files_for, load, save
+from kademlia_bt.router.stats import RouterStats
 from tests.interop.harness import Program, kademlia_bt
 from tests.sim.net import Internet
 from wire.compact import IPV4, IPV6, Endpoint
@@ -232,6 +235,23 @@ async def test_a_dead_worker_is_noticed_and_the_others_end() -> None:
             pool._processes[0].kill()
             await pool.wait_failed()
         assert [process.returncode for process in pool._processes] == [-signal.SIGKILL, 0]
+
+
+@shares
+async def test_who_dies_between_his_word_and_the_answer_leaves_nothing_open() -> None:
+    """Seldom seen: what was not read to its end was left to the garbage collector, which warned of it."""
+
+    class Gone:
+        async def send_all(self, data: bytes) -> None:
+            await trio.lowlevel.checkpoint()
+            raise trio.BrokenResourceError
+
+    pool = RouterPool(workers=1, listen=[Endpoint("127.0.0.1", 0)])
+    said, stdout = memory_stream_one_way_pair()
+    await said.send_all(json.dumps({"stats": RouterStats().to_json(), "lend": {}}).encode() + b"\n")
+    await pool._hear(0, SimpleNamespace(stdin=Gone(), stdout=stdout))  # type: ignore[arg-type]
+    with trio.fail_after(60):
+        await pool.wait_failed()
 
 
 @posix
