@@ -82,7 +82,8 @@ async def test_an_implied_port_is_the_one_that_is_seen(autojump_clock: Clock, in
 
 
 async def test_single_questions(autojump_clock: Clock, internet: Internet) -> None:
-    async with a_network(internet, 12) as nodes, node_on(internet.host("81.0.0.1"), bootstrap=[]) as node:
+    # Too few to tell a node where it is seen (BEP 42): its id would change at the twelfth.
+    async with a_network(internet, 10) as nodes, node_on(internet.host("81.0.0.1"), bootstrap=[]) as node:
         await trio.sleep(60)
         pong = await node.ping(nodes[4].endpoints[0]._replace(host="80.4.0.1"))
         assert pong.node_id == nodes[4].node_id
