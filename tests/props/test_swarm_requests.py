@@ -124,7 +124,7 @@ class Ledger(RuleBasedStateMachine):
     def seek(self, data: st.DataObject, in_s: float) -> None:
         index = data.draw(st.integers(0, len(self.sizes) - 1))
         if self.picker.bit(index) & self.picker.left:
-            self.ledger.deadlines.set({index: self.now + in_s})
+            self.ledger.deadlines.set({index: self.now + in_s}, self.now)
             self.ledger.make_way(self.now)
             for source, blocks in self.ledger.divide(self.now).items():
                 assert source in self.joined

@@ -11,7 +11,7 @@ import heapq
 import itertools
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from wire.bitfield import Bitfield
 from wire.compact import Endpoint
@@ -19,8 +19,9 @@ from wire.errors import ProtocolError
 from wire.ids import make_peer_id
 from wire.metainfo import Info
 from wire.peer.connection import PeerConnection
-from wire.peer.messages import HandshakeReceived
+from wire.peer.messages import BLOCK_BYTES, HandshakeReceived
 from wire.swarm.peer import Peer
+from wire.swarm.pieces import BlockId
 from wire.swarm.rules import Swarm
 from wire.swarm.values import Finished, MetadataComplete, PeerDropped, Settings
 
@@ -97,13 +98,13 @@ class _Pipe:
 
     @property
     def free_at(self) -> float:
-        return self._free_at if self.of.up_bytes_s is None else self.of.line_free_at
+        return self._free_at if self.of.has_own_line else self.of.line_free_at
 
     def put(self, data: bytes) -> None:
         world = self.world
         world.sent.update(data)
         world.sent_bytes += len(data)
-        if self.of.up_bytes_s is None:
+        if self.of.has_own_line:
             self._free_at = max(self._free_at, world.now) + len(data) / world.rate_bytes_s
         else:
             self.of.line_free_at = max(self.of.line_free_at, world.now) + len(data) / self.of.up_bytes_s
@@ -121,6 +122,8 @@ class _End:
         self.out: _Pipe | None = None
         self.closed = False
         self.poked_at = 0.0
+        self.buffered: list[BlockId] = []
+        """Of a brain that gives in bursts: read to be sent, whatever the peer takes back."""
 
     def deliver(self, data: bytes) -> None:
         brain, now = self.brain, self.brain.world.now
@@ -160,19 +163,41 @@ class _End:
             data = b"".join(bytes(part) for part in self.connection.outgoing())
             if data:
                 self.out.put(data)
-            if not peer.queue or brain.silent:
+            if brain.silent or not (peer.queue or self.buffered):
+                return
+            if brain.burst_s:
+                self._flush_burst(peer)
                 return
             if self.out.free_at > brain.world.now + 0.05:
                 if self.poked_at < self.out.free_at:
                     self.poked_at = self.out.free_at
                     brain.world.at(self.out.free_at, lambda: None if brain.dead or self.closed else self.flush())
                 return
-            batch = brain.swarm.uploads(peer, 1 << 16 if brain.up_bytes_s is None else 1 << 14)
-            blocks = []
-            for index, begin, length in batch:
-                block = bytes(brain.pieces[index][begin : begin + length])
-                blocks.append(brain.corrupt(index, begin, block) if brain.corrupt else block)
-            brain.swarm.uploaded(peer, batch, blocks)
+            self._give(peer, brain.swarm.uploads(peer, 1 << 16 if brain.up_bytes_s is None else 1 << 14))
+
+    def _give(self, peer: Peer, batch: Sequence[BlockId]) -> None:
+        blocks = []
+        for index, begin, length in batch:
+            block = bytes(self.brain.pieces[index][begin : begin + length])
+            blocks.append(self.brain.corrupt(index, begin, block) if self.brain.corrupt else block)
+        self.brain.swarm.uploaded(peer, batch, blocks)
+
+    def _flush_burst(self, peer: Peer) -> None:
+        """Sends what the burst allows; fills what is read ahead to as much as one burst."""
+        brain = self.brain
+        assert brain.up_bytes_s is not None
+        assert self.out is not None
+        assert self.connection is not None
+        room = brain.up_bytes_s * brain.burst_s
+        while True:
+            while peer.queue and len(self.buffered) * BLOCK_BYTES < room:
+                self.buffered += brain.swarm.uploads(peer, 1)
+            if not self.buffered or brain.burst_left <= 0.0:
+                return
+            self._give(peer, [self.buffered.pop(0)])
+            data = b"".join(bytes(part) for part in self.connection.outgoing())
+            brain.burst_left -= len(data)
+            self.out.put(data)
 
     def close(self) -> None:
         """Closes this end; the other hears of it."""
@@ -204,6 +229,9 @@ class Brain:
         self.ends: dict[Peer, _End] = {}
         self.up_bytes_s: float | None = None
         self.line_free_at = 0.0
+        self.burst_s = 0.0
+        """It gives what `up_bytes_s` allows so often at once, and takes as much from its queues ahead of that."""
+        self.burst_left = 0.0
         self.corrupt: Corrupt | None = None
         self.silent = False
         """It reads and answers, and never hands out a block."""
@@ -242,6 +270,25 @@ class Brain:
     @property
     def data(self) -> bytes:
         return b"".join(self.pieces[index] for index in range(self.info.piece_count))
+
+    @property
+    def has_own_line(self) -> bool:
+        """Whether what it sends to one peer takes no time from what it sends to others."""
+        return self.up_bytes_s is None or self.burst_s > 0.0
+
+    def give_in_bursts(self, every_s: float, first_at: float) -> None:
+        """Limits what it gives as libtorrent does, whose limits are handed out each half second."""
+        self.burst_s = every_s
+        self.world.at(first_at, self._burst)
+
+    def _burst(self) -> None:
+        assert self.up_bytes_s is not None
+        if self.dead:
+            return
+        self.burst_left = min(self.burst_left, 0.0) + self.up_bytes_s * self.burst_s
+        for end in list(self.ends.values()):
+            end.flush()
+        self.world.at(self.world.now + self.burst_s, self._burst)
 
     def die(self) -> None:
         """Its streams break and it is not heard of again."""

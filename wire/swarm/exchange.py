@@ -407,7 +407,7 @@ class Exchange:
             return
         if unwanted := picker.joint(needed) & ~picker.left:
             picker.prefer(unwanted, Priority.NORMAL)
-        deadlines.set(needed)
+        deadlines.set(needed, now)
         self._requests.make_way(now)
         self._send_cancels()
         self._request(self._requests.divide(now))
@@ -431,10 +431,10 @@ class Exchange:
         hopeless = []
         self.down.measure(now)
         self.web.tick(now)
-        queue_s = self._requests.queue_s()
+        queue_s, lean = self._requests.queue_s(), self._requests.deadlines.streams
         for peer in self._peers:
             source = peer.source
-            source.measure(now, queue_s)
+            source.measure(now, queue_s, lean=lean)
             overdue = self._requests.overdue(source, now)
             if overdue is not None:
                 self._cancel(peer, overdue)
@@ -444,6 +444,5 @@ class Exchange:
         for peer in self._peers:
             self.employ(peer, now)
         self._send_cancels()
-        self._request(self._requests.rescue(now))
         self.giving.tick(now, seeding=self.finished)
         return hopeless

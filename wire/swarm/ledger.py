@@ -96,7 +96,9 @@ class Ledger:
         self._share_out()
 
     def _share_out(self) -> None:
-        share = max(FIRST_DEPTH, int(self._max_asked / max(1, len(self._sources))))
+        share = FIRST_DEPTH
+        if not self.deadlines.streams:
+            share = max(share, int(self._max_asked / max(1, len(self._sources))))
         for source in self._sources:
             source.share = share
             if source.growing:
@@ -250,7 +252,11 @@ class Ledger:
         length = len(data)
         meter = source.meter
         meter.total += length
-        if source.asked.pop(key, None) is None and not self._take_late(source, key):
+        asked_at = source.asked.pop(key, None)
+        if asked_at is not None:
+            if now - asked_at < source.round_trip_s:
+                source.answered(key, now - asked_at)
+        elif not self._take_late(source, key):
             source.unasked += 1
             self.wasted_bytes += length
             if source.unasked > MAX_UNASKED:
@@ -305,6 +311,9 @@ class Ledger:
     def landed(self, source: Source, landed: Landed, now: float) -> None:
         """Blocks of `landing` came, and lie where they belong. Raises as `take` does."""
         asked = source.asked
+        index, begin = landed.blocks[-1]
+        last = index << 32 | begin
+        source.answered(last, now - asked.get(last, float("-inf")))
         taken = 0
         for (index, begin), view in zip(*landed, strict=True):
             key = index << 32 | begin

@@ -27,6 +27,8 @@ RELIEF_LOOKS = 4
 """Queues looked through, the longest first."""
 STEAL_BELOW = 4
 """Who has so many blocks outstanding has work of his own still."""
+HASTE_S = 0.5
+"""Who gives a block of a piece that is waited for so much sooner is asked for it too."""
 SEEK_EVERY_S = 0.1
 """Who found nothing to double looks again so often: it looks through all queues."""
 STEAL_ETA_S = 0.5
@@ -44,7 +46,8 @@ class Requests(Ledger):
         room = source.depth - len(asked)
         if room <= 0 or (asked and room < min(32, source.depth >> 2)):
             return []  # few at a time would cost a message each
-        batch: list[BlockId] = []
+        batch = self._hasten(source, room, now) if self.deadlines.pieces else []
+        room -= len(batch)
         while room > 0:
             piece = self._begun_piece(source)
             if piece is None:
@@ -224,6 +227,31 @@ class Requests(Ledger):
             if not piece.alone:
                 return piece
         return None
+
+    def _hasten(self, source: Source, room: int, now: float) -> list[BlockId]:
+        """Asks a second time for what is left of the piece that is waited for: what others would give later than this
+        one; right after a seek all, the slowest one's first. Who is slow, or lets others wait for his turn, is outrun.
+        """
+        index = self.deadlines.awaited(now)
+        piece = None if index is None else self._open.get(index)
+        if piece is None or piece.free or piece.alone or source.snubbed:
+            return []
+        if not self._picker.bit(piece.index) & source.askable:
+            return []
+        soon_s = HASTE_S + (len(source.asked) + 1) / source.blocks_s if index != self.deadlines.sought else 0.0
+        waits = [(other.promise_s(now), other) for other in self._sources if other is not source and other.asked]
+        batch: list[BlockId] = []
+        for _, other in sorted((wait for wait in waits if wait[0] > soon_s), key=lambda wait: -wait[0]):
+            for key in other.asked:
+                number = (key & 0xFFFFFFFF) // BLOCK_BYTES
+                if key >> 32 != piece.index or number in piece.doubled or key in source.asked:
+                    continue
+                if len(batch) == room:
+                    return batch
+                piece.doubled[number] = [other, source]
+                source.asked[key] = now
+                batch.append(piece.block(number))
+        return batch
 
     def _adopt(self, source: Source, piece: OpenPiece) -> OpenPiece:
         if piece.alone and any(giver not in (None, source) for giver in piece.given):

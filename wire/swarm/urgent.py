@@ -9,21 +9,14 @@ from __future__ import annotations
 import heapq
 
 from wire.peer.messages import BLOCK_BYTES
-from wire.swarm.ledger import block_key
 from wire.swarm.pieces import BlockId
 from wire.swarm.requests import Requests
 from wire.swarm.source import Source
 
 __all__ = ["Urgent"]
 
-RESCUES = 4
-"""Pieces looked at once a second, of those that somebody waits for."""
-SLOW_S = 1.0
-"""A block that somebody waits for and that was asked for so long ago is late."""
 FAR_S = 0.5
 """What comes after so much else of the same request to a web seed is asked for anew."""
-STRANGER_BLOCKS_S = 8.0
-"""The rate that a source is taken to have before anything is known of it, in blocks."""
 
 
 class Urgent(Requests):
@@ -35,7 +28,7 @@ class Urgent(Requests):
         """
         asks: dict[Source, list[BlockId]] = {}
         able = [source for source in self._sources if source.endpoint is not None and not source.snubbed]
-        rates = {one: max(one.meter.rate, one.meter.latest) / BLOCK_BYTES or STRANGER_BLOCKS_S for one in able}
+        rates = {one: one.blocks_s for one in able}
         for index in self.deadlines.near(now):
             able = [source for source in able if len(source.asked) < source.depth]
             bit = self._picker.bit(index)
@@ -60,6 +53,7 @@ class Urgent(Requests):
     def make_way(self, now: float) -> None:
         """Takes back what was asked for that is not needed soon, from those who can give what is; see `cancels`."""
         picker = self._picker
+        self._share_out()
         near = self._set_of(self.deadlines.near(now))
         unasked = near & (picker.missing | self._loose)
         for source in list(self._sources):
@@ -101,28 +95,3 @@ class Urgent(Requests):
                     return before > FAR_S * rate > 0.0
                 before += 1
         return False
-
-    def rescue(self, now: float) -> dict[Source, list[BlockId]]:
-        """Once a second: what is needed now and one is slow to give, is asked of the fastest of the others too."""
-        picker = self._picker
-        asks: dict[Source, list[BlockId]] = {}
-        for index in self.deadlines.near(now)[:RESCUES]:
-            piece = self._open.get(index)
-            bit = picker.bit(index)
-            if piece is None or piece.alone:
-                continue
-            able = [s for s in self._sources if s.askable & bit and not s.snubbed and s.endpoint is not None]
-            able.sort(key=lambda source: -source.meter.rate)
-            for number, giver in enumerate(piece.given):
-                block = piece.block(number)
-                key = block_key(index, block[1])
-                if giver is not None or number in piece.doubled:
-                    continue
-                askers = [other for other in self._sources if key in other.asked]
-                if askers and now - askers[0].asked[key] > SLOW_S:
-                    helper = next((source for source in able if key not in source.asked), None)
-                    if helper is not None:
-                        piece.doubled[number] = [*askers, helper]
-                        helper.asked[key] = now
-                        asks.setdefault(helper, []).append(block)
-        return asks

@@ -138,13 +138,16 @@ def test_what_one_is_slow_to_give_at_a_seek_is_asked_of_another_too() -> None:
     has_all(slow)
     unchokes(slow)
     index = next(index for index in range(PIECES) if index not in {index for index, _ in asked(slow)})
-    table.swarm.set_deadlines({index: table.now}, table.now)
+    table.swarm.set_deadlines({index: table.now + 0.9}, table.now)
     slow.pump()
     assert set(both_of(index)) <= set(asked(slow))
     has_all(quick)
     unchokes(quick)
-    assert not set(both_of(index)) & set(asked(quick))
+    assert not set(both_of(index)) & set(asked(quick)), "nobody waits for it yet"
     table.pass_time(3.0)
+    for other, begin in asked(quick)[:4]:
+        quick.wire.piece(other, begin, bytes(B))
+    quick.pump()
     assert set(both_of(index)) <= set(asked(quick))
 
 

@@ -8,7 +8,7 @@ from tests.unit.wire.swarm.test_choker import contender
 from wire.compact import Endpoint
 from wire.peer.messages import BLOCK_BYTES as B
 from wire.swarm.choker import MIN_SLOTS, SLOT_STEP_BYTES_S, Choker
-from wire.swarm.deadlines import Deadlines
+from wire.swarm.deadlines import FORESEEN_S, Deadlines
 from wire.swarm.meter import Span
 from wire.swarm.picker import Picker
 from wire.swarm.requests import MAX_UNPROVEN
@@ -56,7 +56,7 @@ def test_what_is_needed_soon_is_asked_first_and_others_make_way() -> None:
     one = source(picker, ledger)
     before = asked(ledger, one)
     wanted = next(index for index in range(20) if index not in before)
-    ledger.deadlines.set({wanted: 0.1})
+    ledger.deadlines.set({wanted: 0.1}, 0.0)
     assert asked(ledger, one) == []  # its queue is full
     ledger.make_way(0.0)
     assert len(ledger.cancels()) == 6
@@ -68,26 +68,46 @@ def test_what_is_needed_soon_is_asked_first_and_others_make_way() -> None:
 def test_who_is_slow_with_what_is_needed_is_helped() -> None:
     picker, ledger = desk()
     slow, fast = source(picker, ledger, 1, depth=2), source(picker, ledger, 2, depth=2)
-    ledger.deadlines.set({7: 0.5})
+    ledger.deadlines.set({7: 0.5}, 0.0)
     assert asked(ledger, slow) == [7]
     fast.meter.total = 1 << 20
     fast.meter.measure(1.0)
-    assert ledger.rescue(0.5) == {}
-    assert ledger.rescue(2.0) == {fast: [(7, 0, B), (7, B, B)]}
+    assert ledger.fill(fast, 0.4)[0][0] != 7, "its time has not come"
+    ledger.release(fast)
+    assert ledger.fill(fast, 2.0) == [(7, 0, B), (7, B, B)]
 
 
 def test_deadlines_are_in_order_and_can_be_taken_back() -> None:
     picker, _ = desk()
     lines = Deadlines(picker)
-    lines.set({4: 9.0, 2: 3.0})
-    lines.set({9: 3.5})
+    lines.set({4: 9.0, 2: 3.0}, 0.0)
+    lines.set({9: 3.5}, 0.0)
     assert lines.order() == [2, 9, 4]
     assert lines.near(2.4) == [2]
+    assert lines.awaited(2.9) is None
+    assert lines.awaited(3.0) == 2
     lines.clear(2)
     assert lines.order() == [9, 4]
     lines.clear(9)
     lines.clear(4)
     assert not lines.pieces
+
+
+def test_where_somebody_goes_is_before_where_others_wait() -> None:
+    picker, _ = desk()
+    lines = Deadlines(picker)
+    assert not lines.streams
+    lines.set({4: 1.0, 5: 1.25, 19: 1.0 + FORESEEN_S}, 1.0)
+    assert lines.streams
+    lines.set({12: 3.0, 13: 3.25}, 3.0)
+    assert lines.order() == [12, 4, 5, 13, 19]
+    lines.set({5: 2.0, 6: 3.5}, 3.1)  # the first reader came to what he was expected to read
+    assert lines.order() == [12, 4, 5, 13, 6, 19]
+    lines.clear(12)
+    assert lines.order() == [4, 5, 13, 6, 19]
+    lines.set({19: 0.9}, 0.9)
+    assert lines.order()[0] == 19
+    assert lines.awaited(1.0) == 19, "foreseen, but for later"
 
 
 def test_a_stranger_is_asked_for_few_pieces_until_one_was_right() -> None:
