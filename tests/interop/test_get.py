@@ -45,6 +45,7 @@ def test_a_link_alone_gets_the_files_through_a_libtorrent_dht(
         if announces_itself:
             libtorrent_dht.wait_announced(info_hash, port=int(listen.rpartition(":")[2]))
         else:
+            program.wait_event("seeding")
             libtorrent_dht.announce(info_hash, listen)
         options = ("--bootstrap", libtorrent_dht.bootstrap, "--listen", f"127.0.0.1:{free_port()}", "--timeout", "30")
         with magnet("get", source, "-o", tmp_path / "got", *options, "--json", state=tmp_path / "state") as get:

@@ -28,6 +28,7 @@ def test_many_links_at_once(tmp_path: Path, libtorrent_dht: LibtorrentDht) -> No
         for root, torrent, info_hash in made:
             program, listen = seeder(torrent, root)
             stack.enter_context(program)
+            program.wait_event("seeding")
             libtorrent_dht.announce(info_hash, listen)
         options = ("--bootstrap", libtorrent_dht.bootstrap, "--listen", f"127.0.0.1:{free_port()}", "--timeout", "20")
         with magnet(
@@ -51,6 +52,7 @@ def test_libtorrent_seeds_from_the_torrent_that_was_resolved(tmp_path: Path, lib
     root, torrent, info_hash = torrent_of(tmp_path, AWKWARD, seed=5)
     program, listen = seeder(torrent, root)
     with program:
+        program.wait_event("seeding")
         libtorrent_dht.announce(info_hash, listen)
         options = ("--bootstrap", libtorrent_dht.bootstrap, "--listen", f"127.0.0.1:{free_port()}", "--timeout", "20")
         with magnet("resolve", info_hash, "-o", tmp_path / "got", *options, state=tmp_path / "state") as resolve:
@@ -69,6 +71,7 @@ def test_one_good_link_and_one_that_nobody_has(tmp_path: Path, libtorrent_dht: L
     root, torrent, info_hash = torrent_of(tmp_path, {"x": 20_000}, seed=6)
     program, listen = seeder(torrent, root)
     with program:
+        program.wait_event("seeding")
         libtorrent_dht.announce(info_hash, listen)
         options = ("--bootstrap", libtorrent_dht.bootstrap, "--listen", f"127.0.0.1:{free_port()}", "--timeout", "4")
         with magnet(
@@ -87,6 +90,7 @@ async def test_a_session_that_has_joined_resolves_link_after_link(
         for root, file, info_hash in made:
             program, listen = seeder(file, root)
             stack.enter_context(program)
+            await trio.to_thread.run_sync(program.wait_event, "seeding")
             await trio.to_thread.run_sync(libtorrent_dht.announce, info_hash, listen)
         config = library.Config(
             listen=(Endpoint("127.0.0.1", free_port()),),

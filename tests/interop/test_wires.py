@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -73,17 +74,19 @@ def test_utp_over_ipv6(tmp_path: Path, we_seed: bool) -> None:
     root, torrent, _ = torrent_of(tmp_path, FILES)
     there, here = (f"[::1]:{free_port('::1')}" for _ in range(2))
     ours = ("--no-dht", "--json", "--transport", "utp", "--encryption", "off")
-    if we_seed:
-        serving = ("--data", root.parent, "--listen", there, "--up-limit", "12M")
-        seed = magnet("seed", torrent, *serving, *ours, state=tmp_path / "s")
-        its = get = libtorrent("get", torrent, tmp_path / "got", "--listen", here, "--peer", there, "--utp", "--wires")
-    else:
-        serving = ("--listen", there, "--rate", "12000000")
-        its = seed = libtorrent("seed", torrent, root.parent, *serving, "--utp", "--wires")
-        fetching = ("-o", tmp_path / "got", "--peer", there, "--listen", here, "--timeout", "20")
-        get = magnet("get", torrent, *fetching, *ours, state=tmp_path / "state")
-    with seed, get:
-        seed.wait_event("seeding")
+    with ExitStack() as stack:  # who gets dials once the other listens: libtorrent dials but once a minute
+        if we_seed:
+            serving = ("--data", root.parent, "--listen", there, "--up-limit", "12M")
+            seed = stack.enter_context(magnet("seed", torrent, *serving, *ours, state=tmp_path / "s"))
+            seed.wait_event("seeding")
+            fetching = ("--listen", here, "--peer", there, "--utp", "--wires")
+            its = get = stack.enter_context(libtorrent("get", torrent, tmp_path / "got", *fetching))
+        else:
+            serving = ("--listen", there, "--rate", "12000000")  # type: ignore[assignment]
+            its = stack.enter_context(libtorrent("seed", torrent, root.parent, *serving, "--utp", "--wires"))
+            its.wait_event("seeding")
+            fetching = ("-o", tmp_path / "got", "--peer", there, "--listen", here, "--timeout", "20")  # type: ignore[assignment]
+            get = stack.enter_context(magnet("get", torrent, *fetching, *ours, state=tmp_path / "state"))
         get.wait_event("done")
         assert its.ask("stats", "stats")["wires"] == [UTP.format(CLEAR)]
     assert_same_tree(root, tmp_path / "got" / "things")
