@@ -18,6 +18,7 @@ from tests.interop.harness import (
     Program,
     assert_same_tree,
     free_port,
+    kademlia_bt,
     magnet,
     need_client,
     need_libtorrent,
@@ -147,13 +148,16 @@ def test_who_is_outside_downloads_from_who_is_behind_the_gateway(tmp_path: Path)
 
 @pytest.mark.parametrize(("upnp", "offers"), [(True, ["NAT-PMP", "UPnP"]), (False, ["NAT-PMP"])])
 def test_the_doctor_says_what_the_gateway_offers(tmp_path: Path, upnp: bool, offers: list[str]) -> None:
-    with (
-        a_home(tmp_path, upnp=upnp, port_control=True) as home,
-        magnet(
-            "doctor", "--bootstrap", f"{home.outside.address}:{free_port()}", "--deadline", "12", "--json",
-            "--state", tmp_path / "state", state=tmp_path / "state", prefix=home.inside.prefix,
-        ) as doctor,
-    ):  # fmt: skip
+    with a_home(tmp_path, upnp=upnp, port_control=True) as home, ExitStack() as stack:
+        there = f"{home.outside.address}:{free_port()}"
+        run = ("run", "--listen", there, "--bootstrap", there, "--json")  # who meets nobody waits until the deadline
+        stack.enter_context(kademlia_bt(*run, prefix=home.outside.prefix)).wait_event("listening")
+        doctor = stack.enter_context(
+            magnet(
+                "doctor", "--bootstrap", there, "--deadline", "50", "--json", "--state", tmp_path / "state",
+                state=tmp_path / "state", prefix=home.inside.prefix,
+            )
+        )  # fmt: skip
         found = doctor.wait_event("finding", name="port mapping")
         assert found["offers"] == offers
         assert found["upnp"] == (None if upnp else "no gateway answers")
