@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import TypeAlias, cast
 
 import bencode2
-from bencodepy import BencodeDecoder
+from bencodepy import BencodeDecodeError, BencodeDecoder
 
 from wire.errors import BencodeError, MisuseError
 
@@ -100,7 +100,7 @@ def decode_first(data: bytes, *, max_depth: int = MAX_DEPTH, max_tokens: int = M
 def _decode_tolerant(raw: bytes) -> Value:
     try:
         return cast(Value, _tolerant.decode(raw))
-    except ValueError as error:  # bencodepy's own error is one; nothing is known to come here
+    except (BencodeDecodeError, ValueError) as error:  # nothing is known to come here
         raise BencodeError(f"not bencode: {error}") from None
 
 
@@ -208,7 +208,7 @@ def _scan(data: bytes, at: int, max_depth: int, max_tokens: int) -> int:
             colon = find(b":", at, at + _LENGTH_DIGITS + 1)
             digits = data[at:colon]
             length = short(digits)
-            if length is None:
+            if length is None or colon < 0:
                 if colon < 0 or first == 48 or not digits.isdigit():
                     raise BencodeError(f"not bencode at byte {at}: no length of a byte string")
                 length = int(digits)

@@ -57,6 +57,14 @@ def test_the_vectors_of_bep_3_both_ways(data: bytes, value: object) -> None:
     assert decode(memoryview(b"x" + data)[1:]) == value
 
 
+@pytest.mark.parametrize("data", [b"0\0", b"1\0", b"l0\0", b"l1\0", b"l1:a1\0", b"d3:abc1x", b"d3:abc3:def1x"])
+def test_a_length_without_a_colon_leads_nowhere(data: bytes) -> None:
+    """Not back to where it began, either: that took a second of work for eight bytes."""
+    for read in (decode, decode_first, end_of):
+        with works_at_most(0.1), pytest.raises(BencodeError, match="no length of a byte string"):
+            read(data)
+
+
 @pytest.mark.parametrize(("data", "value"), VECTORS)
 def test_where_a_value_ends(data: bytes, value: object) -> None:
     assert end_of(data) == len(data)
