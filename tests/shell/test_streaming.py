@@ -173,6 +173,15 @@ def film(path: Path) -> Path:
     return path
 
 
+def red_and_blue(picture: Path) -> tuple[int, int]:
+    """How many of some points of a picture are red, and blue."""
+    raw = ["ffmpeg", "-v", "error", "-i", str(picture), "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+    pixels = subprocess.run(raw, capture_output=True, check=True, timeout=60).stdout
+    points = [pixels[at : at + 3] for at in range(0, len(pixels), 300)]
+    red = sum(r > 120 > 2 * max(g, b) for r, g, b in points)
+    return red, sum(b > 120 > 2 * max(r, g) for r, g, b in points)
+
+
 @pytest.mark.interop
 @pytest.mark.skipif(not shutil.which("ffprobe"), reason="no ffprobe here (Debian: apt-get install ffmpeg)")
 def test_ffprobe_reads_a_film_while_it_downloads(tmp_path: Path) -> None:
@@ -182,6 +191,25 @@ def test_ffprobe_reads_a_film_while_it_downloads(tmp_path: Path) -> None:
         found = json.loads(done.stdout)["format"]
         assert int(found["size"]) == len(served.data)
         assert 19 < float(found["duration"]) < 21
+
+
+@pytest.mark.interop
+@pytest.mark.skipif(not shutil.which("mpv") or not shutil.which("ffmpeg"), reason="no mpv, or no ffmpeg here")
+def test_mpv_plays_what_is_still_coming_and_seeks_in_it(tmp_path: Path) -> None:
+    """2.5 MB at 0.15 MB/s: all of it takes 17 s."""
+    with streaming(tmp_path, film(tmp_path / "seeds" / "film.webm"), "--down-limit", "150K") as served:
+        words = ["mpv", "--no-config", "--ao=null", "--vo=image", "--vo-image-format=png", "--frames=1", served.url]
+
+        def colours(second: int) -> tuple[int, int]:
+            shots = tmp_path / str(second)
+            more = [f"--start={second}", f"--vo-image-outdir={shots}"]
+            subprocess.run([*words, *more], capture_output=True, timeout=60, check=True)
+            return red_and_blue(next(shots.iterdir()))
+
+        red, blue = colours(5)
+        assert red > blue == 0
+        red, blue = colours(15)
+        assert blue > red == 0
 
 
 @contextmanager
@@ -247,11 +275,7 @@ def test_a_browser_shows_the_film_on_our_page_and_seeks_in_it(tmp_path: Path) ->
             """How many of the points that it shows there are red, and blue."""
             with our_page_at(served.url, second) as page:
                 subprocess.run([*words, page], capture_output=True, timeout=90, check=False)
-            raw = ["ffmpeg", "-v", "error", "-i", str(shot), "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
-            pixels = subprocess.run(raw, capture_output=True, check=True, timeout=60).stdout
-            points = [pixels[at : at + 3] for at in range(0, len(pixels), 300)]
-            red = sum(r > 120 > 2 * max(g, b) for r, g, b in points)
-            return red, sum(b > 120 > 2 * max(r, g) for r, g, b in points)
+            return red_and_blue(shot)
 
         red, blue = colours(5)
         assert red > 200 > blue, "the page does not show the first half of the film"
