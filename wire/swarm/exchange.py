@@ -29,8 +29,9 @@ from wire.swarm.webtrade import WebTrade
 
 __all__ = ["Exchange"]
 
-MAX_UNWRITTEN_BYTES = 32 << 20
-"""Whole pieces that wait for the disk before nobody is read from: a tenth of a second of the fastest lines."""
+MAX_UNWRITTEN_BYTES = 8 << 20
+"""Whole pieces that wait for the disk before nobody is read from: two batches of `storing`. What is read further ahead
+has left the processor's caches before it is hashed, and sockets hold some megabytes more."""
 MAX_ALLOWED = 64
 """Pieces that a peer may allow us while it chokes: ten are usual (BEP 6)."""
 GIFT_DEPTH = 8
