@@ -229,6 +229,9 @@ class Node(Asking):
             raise MisuseError(f"a target is {ID_BYTES} bytes long, not {len(kind.target)}")
         lookup = self._dht.start(kind, trio.current_time())
         search = self._searches[lookup] = PeerSearch(lookup, self._end_search, take)
+        news = self._tell()  # of peers that announced themselves to us
+        for pump in self._pumps:
+            pump.go_after(news)
         self._settle()
         return search
 

@@ -228,6 +228,7 @@ class Sources:
 
     async def run(self) -> None:
         """Searches, pauses and searches again, until cancelled."""
+        await trio.lowlevel.checkpoint()  # who was found is dialled first, whatever the order of a turn
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             for host, port in self._given:

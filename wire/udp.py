@@ -21,10 +21,11 @@ __all__ = ["AnsweringTenant", "News", "Tenant", "UdpPump"]
 
 _NEVER = float("inf")
 _MAX_UNSENT_TO = 64
-_STAND_BACK_S = 0.002
+_STAND_BACK_S = 0.005
 """How long datagrams wait in the socket's buffer when a peer was found, where streams share it: dialling him and
-hearing from him come first. Where he is near, that is all the time that it takes to have the metadata of him."""
-_BETWEEN_S = 0.02
+hearing from him come first. Where he is near, that is all the time that it takes to have the metadata of him, also
+after an encrypted handshake, for which both take powers of large numbers."""
+_BETWEEN_S = 0.05
 """From one such wait to the next, so that a session that searches for much loses a tenth of the time at most."""
 _UNYIELDED_BATCHES = 3
 """Batches of answered datagrams before other tasks get their turn: some 2 ms."""
@@ -99,6 +100,7 @@ class UdpPump:
         """Who answers, by first byte, where all tenants do."""
         self._stand_back_at = -_NEVER
         self._called_back = trio.Event()
+        self._after: News | None = None
         self._wakened = trio.Event()
         self._sleeps_until = _NEVER
         self.unclaimed = 0
@@ -136,6 +138,11 @@ class UdpPump:
         self._drain()
         if self._due() < self._sleeps_until:
             self._wakened.set()
+
+    def go_after(self, news: News) -> None:
+        """What comes next is handled after who has just asked: he makes ready for it. `news`: what he was told already;
+        where streams share the socket."""
+        self._after = news
 
     def close(self) -> None:
         """Closes the socket; `run` ends with NetworkError."""
@@ -181,6 +188,13 @@ class UdpPump:
         owners, told = self._by_first_byte, self._told
         batch = await self._datagrams.receive()
         now = trio.current_time()
+        if self._after is not None:
+            news, self._after = self._after, None
+            if news is News.PRESSING:
+                await self._stand_back(now)
+            else:
+                await trio.lowlevel.checkpoint()
+            now = trio.current_time()
         for data, address in batch:
             tenant = owners[data[0]] if data else None
             if tenant is None:

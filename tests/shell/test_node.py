@@ -18,6 +18,7 @@ from kademlia_bt.bootstrap import ROUTERS
 from tests.sim.net import Host, Internet
 from wire.compact import Endpoint
 from wire.errors import MisuseError, NetworkError
+from wire.udp import News, UdpPump
 
 Clock = trio.testing.MockClock
 INFO_HASH = bytes(range(20))
@@ -101,6 +102,27 @@ async def test_single_questions(autojump_clock: Clock, internet: Internet) -> No
             await node.ping(Endpoint("127.0.0.1", 1))
         with pytest.raises(MisuseError, match="20 bytes"):
             node.get_peers(b"short")
+
+
+async def test_a_search_has_its_pumps_go_after_who_asked(
+    autojump_clock: Clock, internet: Internet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And for longer where a peer is known at once, as he announced himself to us."""
+    let_go: list[News] = []
+    monkeypatch.setattr(UdpPump, "go_after", lambda _, news: let_go.append(news))
+    async with (
+        node_on(internet.host("80.0.0.1"), listen=[Endpoint("0.0.0.0", 6881)], bootstrap=[]) as one,
+        node_on(internet.host("80.1.0.1"), bootstrap=[("80.0.0.1", 6881)]) as other,
+    ):
+        await other.wait_joined()
+        async with one.get_peers(INFO_HASH):
+            pass
+        assert let_go == [News.NONE]
+        assert await other.announce(INFO_HASH, 4000) == 1
+        let_go.clear()
+        async with one.get_peers(INFO_HASH):
+            pass
+        assert let_go == [News.PRESSING]
 
 
 async def test_leaving_a_search_ends_it(autojump_clock: Clock, internet: Internet) -> None:

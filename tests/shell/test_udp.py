@@ -225,11 +225,63 @@ async def test_who_speaks_himself_ends_the_standing_back(autojump_clock: trio.te
     pump.add(utp, bulk=True)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(pump.run)
-        await trio.sleep(0.001)
+        await trio.sleep(0.004)  # an encrypted handshake with who is near takes two to three
         assert not utp.heard
         pump.wake()
         await trio.sleep(0.0005)
         assert utp.heard
+        nursery.cancel_scope.cancel()
+
+
+class Gate(Batches):
+    """The first batch comes when it is let in."""
+
+    def __init__(self, *batches: list[bytes]) -> None:
+        super().__init__(*batches)
+        self.opened = trio.Event()
+
+    async def receive(self) -> list[tuple[bytes, Endpoint]]:
+        await self.opened.wait()
+        return await super().receive()
+
+
+async def test_who_asks_makes_ready_before_answers_are_heard(autojump_clock: trio.testing.MockClock) -> None:
+    heard_first: set[bool] = set()
+    for _ in range(30):  # trio takes the tasks of a turn in any order
+        krpc, utp, gate = Recorder(b"d"), Recorder(b"\x21"), Gate([b"d1"], [b"d2"])
+        pump = UdpPump(gate)  # type: ignore[arg-type]
+        pump.add(krpc)
+        pump.add(utp, bulk=True)
+
+        async def make_ready(krpc: Recorder = krpc) -> None:
+            await trio.lowlevel.checkpoint()  # as long as the pump's own way from the socket to here
+            heard_first.add(bool(krpc.heard))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pump.run)
+            await trio.testing.wait_all_tasks_blocked()
+            pump.go_after(News.NONE)
+            nursery.start_soon(make_ready)
+            gate.opened.set()
+            await trio.testing.wait_all_tasks_blocked()
+            assert len(krpc.heard) == 2
+            nursery.cancel_scope.cancel()
+    assert heard_first == {False}
+
+
+async def test_who_knows_with_whom_to_speak_as_he_asks_has_answers_wait(autojump_clock: trio.testing.MockClock) -> None:
+    krpc, utp = Recorder(b"d"), Recorder(b"\x21")
+    pump = UdpPump(Batches([b"d1"], [b"d2"]))  # type: ignore[arg-type]
+    pump.add(krpc)
+    pump.add(utp, bulk=True)
+    pump.go_after(News.PRESSING)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(pump.run)
+        await trio.sleep(0.004)
+        assert not krpc.heard
+        await trio.sleep(0.002)
+        assert len(krpc.heard) == 2
+        assert pump._after is None  # once
         nursery.cancel_scope.cancel()
 
 

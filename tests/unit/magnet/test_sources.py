@@ -112,6 +112,25 @@ async def test_a_search_may_begin_before_anybody_attends(autojump_clock):
     assert (node.open, node.closed) == (0, 0)
 
 
+async def test_who_was_found_is_dialled_before_the_other_sources_begin(autojump_clock):
+    begun_first = set()
+    for _ in range(30):  # trio takes the tasks of a turn in any order
+        node = FakeNode()
+        source = sources(node)
+
+        async def dial(node=node):
+            await trio.lowlevel.checkpoint()  # the turn in which a source would begin, began they at once
+            begun_first.add(bool(node.asked))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(source.run)
+            nursery.start_soon(dial)
+            await trio.testing.wait_all_tasks_blocked()
+            assert len(node.asked) == 1
+            nursery.cancel_scope.cancel()
+    assert begun_first == {False}
+
+
 async def test_what_was_begun_and_not_gone_on_with_is_broken_off():
     node = FakeNode(GOOD)
     source = sources(node, ids=(ONE, TWO))
