@@ -112,6 +112,8 @@ class Session:
             self._nursery.start_soon(sockets.dialler.run)
             if self._shared.neighbours is not None:
                 self._nursery.start_soon(self._shared.neighbours.run)
+            if sockets.node is not None:
+                self._nursery.start_soon(self._rehearse, sockets.node)
             self._stack = stack.pop_all()
         return self
 
@@ -275,6 +277,14 @@ class Session:
             await handle.run()
         finally:
             self._torrents.remove(handle)
+
+    async def _rehearse(self, node: Node) -> None:
+        """Where it has joined before anything was asked of it, the first link is prepared for."""
+        await node.wait_joined()
+        if not self._torrents:
+            from magnet.rehearsal import rehearse  # not needed by who has a link already
+
+            await rehearse(self._config.encryption, lambda: not self._torrents)
 
     def _is_local(self) -> bool:
         """Whether addresses of this machine and its private network are believed when strangers name them."""
