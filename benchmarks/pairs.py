@@ -32,6 +32,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.calm import SHARE, Calm
 from tests.interop.harness import Program
 
+# What is installed has its bytecode (pip sees to it); a checkout gets it in the warm-up, unless the environment forbids.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 __all__ = ["Growth", "Row", "Setting", "Turn", "Watched", "cell", "machine", "on_core", "run", "spread", "table"]
 
 PAIRS = 5
@@ -204,6 +207,7 @@ def _result(row: Row, ours: Sequence[Turn], theirs: Sequence[Turn]) -> dict[str,
         "pairs": len(ours),
         "ours": _side(ours),
         "theirs": _side(theirs),
+        "machine": machine(),
         "versions": versions(),
     }
     for fact, values in (
@@ -269,6 +273,7 @@ def grow(growth: Growth, folder: Path) -> dict[str, Any]:
         "points": points,
         "grown": grown,
         "must": {f"grown <= {growth.most:g}": grown <= growth.most},
+        "machine": machine(),
         "versions": versions(),
     }
 

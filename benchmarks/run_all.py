@@ -74,6 +74,11 @@ def kept(order: Sequence[str]) -> list[dict[str, Any]]:
 def page(results: Sequence[dict[str, Any]]) -> str:
     """RESULTS.md."""
     versions = sorted({f"{name} {version}" for result in results for name, version in result["versions"].items()})
+    machines = sorted({result["machine"] for result in results})
+    if len(machines) > 1:  # then each row says which it was
+        marks = {machine: chr(ord("A") + number) for number, machine in enumerate(machines)}
+        results = [{**result, "question": f"{result['question']} [{marks[result['machine']]}]"} for result in results]
+        machines = [f"[{mark}] {machine}" for machine, mark in marks.items()]
     return "\n".join(
         [
             "# What the benchmarks found",
@@ -83,7 +88,7 @@ def page(results: Sequence[dict[str, Any]]) -> str:
             "(lowest to highest). The ratio is ours / other within each pair. CPU seconds and peak memory are ours /",
             "other.",
             "",
-            f"{pairs.machine()}. {', '.join(versions)}.",
+            f"{'; '.join(machines)}. {', '.join(versions)}.",
             "",
             pairs.table(results, markdown=True),
             "",

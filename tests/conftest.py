@@ -30,6 +30,9 @@ settings.register_profile("steady", deadline=None, derandomize=True, suppress_he
 settings.register_profile("explore", deadline=None, max_examples=1000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
 
+# The commands are started some hundred times: where no bytecode may be kept, each would compile all of its files anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 _SENDS = {"socket.connect", "socket.sendto", "socket.sendmsg"}
 
 
