@@ -32,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.calm import SHARE, Calm
 from tests.interop.harness import Program
 
-# What is installed has its bytecode (pip sees to it); a checkout gets it in the warm-up, unless the environment forbids.
+# What is installed has its bytecode: pip sees to it. A checkout gets it in the warm-up, where nothing forbids it.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 __all__ = ["Growth", "Row", "Setting", "Turn", "Watched", "cell", "machine", "on_core", "run", "spread", "table"]
