@@ -66,7 +66,8 @@ class Info:
     """Whether it is one file by the name `name`, not a folder."""
     layers: PieceLayers = field(compare=False)
     """What is known of the piece hashes of version 2; empty for version 1."""
-    _hashes: bytes = field(compare=False)
+    _hashes_at: int = field(compare=False)
+    """Where in `raw` the SHA-1 of the pieces stand, which are most of it."""
 
     @classmethod
     def from_bytes(cls, raw: bytes, expected: InfoHash | None = None) -> Info:
@@ -126,7 +127,7 @@ class Info:
             layout=layout,
             single_file=[entry.path for entry in files if not entry.pad] == [(name,)],
             layers=PieceLayers(v2_files, piece_length),
-            _hashes=hashes,
+            _hashes_at=raw.index(hashes),
         )
 
     @property
@@ -180,7 +181,8 @@ class Info:
         """The SHA-1 of a piece, 20 bytes. Raises MisuseError for a v2-only torrent or where there is no such piece."""
         if self.info_hash.v1 is None or not 0 <= index < self.piece_count:
             raise MisuseError(f"there is no v1 hash of piece {index}")
-        return self._hashes[index * _V1_HASH_BYTES : (index + 1) * _V1_HASH_BYTES]
+        at = self._hashes_at + index * _V1_HASH_BYTES
+        return self.raw[at : at + _V1_HASH_BYTES]
 
     def tree_piece(self, index: int) -> TreePiece | None:
         """How version 2 hashes a piece; None for a v1 torrent, and for a piece of padding alone.
