@@ -281,7 +281,7 @@ def test_only_wanted_files_are_asked_for() -> None:
             b"files": [{b"length": 2 * PIECE, b"path": [b"a"]}, {b"length": len(DATA) - 2 * PIECE, b"path": [b"b"]}],
             b"name": b"d",
             b"piece length": PIECE,
-            b"pieces": INFO._hashes,
+            b"pieces": b"".join(INFO.piece_hash(index) for index in range(INFO.piece_count)),
         }
     )
     info = Info.from_bytes(raw)
