@@ -206,10 +206,10 @@ def _scan(data: bytes, at: int, max_depth: int, max_tokens: int) -> int:
         first = data[at]
         if 48 <= first <= 57:  # a byte string
             colon = find(b":", at, at + _LENGTH_DIGITS + 1)
-            digits = data[at:colon]
+            digits = data[at:colon] if colon > 0 else b""
             length = short(digits)
-            if length is None or colon < 0:
-                if colon < 0 or first == 48 or not digits.isdigit():
+            if length is None:
+                if first == 48 or not digits.isdigit():
                     raise BencodeError(f"not bencode at byte {at}: no length of a byte string")
                 length = int(digits)
             at = colon + 1 + length
