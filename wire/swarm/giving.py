@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from operator import itemgetter
 
 from wire.bitfield import Bitfield
 from wire.errors import ProtocolError
@@ -36,6 +37,9 @@ IDLE_SLOT_S = 2.0
 """Who is unchoked and asks for nothing for so long leaves its slot to others."""
 GRANT_ROUNDS = 2
 """Times that a choked peer may have all it is granted."""
+
+_PIECE_OF = itemgetter(0)
+"""Of a `BlockId`."""
 
 
 class Giving:
@@ -136,22 +140,46 @@ class Giving:
 
     # --- requests
 
-    def request(self, peer: Peer, block: BlockId) -> None:
-        """The peer asks for a block. Raises ProtocolError where there is none such, or it asks without end."""
+    def requests(self, peer: Peer, blocks: Iterable[BlockId]) -> None:
+        """The peer asks for blocks. Raises ProtocolError where there is none such, or it asks without end."""
+        for index, run in itertools.groupby(blocks, _PIECE_OF):
+            some = list(run)
+            if self._may_have_all(peer, index, some):
+                self._take_on(peer, index, some)
+                continue
+            for block in some:
+                self._request(peer, block)
+
+    def _may_have_all(self, peer: Peer, index: int, blocks: Sequence[BlockId]) -> bool:
+        """Whether nothing speaks against any of these blocks of a piece: nearly always, and found out once for all."""
+        return (
+            self._have[index]
+            and not peer.connection.am_choking
+            and self.super_seed is None
+            and len(peer.queue) + len(peer.waiting) + len(blocks) <= MAX_QUEUE
+            and min(blocks)[1] >= 0
+            and max(begin + length for _, begin, length in blocks) <= self._info.piece_size(index)
+        )
+
+    def _request(self, peer: Peer, block: BlockId) -> None:
         index, begin, length = block
         if not self._info.may_be_asked(index, begin, length):
             raise ProtocolError(f"asks for bytes {begin} to {begin + length} of piece {index}")
         if not self._may_have(peer, index, length) or len(peer.queue) + len(peer.waiting) >= MAX_QUEUE:
             peer.connection.reject(index, begin, length)
+            self._dirty[peer] = None
             peer.refused += 1
             if peer.refused > MAX_REFUSED:
                 raise ProtocolError("asks on and on for what it was refused")
         else:
-            if not begin:
-                self._suggested |= self._picker.bit(index)
-            if self._feeds_a_crowd and self.leechers.puts_off(peer, block):
-                return
-            peer.queue[block] = None
+            self._take_on(peer, index, [block])
+
+    def _take_on(self, peer: Peer, index: int, blocks: Sequence[BlockId]) -> None:
+        if not all(begin for _, begin, _ in blocks):
+            self._suggested |= self._picker.bit(index)
+        if self._feeds_a_crowd and self.leechers.puts_off(peer, index, blocks):
+            return
+        peer.queue.update(dict.fromkeys(blocks))
         self._dirty[peer] = None
 
     def _may_have(self, peer: Peer, index: int, length: int) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from wire.swarm.meter import Meter
 from wire.swarm.peer import Peer
@@ -46,16 +46,16 @@ class Leechers:
         """The most that our line gave lately in a second."""
         self._since = 0.0
 
-    def puts_off(self, peer: Peer, block: BlockId) -> bool:
-        """Whether a request has to wait; it lies with `peer.waiting` then."""
+    def puts_off(self, peer: Peer, index: int, blocks: Sequence[BlockId]) -> bool:
+        """Whether requests for blocks of a piece have to wait; they lie with `peer.waiting` then."""
         thrift = self._thrift
         if not thrift.active:
-            if not block[1]:
-                thrift.is_first(peer, block[0])  # so that it is known, should there be a crowd
+            if not all(begin for _, begin, _ in blocks):
+                thrift.is_first(peer, index)  # so that it is known, should there be a crowd
             return False
-        if thrift.is_first(peer, block[0]):
+        if thrift.is_first(peer, index):
             return False
-        peer.waiting[block] = None
+        peer.waiting.update(dict.fromkeys(blocks))
         return True
 
     def gave(self, peer: Peer, index: int) -> None:

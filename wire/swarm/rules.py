@@ -116,16 +116,21 @@ class Swarm(Wishes):
     def receive(self, peer: Peer, events: Iterable[m.Event], now: float) -> None:
         """Takes what a connection received. The data of blocks is copied before this returns."""
         blocks: list[m.Block] = []
+        requests: list[m.Request] = []
         try:
             for event in events:
+                kind = type(event)
+                if blocks and kind is not m.Block:  # in the order in which they came
+                    self._take_blocks(peer, blocks, now)
+                    blocks = []
+                elif requests and kind is not m.Request:
+                    self._take_requests(peer, requests)
+                    requests = []
                 if type(event) is m.Block:
                     blocks.append(event)
                     continue
-                if blocks:  # in the order in which they came
-                    self._take_blocks(peer, blocks, now)
-                    blocks = []
-                if type(event) is m.Request and self._exchange is not None:
-                    self._exchange.giving.request(peer, event)
+                if type(event) is m.Request:
+                    requests.append(event)
                     continue
                 if type(event) is m.Landed:
                     self._begun().landed(peer, event, now)
@@ -135,6 +140,8 @@ class Swarm(Wishes):
                     return
             if blocks:
                 self._take_blocks(peer, blocks, now)
+            elif requests:
+                self._take_requests(peer, requests)
         except ProtocolError as error:
             self._drop(peer, str(error), now, breach=True, ban=isinstance(error, WrongHashesError))
             return
@@ -153,6 +160,10 @@ class Swarm(Wishes):
         if self._exchange is None:
             raise ProtocolError("sends blocks that were not asked for")
         self._exchange.blocks(peer, blocks, now)
+
+    def _take_requests(self, peer: Peer, requests: Sequence[m.Request]) -> None:
+        if self._exchange is not None:
+            self._exchange.giving.requests(peer, requests)
 
     def _take(self, peer: Peer, event: m.Event, now: float) -> None:
         match event:

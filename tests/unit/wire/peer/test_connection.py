@@ -204,6 +204,26 @@ def test_before_the_count_is_known_nothing_can_be_asked_or_advised() -> None:
         feed(connection, block_frame(0, 0, b"x"))
 
 
+@pytest.mark.parametrize("step", [None, 1, 17, 40])
+def test_requests_in_a_row_are_each_heard_up_to_what_is_wrong(step: int | None) -> None:
+    blocks = [(index, begin, 16384) for index in (3, 9) for begin in (0, 16384, 32768)]
+    row = m.blocks_frames(m.REQUEST, blocks)
+    heard = [m.Request(*block) for block in blocks]
+    for behind, last in (
+        (m.blocks_frames(m.CANCEL, blocks[:1]), m.Cancel(*blocks[0])),
+        (bytes(4) + m.index_frame(m.HAVE, 1), m.Have(1)),
+        (m.blocks_frames(m.REQUEST, [(0, 0, 128 << 10)]), m.Request(0, 0, 128 << 10)),
+    ):
+        assert feed(opened(), row + behind, step=step) == [*heard, last]
+    for wrong in ((10, 0, 16384), (1, 0, 0), (1, 0, (128 << 10) + 1)):
+        connection = opened()
+        assert feed(connection, row, step=step) == heard
+        with pytest.raises(ProtocolError, match="request"):
+            feed(connection, row + m.blocks_frames(m.REQUEST, [wrong]), step=step)
+    with pytest.raises(ProtocolError, match="of 12 bytes"):
+        feed(opened(), row + m.frame(m.REQUEST, bytes(11)) + row, step=step)
+
+
 def test_advice_is_passed_on_where_it_makes_sense() -> None:
     connection = opened()
     frames = [m.index_frame(kind, index) for kind in (m.SUGGEST, m.ALLOWED_FAST) for index in (9, 10)]

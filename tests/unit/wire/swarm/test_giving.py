@@ -7,6 +7,7 @@ from tests.unit.wire.swarm.test_rules import Table, finish_jobs
 from wire.bitfield import Bitfield
 from wire.peer import messages as m
 from wire.peer.messages import BLOCK_BYTES as B
+from wire.swarm.giving import MAX_QUEUE
 from wire.swarm.peer import Peer
 from wire.swarm.thrift import CROWD, PATIENCE_S
 
@@ -103,3 +104,55 @@ def test_nobody_waits_for_who_has_a_part_or_got_it_from_the_swarm() -> None:
     peers = crowd(table)
     ask(table, *peers)
     assert all(list(peer.queue) == ASKED for peer in peers)
+
+
+def asker(**settings: object) -> tuple[Table, Peer]:
+    """A seed, and a peer that wants its pieces; what that one is sent is not taken from it."""
+    table = Table(have=Bitfield.full(4), **settings)  # type: ignore[arg-type]
+    guest = table.guest()
+    guest.wire.interested()
+    guest.pump()
+    table.guests.clear()
+    assert guest.peer is not None
+    guest.peer.connection.outgoing()
+    return table, guest.peer
+
+
+def test_requests_that_come_at_once_are_judged_each() -> None:
+    table, peer = asker()
+    good = [m.Request(2, B, B), m.Request(0, 0, B), m.Request(0, B, B), m.Request(2, 0, 5)]
+    table.swarm.receive(peer, good, table.now)
+    assert list(peer.queue) == good
+    table.swarm.receive(peer, [m.Request(1, 0, B), m.Cancel(1, 0, B), m.Request(1, B, B)], table.now)
+    assert list(peer.queue) == [*good, (1, B, B)], "in the order in which they came"
+    table.swarm.receive(peer, [m.Request(1, 0, B), m.Request(1, B, B + 1), m.Request(0, 0, B)], table.now)
+    assert peer.gone
+    assert "asks for bytes" in table.drops()[0].reason
+
+
+def test_of_more_requests_than_may_wait_the_rest_is_rejected() -> None:
+    table, peer = asker()
+    asked = [m.Request(number % 2, number // 2, 1) for number in range(MAX_QUEUE + 3)]
+    table.swarm.receive(peer, asked[: MAX_QUEUE - 4], table.now)
+    peer.connection.outgoing()
+    table.swarm.receive(peer, asked[MAX_QUEUE - 4 :], table.now)
+    assert list(peer.queue) == asked[:MAX_QUEUE]
+    assert b"".join(peer.connection.outgoing()) == m.blocks_frames(m.REJECT, asked[MAX_QUEUE:])
+
+
+def test_one_request_too_many_is_rejected_from_the_middle_of_a_piece_on() -> None:
+    table, peer = asker()
+    asked = [m.Request(1, begin, 1) for begin in range(MAX_QUEUE + 3)]
+    table.swarm.receive(peer, asked, table.now)
+    assert list(peer.queue) == asked[:MAX_QUEUE]
+    assert peer.refused == 3
+
+
+def test_requests_of_a_choked_peer_are_refused_but_for_what_it_is_granted() -> None:
+    table, peer = asker(upload_slots=0)
+    assert peer.connection.am_choking
+    peer.granted, peer.grant = frozenset({1}), B
+    asked = [m.Request(1, 0, B), m.Request(1, B, B), m.Request(2, 0, B)]
+    table.swarm.receive(peer, asked, table.now)
+    assert list(peer.queue) == asked[:1]
+    assert b"".join(peer.connection.outgoing()) == m.blocks_frames(m.REJECT, asked[1:])

@@ -31,7 +31,7 @@ class Desk:
 
     def ask(self, peer: Peer, index: int) -> None:
         for begin in range(0, PIECE, B):
-            if not self.leechers.puts_off(peer, (index, begin, B)):
+            if not self.leechers.puts_off(peer, index, [(index, begin, B)]):
                 peer.queue[(index, begin, B)] = None
 
     def got(self, peer: Peer, index: int, *, passed_on: bool = False) -> None:
