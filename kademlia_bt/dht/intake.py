@@ -75,6 +75,7 @@ class Intake:
         # Looked into for each datagram.
         self._hosts = face.border.known
         self._nodes = face.table.by_endpoint
+        self._full = face.table.full
         self._heard = self.traffic.heard
 
     @property
@@ -134,7 +135,11 @@ class Intake:
         node = self._nodes.get(source)
         if node is not None and node.contact.id == sender:
             node.last_query = now
-        elif not read_only and self._keeper.would_take(source, now):
+        elif (
+            not read_only
+            and (node is not None or not self._full[sender[0]])  # what `wants` would say, without a call
+            and self._keeper.would_take(source, now)
+        ):
             self._meet(node, sender, source, now)
         if query is not None:
             self.traffic.hear(query.method)

@@ -33,6 +33,8 @@ _INDEX_BITS = 12
 """4,096 ready answers, a megabyte at most: a few hundred nodes seldom have as many leading bits in common."""
 _BELOW_INDEX = ID_BITS - _INDEX_BITS
 _RTT_GAIN = 0.25
+_FIRST_BYTE_BITS = 8
+"""With a first byte other than ours, an id shares fewer bits with us; that byte alone says how many."""
 
 
 class Node:
@@ -81,6 +83,9 @@ class Table:
         self.family = family
         self.by_endpoint: dict[Address, Node] = {}
         """All nodes, in the order they came in. To be looked into by whoever asks often; not to be changed."""
+        self.full = bytearray(256)
+        """By the first byte of an id: 1 where `wants` has found the bucket of all such ids full, and it still is. To be
+        looked into, as `by_endpoint`: most who ask a node that has joined are of those."""
         self._item_head = b"%d:%b" % (len(family.nodes_key), family.nodes_key)
         self._reset(own_id)
 
@@ -89,6 +94,7 @@ class Table:
         self._own = number(own_id)
         self._buckets = [_Bucket(bucket_capacity(depth)) for depth in range(ID_BITS)]
         self.by_endpoint.clear()
+        self._have_room()
         self._by_host: dict[str, Node] = {}
         # The index of nodes to hand out, built anew when one came or went: their numbers in order, their compact
         # forms, and for the first bits of a target the ready answer, or else the numbers among which it is.
@@ -130,6 +136,8 @@ class Table:
             return False
         bucket = self._buckets[bits]
         if len(bucket.nodes) >= bucket.capacity and not bucket.silent:
+            if bits < _FIRST_BYTE_BITS:
+                self.full[node_id[0]] = 1
             return False
         return endpoint.host not in self._by_host
 
@@ -169,6 +177,7 @@ class Table:
         bucket.silent += not node.fails
         node.fails += 1
         self._stale = True
+        self._have_room()
         if not bucket.replacements and node.fails < _MAX_FAILS:
             return None
         self._remove(node)
@@ -293,6 +302,11 @@ class Table:
         del self.by_endpoint[node.contact.endpoint]
         self._by_host.pop(node.contact.endpoint.host, None)
         self._stale = True
+        self._have_room()
+
+    def _have_room(self) -> None:
+        """Some bucket may take nodes again."""
+        self.full[:] = bytes(len(self.full))
 
     def _rebuild(self) -> None:
         alive = [node for node in self.by_endpoint.values() if not node.fails]

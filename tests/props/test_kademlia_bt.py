@@ -233,6 +233,11 @@ class TableMachine(RuleBasedStateMachine):
             assert bucket.silent == sum(bool(node.fails) for node in bucket.nodes)
             assert all(shared_bits(node.number, number(self.own)) == depth for node in bucket.nodes)
         assert sum(len(bucket.nodes) for bucket in self.table._buckets) == len(nodes)
+        for first in (first for first in range(256) if self.table.full[first]):
+            bucket = self.table._buckets[8 - (first ^ self.own[0]).bit_length()]
+            assert first != self.own[0]
+            assert len(bucket.nodes) == bucket.capacity
+            assert not bucket.silent
 
 
 class TransactionsMachine(RuleBasedStateMachine):

@@ -9,7 +9,8 @@ import pytest
 from kademlia_bt.dht.config import DhtConfig
 from kademlia_bt.dht.contact import Contact
 from kademlia_bt.dht.core import Dht, Face
-from kademlia_bt.dht.node_id import number, random_id
+from kademlia_bt.dht.node_id import number, random_id, random_id_sharing
+from kademlia_bt.dht.table import K
 from wire.bencode import Encodable, Value, decode, encode
 from wire.compact import IPV4, IPV6, Endpoint, Family
 
@@ -258,6 +259,32 @@ def test_an_unknown_asker_enters_the_table_only_by_answering() -> None:
     assert len(face.table) == 0
     face.receive(encode(pong), ASKER, 1.1)
     assert [node.contact for node in face.table.nodes] == [Contact(SENDER, ASKER)]
+
+
+def test_an_asker_is_pinged_as_soon_as_its_bucket_has_room() -> None:
+    face = face_of()
+    sender = random_id_sharing(face.node_id, 5, RNG)
+    ping = b"d1:ad2:id20:" + sender + b"e1:q4:ping1:t2:aa1:y1:qe"
+    inside = [Endpoint(f"20.{index}.1.1", 6881) for index in range(K)]
+    for endpoint in inside:
+        face.table.answered(Contact(random_id_sharing(face.node_id, 5, RNG), endpoint), 0.1, 0.0)
+    for _ in range(3):
+        assert face.answer(ping, ASKER, 1.0)
+        assert not face.outgoing()
+    face.table.failed(inside[3])
+    assert face.answer(ping, ASKER, 2.0)
+    assert [to for _, to in face.outgoing()] == [ASKER]
+
+
+def test_a_node_that_asks_by_another_id_is_pinged_though_its_bucket_is_full() -> None:
+    face = face_of()
+    inside = [Endpoint(f"20.{index}.1.1", 6881) for index in range(K)]
+    for endpoint in inside:
+        face.table.answered(Contact(random_id_sharing(face.node_id, 5, RNG), endpoint), 0.1, 0.0)
+    other = random_id_sharing(face.node_id, 5, RNG)
+    assert not face.table.wants(other, ASKER)
+    assert face.answer(b"d1:ad2:id20:" + other + b"e1:q4:ping1:t2:aa1:y1:qe", inside[0], 1.0)
+    assert [to for _, to in face.outgoing()] == [inside[0]]
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "10.0.0.1", "0.0.0.0", "224.0.0.5", "255.255.255.255"])

@@ -104,6 +104,35 @@ def test_a_newcomer_takes_a_silent_nodes_place() -> None:
     assert len(table) == K
 
 
+def test_it_remembers_by_the_first_byte_who_finds_no_place() -> None:
+    table = Table(IPV4, OWN)
+    first = [local(index, 5) for index in range(K)]
+    for contact in first:
+        table.answered(contact, 0.1, 0.0)
+    late = local(99, 5)
+    assert not any(table.full)
+    assert not table.wants(late.id, late.endpoint)
+    assert [byte for byte in range(256) if table.full[byte]] == [late.id[0]]
+    table.failed(first[2].endpoint)  # a silent node's place is to be had
+    assert not any(table.full)
+    assert table.wants(late.id, late.endpoint)
+    assert table.answered(late, 0.1, 1.0)
+    assert not table.wants(first[2].id, first[2].endpoint)
+    assert table.full[first[2].id[0]]
+    table.rekey(random_id(RNG))
+    assert not any(table.full)
+
+
+def test_our_own_first_byte_does_not_say_who_finds_a_place() -> None:
+    table = Table(IPV4, OWN)
+    for index in range(K):
+        table.answered(local(index, 10), 0.1, 0.0)
+    late = local(99, 10)
+    assert not table.wants(late.id, late.endpoint)
+    assert not any(table.full)
+    assert table.wants(local(100, 11).id, late.endpoint)
+
+
 def test_we_are_not_in_our_own_table() -> None:
     table = Table(IPV4, OWN)
     assert not table.answered(Contact(OWN, Endpoint("127.0.0.1", 1)), 0.1, 0.0)
