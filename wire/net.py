@@ -73,7 +73,7 @@ class Datagrams(Protocol):
 
 @runtime_checkable
 class AnsweredDatagrams(Datagrams, Protocol):
-    """A UDP socket whose datagrams can be answered one by one, as they are read: cheaper than in batches."""
+    """A UDP socket that can have its datagrams answered at once: cheaper than `receive` and `send_many`."""
 
     async def readable(self) -> None:
         """Waits until there may be datagrams. Raises NetworkError when closed."""

@@ -27,8 +27,9 @@ hearing from him come first. Where he is near, that is all the time that it take
 after an encrypted handshake, for which both take powers of large numbers."""
 _BETWEEN_S = 0.05
 """From one such wait to the next, so that a session that searches for much loses a tenth of the time at most."""
-_UNYIELDED_BATCHES = 3
-"""Batches of answered datagrams before other tasks get their turn: some 2 ms."""
+_UNYIELDED_S = 0.005
+"""For so long datagrams are answered before other tasks get their turn. It costs as much as several of them: whoever
+waits just then would wait longer, and with turns more often there would be more of those."""
 
 
 class News(enum.IntEnum):
@@ -171,17 +172,17 @@ class UdpPump:
                 await self._serve(datagrams)
 
     async def _serve(self, datagrams: AnsweredDatagrams) -> None:
-        for _ in range(_UNYIELDED_BATCHES):
-            if self._answerers is None:  # a tenant has come in meanwhile
-                return
+        until = trio.current_time() + _UNYIELDED_S
+        while self._answerers is not None:  # else a tenant has come in meanwhile
+            now = trio.current_time()
             unsent: list[Endpoint] = []
-            more = datagrams.serve(self._answerers, trio.current_time(), unsent)
+            more = datagrams.serve(self._answerers, now, unsent)
             self._lost(unsent)
             news = self._told() if self._told is not None else News.NONE
             if news:
                 await self._give_way()
             self._settle()
-            if not more or news:
+            if not more or news or now >= until:
                 return
 
     async def _receive(self) -> None:

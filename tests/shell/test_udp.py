@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -15,6 +16,7 @@ from wire.compact import Address, Endpoint
 from wire.errors import NetworkError
 from wire.net import Buffer, Datagrams
 from wire.trio_net import TrioNetwork
+from wire.trio_udp import TrioDatagrams
 from wire.udp import AnsweringTenant, News, UdpPump
 
 
@@ -401,16 +403,63 @@ async def test_a_tenant_that_only_listens_gets_its_datagrams_from_then_on() -> N
         assert [data for data, _, _ in utp.heard] == [b"\x01 between"]
 
 
+class Slow(Oracle):
+    """An oracle that thinks for a millisecond."""
+
+    def answer(self, data: bytes, source: Address, now: float) -> Buffer | None:
+        time.sleep(0.001)
+        return super().answer(data, source, now)
+
+
 async def test_a_flood_of_questions_leaves_the_others_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wire.trio_udp._SERVED_AT_ONCE", 16)  # so that a flood fits into any system's buffer
-    krpc = Oracle(b"d")
+    monkeypatch.setattr("wire.trio_udp._SERVED_ROUNDS", 1)  # so that a flood fits into any system's buffer
+    krpc = Slow(b"d")
     async with answering(krpc) as (pump, asking):
         for _ in range(250):
             asking.send(b"d silence", pump.endpoint)
         while len(krpc.heard) < 250:
             before = len(krpc.heard)
             await trio.lowlevel.checkpoint()
-            assert len(krpc.heard) - before <= 100  # two turns of the pump at most
+            assert len(krpc.heard) - before <= 70  # two turns of the pump at most, each of two batches
+
+
+async def test_what_was_read_before_an_error_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    krpc = Oracle(b"d")
+    asker = ("127.0.0.1", 6881)
+    arriving = iter([(b"d one", asker), (b"d two", asker), ConnectionRefusedError(), (b"d three", asker)])
+    sent: list[tuple[bytes, tuple[str, int]]] = []
+
+    class Troubled:
+        """A socket that fails at the third of what it reads and at the second of what it sends."""
+
+        def recvfrom(self, _: int) -> tuple[bytes, tuple[str, int]]:
+            match next(arriving, None):
+                case None:
+                    raise BlockingIOError
+                case OSError() as error:
+                    raise error
+                case datagram:
+                    return datagram
+
+        def sendto(self, data: bytes, to: tuple[str, int]) -> int:
+            if data == b"D TWO":
+                raise PermissionError
+            sent.append((data, to))
+            return len(data)
+
+        def fileno(self) -> int:
+            return 7
+
+    datagrams = await TrioNetwork().udp(Endpoint("127.0.0.1", 0))
+    assert isinstance(datagrams, TrioDatagrams)
+    with monkeypatch.context() as patched:
+        patched.setattr(datagrams, "_socket", Troubled())
+        unsent: list[Endpoint] = []
+        assert not datagrams.serve([krpc.answer] * 257, 1.0, unsent)
+    datagrams.close()
+    assert [data for data, _, _ in krpc.heard] == [b"d one", b"d two", b"d three"]
+    assert sent == [(b"D ONE", asker), (b"D THREE", asker)]
+    assert unsent == [Endpoint(*asker)]
 
 
 async def test_closing_ends_who_answers() -> None:
