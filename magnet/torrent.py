@@ -67,7 +67,9 @@ class _Pieces:
     async def read(self, piece: int, begin: int, length: int) -> bytes:
         if self._gone.is_set():
             raise self._handle.failure()
-        return bytes((await self._runner.read([(piece, begin, length)]))[0])
+        data = bytearray(length)
+        await self._runner.read([(piece, begin, length)], [memoryview(data)])
+        return bytes(data)
 
     async def _until_gone(self) -> None:
         await self._gone.wait()

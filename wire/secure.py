@@ -129,6 +129,11 @@ class SecureStream:
             buffers = [encrypt(buffer) for buffer in buffers if len(buffer)]
         return [*self._unsent, *buffers] if self._unsent else buffers
 
+    @property
+    def lets_go(self) -> bool:
+        """Whether what `send_all` was given may be changed when it has returned: uTP sends again what got lost."""
+        return not self.over_utp or self._outbound is not None
+
     def close(self) -> None:
         """Closes at once. May be called twice."""
         self._stream.close()

@@ -18,6 +18,7 @@ import trio
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tests.reading import read_blocks
 from tests.strategies import MadeTorrent, made_torrents, torrent_of
 from wire.errors import MetainfoError
 from wire.metainfo.files import FileEntry, refuse_collisions, safe_path
@@ -90,7 +91,7 @@ async def one_run(made: MadeTorrent, folder: Path, run: Run, stored: set[int]) -
             have = await store.load()
             assert stored <= set(have.indices()), "what was stored is there"
             for index in have.indices():
-                assert await store.read_many([(index, 0, made.info.piece_size(index))]) == [made.piece(index)]
+                assert await read_blocks(store, [(index, 0, made.info.piece_size(index))]) == [made.piece(index)]
             batch: dict[int, tuple[bytearray, bool]] = {}
             for number in [*puts, None] if made.info.piece_count else []:
                 index = 0 if number is None else number % made.info.piece_count

@@ -27,7 +27,7 @@ from wire.bencode import encode
 from wire.compact import Endpoint
 from wire.errors import DiskError, NetworkError, ProtocolError
 from wire.metainfo import Info, Torrent
-from wire.net import Buffer, Stream
+from wire.net import Stream
 from wire.peer.connection import PeerConnection
 from wire.peer.extended import UT_METADATA_ID, ExtendedHandshake
 from wire.peer.messages import HandshakeReceived, MetadataRequest
@@ -86,10 +86,10 @@ class Store(MemoryStore):
         self.written += right
         return right
 
-    async def read_many(self, requests: Sequence[tuple[int, int, int]]) -> list[Buffer]:
+    async def read_into(self, requests: Sequence[tuple[int, int, int]], views: Sequence[memoryview]) -> None:
         await trio.lowlevel.checkpoint()
         assert not self.closed, "read after it was closed"
-        return await super().read_many(requests)
+        await super().read_into(requests, views)
 
     async def aclose(self) -> None:
         await trio.lowlevel.checkpoint()
@@ -101,12 +101,11 @@ class LyingStore(Store):
 
     each = 1
 
-    async def read_many(self, requests: Sequence[tuple[int, int, int]]) -> list[Buffer]:
-        blocks = await super().read_many(requests)
-        return [
-            bytes([block[0] ^ 1, *block[1:]]) if request[0] % self.each == 0 else block
-            for request, block in zip(requests, blocks, strict=True)
-        ]
+    async def read_into(self, requests: Sequence[tuple[int, int, int]], views: Sequence[memoryview]) -> None:
+        await super().read_into(requests, views)
+        for request, view in zip(requests, views, strict=True):
+            if request[0] % self.each == 0:
+                view[0] ^= 1
 
 
 class StallingStore(Store):
@@ -114,11 +113,11 @@ class StallingStore(Store):
 
     blocks = 2
 
-    async def read_many(self, requests: Sequence[tuple[int, int, int]]) -> list[Buffer]:
+    async def read_into(self, requests: Sequence[tuple[int, int, int]], views: Sequence[memoryview]) -> None:
         self.blocks -= len(requests)
         if self.blocks < 0:
             await trio.sleep_forever()
-        return await super().read_many(requests)
+        await super().read_into(requests, views)
 
 
 class Stores:

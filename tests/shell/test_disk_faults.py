@@ -19,6 +19,7 @@ import trio.testing
 
 from kademlia_bt import Node
 from magnet import Config, DownloadError, Session, Verdict
+from tests.reading import read_blocks
 from tests.shell.kit import make_torrent
 from tests.shell.test_dht_commands import environment
 from tests.shell.test_two_processes import Shared
@@ -351,7 +352,7 @@ async def test_a_system_with_fewer_calls(tmp_path: Path, monkeypatch: pytest.Mon
         assert have.all == (round_ == 1)
         left = [(index, memoryview(MADE.piece(index))) for index in range(MADE.info.piece_count) if not have[index]]
         assert await store.put_many(left) == [True] * len(left)
-        blocks = await store.read_many([(index, 1, 100) for index in range(5)])
+        blocks = await read_blocks(store, [(index, 1, 100) for index in range(5)])
         assert blocks == [MADE.piece(index)[1:101] for index in range(5)]
         await store.aclose()
     assert (tmp_path / "d" / "top" / "file0").read_bytes() == MADE.file(0)

@@ -13,6 +13,7 @@ import trio
 import trio.testing
 
 from magnet import Config, DownloadError, Session, Verdict
+from tests.reading import read_blocks
 from tests.shell.kit import make_torrent
 from tests.strategies import torrent_of
 from wire.compact import Endpoint
@@ -165,7 +166,7 @@ async def test_nobody_is_told_that_all_is_well_while_it_is_hashed(
     async def ask() -> None:
         told.append(await store.lost())
 
-    await store.read_many([(0, 0, 16)])
+    await read_blocks(store, [(0, 0, 16)])
     async with trio.open_nursery() as nursery:
         nursery.start_soon(ask)
         await hashing.wait()
@@ -177,7 +178,7 @@ async def test_nobody_is_told_that_all_is_well_while_it_is_hashed(
     assert await put(store, 0, 1) == []
     a_moment_later()
     edited(root / FILE)
-    await store.read_many([(0, 0, 16)])
+    await read_blocks(store, [(0, 0, 16)])
     hashing = trio.Event()
     go_on.clear()
     async with trio.open_nursery() as nursery:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from tests.reading import read_blocks
 from tests.strategies import MadeTorrent, torrent_of
 from wire.bencode import encode
 from wire.bitfield import Bitfield
@@ -66,14 +67,14 @@ async def test_a_whole_download(tmp_path: Path) -> None:
     assert not await store.put(0, MADE.piece(0) + b"x")
     assert not (root / "top" / "file0").exists(), "what is wrong is not written"
     await fill(store, ALL[::-1])
-    assert await store.read_many([(0, 0, 16), (2, 7, 9), (3, 15, 1)]) == [
+    assert await read_blocks(store, [(0, 0, 16), (2, 7, 9), (3, 15, 1)]) == [
         MADE.piece(0),
         MADE.piece(2)[7:],
         MADE.piece(3)[15:],
     ]
     for request in ((9, 0, 1), (0, 0, 17), (0, 16, 1), (0, -1, 1)):
         with pytest.raises(MisuseError):
-            await store.read_many([request])
+            await read_blocks(store, [request])
     await store.aclose()
     await store.aclose()
     assert_placed(root)
@@ -94,13 +95,13 @@ async def test_behind_a_v2_file_lie_zeros_to_the_end_of_its_block(tmp_path: Path
     for index, data in ((0, b"a" * 20000), (1, b"b" * 5)):
         assert await memory.put(index, data)
     for store in (disk, memory):
-        assert await store.read_many([(0, 16384, 16384), (1, 0, 16384), (1, 4, 1)]) == [
+        assert await read_blocks(store, [(0, 16384, 16384), (1, 0, 16384), (1, 4, 1)]) == [
             (b"a" * 3616).ljust(16384, b"\0"),
             b"bbbbb".ljust(16384, b"\0"),
             b"b",
         ]
         with pytest.raises(MisuseError):
-            await store.read_many([(1, 5, 1)])
+            await read_blocks(store, [(1, 5, 1)])
         await store.aclose()
 
 
@@ -108,9 +109,9 @@ async def test_what_is_not_had_is_not_read(tmp_path: Path) -> None:
     place(tmp_path)
     store = DiskStore(MADE.info, tmp_path)
     with pytest.raises(MisuseError):
-        await store.read_many([(0, 0, 1)])
+        await read_blocks(store, [(0, 0, 1)])
     await store.load()
-    assert await store.read_many([(0, 0, 1)]) == [MADE.piece(0)[:1]]
+    assert await read_blocks(store, [(0, 0, 1)]) == [MADE.piece(0)[:1]]
     await store.aclose()
 
 
@@ -239,7 +240,7 @@ async def test_only_wanted_files_are_made(tmp_path: Path) -> None:
     store = DiskStore(MADE.info, root, resume=resume, wanted=wanted)
     await store.load()
     await fill(store, needed)
-    blocks = await store.read_many([(index, 0, 16) for index in needed])
+    blocks = await read_blocks(store, [(index, 0, 16) for index in needed])
     assert blocks == [MADE.piece(index) for index in needed]
     await store.aclose()
     made = {path.relative_to(root).parts for path in root.rglob("*") if path.is_file()}
@@ -251,7 +252,7 @@ async def test_only_wanted_files_are_made(tmp_path: Path) -> None:
     # now all is wanted: what was kept of the other files goes where it belongs
     store = DiskStore(MADE.info, root, resume=resume)
     assert list((await store.load()).indices()) == needed
-    assert await store.read_many([(index, 0, 16) for index in needed]) == blocks
+    assert await read_blocks(store, [(index, 0, 16) for index in needed]) == blocks
     await fill(store)
     await store.aclose()
     assert_placed(root)
@@ -267,7 +268,7 @@ async def test_wanted_less_than_before(tmp_path: Path) -> None:
     wanted = [False, False, False, True, True]
     store = DiskStore(MADE.info, root, resume=resume, wanted=wanted)
     assert list((await store.load()).indices()) == [0, 1, 2]
-    assert await store.read_many([(0, 0, 16), (2, 0, 16)]) == [MADE.piece(0), MADE.piece(2)]
+    assert await read_blocks(store, [(0, 0, 16), (2, 0, 16)]) == [MADE.piece(0), MADE.piece(2)]
     await fill(store, [3, 4])
     await store.aclose()
 
@@ -404,7 +405,7 @@ async def test_the_road_without_openat(tmp_path: Path, monkeypatch: pytest.Monke
     assert_placed(root)
     store = DiskStore(MADE.info, root)
     assert (await store.load()).all
-    assert await store.read_many([(1, 1, 15), (3, 0, 16)]) == [MADE.piece(1)[1:], MADE.piece(3)]
+    assert await read_blocks(store, [(1, 1, 15), (3, 0, 16)]) == [MADE.piece(1)[1:], MADE.piece(3)]
     await store.aclose()
     (root / "top" / "file0").unlink()
     (root / "top" / "file0").symlink_to(tmp_path / "outside")
@@ -448,20 +449,65 @@ async def test_blocks_that_follow_each_other_are_read_in_one_go(
     place(tmp_path)
     store = DiskStore(MADE.info, tmp_path)
     await store.load()
-    reads: list[tuple[int, int]] = []
-    real = os.pread
-
-    def pread(fd: int, length: int, offset: int) -> bytes:
-        reads.append((offset, length))
-        return real(fd, length, offset)
-
-    monkeypatch.setattr(os, "pread", pread)
     wanted = [(0, 0, 4), (0, 4, 8), (0, 12, 4), (1, 0, 3), (1, 4, 3), (1, 7, 2), (0, 9, 1), (0, 3, 5)]
-    blocks = await store.read_many(wanted)
-    assert blocks == [MADE.piece(index)[begin : begin + length] for index, begin, length in wanted]
+    blocks = [MADE.piece(index)[begin : begin + length] for index, begin, length in wanted]
+    assert await read_blocks(store, wanted) == blocks  # and the file is open
+    reads: list[tuple[int, int]] = []
+    real = os.preadv
+
+    def preadv(fd: int, views: list[memoryview], offset: int, flags: int = 0) -> int:
+        reads.append((offset, sum(map(len, views))))
+        return real(fd, views, offset, flags)
+
+    monkeypatch.setattr(os, "preadv", preadv)
+    assert await read_blocks(store, wanted) == blocks
     assert reads == [(0, 16), (16, 3), (20, 5), (9, 1), (3, 5)]
     with pytest.raises(MisuseError):
-        await store.read_many([(0, 0, 8), (0, 8, 9)])
+        await read_blocks(store, [(0, 0, 8), (0, 8, 9)])
+    await store.aclose()
+
+
+@pytest.mark.parametrize("cached", ["all", "the first half", "nothing", "cannot tell"])
+async def test_what_is_in_memory_is_read_without_a_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cached: str
+) -> None:
+    place(tmp_path)
+    store = DiskStore(MADE.info, tmp_path)
+    await store.load()
+    real, in_threads = os.preadv, []
+
+    def preadv(fd: int, views: list[memoryview], offset: int, flags: int = 0) -> int:
+        in_threads.append(not flags)
+        if flags and cached == "the first half":
+            return real(fd, views[:1], offset)
+        if flags and cached != "all":
+            raise OSError(errno.EAGAIN if cached == "nothing" else errno.EOPNOTSUPP, "no")
+        return real(fd, views, offset)
+
+    monkeypatch.setattr(os, "preadv", preadv)
+    monkeypatch.setattr(os, "RWF_NOWAIT", 8, raising=False)
+    wanted = [(0, 0, 4), (0, 4, 8)]
+    assert await read_blocks(store, [(0, 0, 1)]) == [MADE.piece(0)[:1]], "it is not open yet"
+    in_threads.clear()
+    assert await read_blocks(store, wanted) == [MADE.piece(0)[:4], MADE.piece(0)[4:12]]
+    assert in_threads == ([False] if cached == "all" else [False, True])
+    pool = store._places._files
+    with pool.lock:  # somebody opens another file
+        assert not pool.read_cached(store._places._file_places[0], [memoryview(bytearray(1))], 0)
+    await store.aclose()
+
+
+async def test_a_read_that_the_disk_answers_in_part_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place(tmp_path)
+    store = DiskStore(MADE.info, tmp_path)
+    await store.load()
+    real = os.preadv
+    monkeypatch.setattr(
+        os, "preadv", lambda fd, views, offset, flags=0: real(fd, [view[:3] for view in views[:2]], offset, flags)
+    )
+    wanted = [(0, 0, 2), (0, 2, 8), (0, 10, 6), (1, 0, 16)]
+    blocks = [MADE.piece(index)[begin : begin + length] for index, begin, length in wanted]
+    assert await read_blocks(store, wanted) == blocks
     await store.aclose()
 
 
@@ -471,7 +517,7 @@ async def test_a_file_that_shrinks_while_it_is_shared(tmp_path: Path) -> None:
     await store.load()
     os.truncate(tmp_path / "top" / "file0", 3)
     with pytest.raises(DiskError, match="shorter"):
-        await store.read_many([(0, 0, 16)])
+        await read_blocks(store, [(0, 0, 16)])
     await store.aclose()
 
 
@@ -499,7 +545,7 @@ async def test_few_files_stay_open(tmp_path: Path) -> None:
     assert len(os.listdir("/dev/fd")) < before + 50
     async with trio.open_nursery() as nursery:
         for at in range(0, 90, 9):
-            nursery.start_soon(store.read_many, [(index, 0, 16) for index in range(at, at + 4)])
+            nursery.start_soon(read_blocks, store, [(index, 0, 16) for index in range(at, at + 4)])
     await store.aclose()
     assert_placed(tmp_path, made)
 
@@ -552,7 +598,7 @@ async def test_a_piece_that_the_disk_lost_is_written_again(tmp_path: Path) -> No
     await fill(store)
     (tmp_path / "d" / "top" / "file0").write_bytes(b"")
     await fill(store, [0])  # it could not be read, so it was fetched again
-    assert await store.read_many([(0, 0, 16)]) == [MADE.piece(0)]
+    assert await read_blocks(store, [(0, 0, 16)]) == [MADE.piece(0)]
     await store.aclose()
 
 

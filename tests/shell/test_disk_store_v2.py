@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.reading import read_blocks
 from wire.errors import MetainfoError, MisuseError
 from wire.metainfo import Info, Torrent, create
 from wire.metainfo.create import Version
@@ -55,7 +56,7 @@ async def test_written_remembered_and_checked(version: Version, tmp_path: Path) 
     store = DiskStore(info, root, resume=resume)
     await store.load()
     assert await store.put(2, piece(info, 2))
-    assert await store.read_many([(2, 0, 100)]) == [piece(info, 2)[:100]]
+    assert await read_blocks(store, [(2, 0, 100)]) == [piece(info, 2)[:100]]
     await store.aclose()
     for name, data in FILES.items():
         assert (root / "top" / name).read_bytes() == data
@@ -99,7 +100,7 @@ async def test_what_was_there_is_found_when_its_layer_comes(tmp_path: Path) -> N
         bare.layers.add(pieces_root, layer)
     found = await store.recheck(unknown)
     assert found == [0]
-    assert await store.read_many([(0, 0, 9)]) == [FILES["a"][:9]]
+    assert await read_blocks(store, [(0, 0, 9)]) == [FILES["a"][:9]]
     await store.aclose()
     again = DiskStore(bare, root, resume=tmp_path / "x.resume")
     assert list((await again.load()).indices()) == sorted([*have.indices(), 0]), "it is remembered"

@@ -316,7 +316,7 @@ async def test_a_full_disk_stops_the_torrent_and_keeps_what_is_verified(autojump
 
 async def test_a_disk_that_fails_under_a_seeder_ends_it_with_its_reason(autojump_clock):
     class BrokenStore(Store):
-        async def read_many(self, requests):
+        async def read_into(self, requests, views):
             raise DiskError("cannot read /x: Input/output error")
 
     async with a_world(dht_nodes=0) as world:

@@ -133,6 +133,20 @@ async def test_from_the_info_hash_to_the_last_byte(autojump_clock: MockClock) ->
         assert seed.runner.stats().uploaded_bytes == len(data)
 
 
+async def test_who_serves_nobody_keeps_no_memory_for_it(autojump_clock: MockClock) -> None:
+    info, data = make(10 * PIECE)
+    net = internet()
+    seed, leecher = Node(net.host("80.0.0.1"), info), Node(net.host("80.0.0.2"), info)
+    async with running(seed, leecher):
+        await seed.begin(MemoryStore(info, data))
+        await leecher.begin(MemoryStore(info))
+        seed.runner.found([leecher.endpoint], "dht")
+        await leecher.runner.finished()
+        assert seed.runner._spare is not None, "the next blocks go out from it"
+        await trio.sleep(20.0)
+        assert seed.runner._spare is None
+
+
 async def test_a_dead_address_and_a_refusal_are_told_apart(autojump_clock: MockClock) -> None:
     info, _ = make(PIECE)
     net = internet()
@@ -257,7 +271,7 @@ async def test_a_full_disk_is_told_at_once_and_when_space_returns_it_goes_on(
 
 
 class BrokenStore(MemoryStore):
-    async def read_many(self, requests: Sequence[tuple[int, int, int]]) -> list[bytes]:
+    async def read_into(self, requests: Sequence[tuple[int, int, int]], views: Sequence[memoryview]) -> None:
         raise DiskError("the disk is gone")
 
 

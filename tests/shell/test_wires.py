@@ -151,6 +151,38 @@ async def test_what_is_said_in_both_directions_arrives(autojump_clock: object, t
         assert answer == b"all of it"
 
 
+@pytest.mark.parametrize(
+    ("transport", "encryption"), [("tcp", "off"), ("tcp", "require"), ("utp", "off"), ("utp", "require")]
+)
+async def test_what_a_stream_has_let_go_of_may_be_changed(
+    autojump_clock: object, transport: str, encryption: str
+) -> None:
+    got, whole = bytearray(), trio.Event()
+    data = bytes([1]) * 400_000 + bytes([2]) * 400_000
+
+    async def listen(stream: Stream) -> None:
+        room = memoryview(bytearray(50_000))
+        while len(got) < len(data):
+            count = await stream.receive_into(room)
+            got.extend(room[:count])
+        whole.set()
+
+    async with two_ends(loss=0.01 if transport == "utp" else 0.0) as (near, far, nursery):
+        nursery.start_soon(far.answer, encryption, "both", listen)
+        stream = await near.dialler(encryption=encryption, transport=transport).open(far.at, HELLO, 5, nursery)
+        await hello(stream)
+        assert isinstance(stream, SecureStream)
+        assert stream.lets_go == (transport == "tcp" or encryption == "require")
+        memory = bytearray()
+        for value in (1, 2):
+            if not memory or not stream.lets_go:
+                memory = bytearray(400_000)
+            memory[:] = bytes([value]) * 400_000
+            await stream.send_all([memory])
+        await whole.wait()
+        assert got == data
+
+
 async def test_what_worked_is_tried_first_the_next_time(autojump_clock: object) -> None:
     async with two_ends() as (near, far, nursery):
         nursery.start_soon(far.answer, "off", "tcp")

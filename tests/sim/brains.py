@@ -13,6 +13,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+from tests.reading import shipped
 from wire.bitfield import Bitfield
 from wire.compact import Endpoint
 from wire.errors import ProtocolError
@@ -180,7 +181,7 @@ class _End:
         for index, begin, length in batch:
             block = bytes(self.brain.pieces[index][begin : begin + length])
             blocks.append(self.brain.corrupt(index, begin, block) if self.brain.corrupt else block)
-        self.brain.swarm.uploaded(peer, batch, blocks)
+        self.brain.swarm.uploaded(peer, batch, shipped(batch, blocks))
 
     def _flush_burst(self, peer: Peer) -> None:
         """Sends what the burst allows; fills what is read ahead to as much as one burst."""

@@ -133,17 +133,9 @@ class Speaker:
         """Answers a request. `data` is not copied: it must not change before it is sent."""
         self._send_with(m.piece_header(index, begin, len(data)), data)
 
-    def pieces(self, requests: Iterable[tuple[int, int, int]], blocks: Iterable[Buffer]) -> None:
-        """Answers several requests, as `piece` does each."""
-        if not self.open:
-            raise MisuseError("no message can be sent before both handshakes are done")
-        out, header = self._out, m.piece_header
-        if self._tail:
-            out.append(self._tail)
-            self._tail = bytearray()
-        for (index, begin, _), data in zip(requests, blocks, strict=True):
-            out += (header(index, begin, len(data)), data)
-            self.outgoing_bytes += m.BLOCK_HEADER.size + len(data)
+    def pieces(self, frames: memoryview) -> None:
+        """Answers several requests with messages that are written already (`wire.peer.shipment`), not copied either."""
+        self._send_with(b"", frames)
 
     def reject(self, index: int, begin: int, length: int) -> None:
         """Says that a request will not be answered (BEP 6); without `fast` nothing is sent."""
@@ -230,7 +222,8 @@ class Speaker:
     def _send_with(self, header: bytes, data: Buffer) -> None:
         self._send(header)
         if len(data):
-            self._out.append(self._tail)
+            if self._tail:
+                self._out.append(self._tail)
+                self._tail = bytearray()
             self._out.append(data)
-            self._tail = bytearray()
             self.outgoing_bytes += len(data)

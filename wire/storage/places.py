@@ -18,8 +18,9 @@ from wire.errors import DiskError
 from wire.metainfo import Info
 from wire.storage.check import Source
 from wire.storage.pool import FilePool, Place, disk_error
-from wire.storage.raw import allocate, data_ranges, read_at, read_into, write_all, write_views
+from wire.storage.raw import allocate, data_ranges, read_into, read_views, write_all, write_views
 from wire.storage.resume import PARTS, Stamp
+from wire.storage.runs import Stretch, cut
 
 __all__ = ["Places"]
 
@@ -81,13 +82,13 @@ class Places:
         wanted = [index for index in files if self._wanted[index]]
         return wanted if len(wanted) == len(files) else [*wanted, PARTS]
 
-    def ends_of(self, stretches: Sequence[tuple[int, int, list[int]]]) -> set[int]:
+    def ends_of(self, stretches: Sequence[Stretch]) -> set[int]:
         """The files that these begin and end in."""
         file_at, length = self.info.layout.file_at, self.info.piece_length
         starts = [index * length + begin for index, begin, _ in stretches]
         ends = [
-            min(index * length + begin + sum(lengths), index * length + self.info.piece_size(index)) - 1
-            for index, begin, lengths in stretches
+            min(index * length + begin + sum(map(len, views)), index * length + self.info.piece_size(index)) - 1
+            for index, begin, views in stretches
         ]
         return {file_at(at) for at in (*starts, *ends)}
 
@@ -145,18 +146,42 @@ class Places:
         except OSError as error:
             raise disk_error("read", pool.path(place), error) from error
 
-    def read_block(self, index: int, begin: int, length: int) -> bytes:
-        """A part of a piece that is there. Raises DiskError, also where the files have changed meanwhile.
+    def fill(self, index: int, begin: int, views: Sequence[memoryview]) -> None:
+        """Reads a part of a piece that is there. Raises DiskError, also where the files have changed meanwhile.
 
         What lies behind the end of a version 2 file are zeros, see `Info.may_be_asked`.
         """
-        parts = []
-        behind = max(0, begin + length - self.info.piece_size(index))
-        for key, offset, taken in self.sources(index, begin, length - behind):
-            parts.append(bytes(taken) if key is None else self._read_exactly(key, taken, offset))
-        if behind:
-            parts.append(bytes(behind))
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        for key, offset, some in self._parts_of(index, begin, views):
+            pool, place = self._place(key)
+            try:
+                with pool.use(place) as fd:
+                    whole = read_views(fd, some, offset) == sum(map(len, some))
+            except OSError as error:
+                raise disk_error("read", pool.path(place), error) from error
+            if not whole:
+                raise DiskError(f"{pool.path(place)} became shorter while it was shared")
+
+    def fill_cached(self, index: int, begin: int, views: Sequence[memoryview]) -> bool:
+        """As `fill`, without waiting; False where that cannot be, see `FilePool.read_cached`."""
+        for key, offset, some in self._parts_of(index, begin, views):
+            pool, place = self._place(key)
+            if not pool.read_cached(place, some, offset):
+                return False
+        return True
+
+    def _parts_of(
+        self, index: int, begin: int, views: Sequence[memoryview]
+    ) -> Iterator[tuple[int, int, list[memoryview]]]:
+        """What of these is to be read from which file, from where on; the rest is made zeros."""
+        length = sum(map(len, views))
+        left = list(views)
+        for key, offset, taken in self.sources(index, begin, min(length, self.info.piece_size(index) - begin)):
+            some, left = (left, []) if taken == length else cut(left, taken)
+            if key is None:
+                _clear(some)
+            else:
+                yield key, offset, some
+        _clear(left)
 
     def read_kept(self, index: int) -> bytearray | None:
         """A whole piece from the parts file, unverified; None where it is not there."""
@@ -255,17 +280,6 @@ class Places:
         self._files.close()
         self._parts.close()
 
-    def _read_exactly(self, key: int, length: int, offset: int) -> bytes:
-        pool, place = self._place(key)
-        try:
-            with pool.use(place) as fd:
-                data = read_at(fd, length, offset)
-        except OSError as error:
-            raise disk_error("read", pool.path(place), error) from error
-        if len(data) != length:
-            raise DiskError(f"{pool.path(place)} became shorter while it was shared")
-        return data
-
     def _place(self, key: int) -> tuple[FilePool, Place]:
         return (self._parts, self._parts_place) if key == PARTS else (self._files, self._file_places[key])
 
@@ -281,6 +295,11 @@ class Places:
                 piece, checksum = _SLOT.unpack(header)
                 if checksum == _slot_checksum(piece) and piece < self.info.piece_count:
                     self._slots[piece] = slot
+
+
+def _clear(views: Iterable[memoryview]) -> None:
+    for view in views:
+        view[:] = bytes(len(view))
 
 
 def _slot_checksum(piece: int) -> int:

@@ -16,7 +16,7 @@ import stat
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ from typing import NamedTuple
 
 from wire.descriptors import open_files
 from wire.errors import DiskError
+from wire.storage.raw import read_cached
 from wire.storage.share import CAN_SHARE, share, unshare
 
 __all__ = ["FilePool", "Place", "disk_error"]
@@ -154,6 +155,23 @@ class FilePool:
                 opened.users -= 1
                 if opened.dropped and not opened.users:
                     self._close(opened)
+
+    def read_cached(self, place: Place, views: Sequence[memoryview], offset: int) -> bool:
+        """Fills these with what the system has of a file in memory, without waiting for a disk or for other threads.
+
+        False where that cannot be: not all is in memory, the file is not open, or somebody opens one just now.
+        """
+        if not self.lock.acquire(blocking=False):
+            return False
+        try:  # nobody closes it as long as the lock is held
+            opened = self._files.get(place)
+            if opened is None or not read_cached(opened.fd, views, offset):
+                return False
+            self._files.move_to_end(place)
+            self.used = _POOLS.use()
+            return True
+        finally:
+            self.lock.release()
 
     def link(self, parts: tuple[str, ...], target: tuple[str, ...]) -> None:
         """Makes a relative symbolic link to a file below the folder, where nothing lies in its place yet.

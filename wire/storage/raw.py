@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Sequence
 
-__all__ = ["allocate", "data_ranges", "read_at", "read_into", "write_all", "write_views"]
+__all__ = ["allocate", "data_ranges", "read_cached", "read_into", "read_views", "write_all", "write_views"]
 
 _VIEWS_AT_ONCE = 512
 """Below the IOV_MAX of 1,024 that systems guarantee."""
@@ -38,14 +38,38 @@ def read_into(fd: int, view: memoryview, offset: int) -> int:
     return done
 
 
-def read_at(fd: int, length: int, offset: int) -> bytes:
-    """`length` bytes from `offset`, fewer at the file's end: without the copy that filling a buffer would cost."""
-    if hasattr(os, "pread"):
-        data = os.pread(fd, length, offset)
-        if len(data) in (0, length):
-            return data
-    buffer = bytearray(length)
-    return bytes(buffer[: read_into(fd, memoryview(buffer), offset)])
+def read_views(fd: int, views: Sequence[memoryview], offset: int) -> int:
+    """As `read_into`, of several that follow each other, as few calls as the system lets it be."""
+    done = 0
+    for at in range(0, len(views), _VIEWS_AT_ONCE):
+        some = views[at : at + _VIEWS_AT_ONCE]
+        got = os.preadv(fd, some, offset + done) if hasattr(os, "preadv") else 0
+        for view in some:
+            if got < len(view):  # the file's end, or a disk that gave a part: what says so is the next call
+                rest = view[got:]
+                if (more := read_into(fd, rest, offset + done + got)) < len(rest):
+                    return done + got + more
+                got = len(view)
+            got -= len(view)
+            done += len(view)
+    return done
+
+
+def read_cached(fd: int, views: Sequence[memoryview], offset: int) -> bool:
+    """As `read_views`, without waiting for a disk: False where not all is in memory, or the system cannot tell."""
+    no_wait = getattr(os, "RWF_NOWAIT", 0)  # Linux alone has it
+    if not no_wait or not hasattr(os, "preadv"):
+        return False
+    for at in range(0, len(views), _VIEWS_AT_ONCE):
+        some = views[at : at + _VIEWS_AT_ONCE]
+        size = sum(map(len, some))
+        try:
+            if os.preadv(fd, some, offset, no_wait) < size:
+                return False
+        except OSError:  # not in memory, or a file system that cannot do this
+            return False
+        offset += size
+    return True
 
 
 def write_all(fd: int, view: memoryview, offset: int) -> None:

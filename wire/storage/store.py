@@ -13,7 +13,6 @@ from wire.bitfield import Bitfield
 from wire.errors import DiskError, MetainfoError, MisuseError
 from wire.metainfo import Info
 from wire.metainfo.judge import is_right, leaves_if_right
-from wire.net import Buffer
 
 __all__ = ["Changed", "MemoryStore", "Outcome", "Progress", "Store", "whole_files"]
 
@@ -33,7 +32,7 @@ class Changed(NamedTuple):
 
 
 class Store(Protocol):
-    """Where the pieces of one torrent lie. One task may be in `load`; any number in `put` and `read_many` after it."""
+    """Where the pieces of one torrent lie. One task may be in `load`; any number in `put` and `read_into` after it."""
 
     @property
     def info(self) -> Info:
@@ -56,15 +55,15 @@ class Store(Protocol):
         """As `put` for each, in one go: what it would return or, where it would raise, that error. No piece twice."""
         ...
 
-    async def read_many(self, requests: Sequence[tuple[int, int, int]]) -> list[Buffer]:
-        """The bytes of each (piece, offset in it, length), in order.
+    async def read_into(self, requests: Sequence[tuple[int, int, int]], views: Sequence[memoryview]) -> None:
+        """Reads the bytes of each (piece, offset in it, length) to its view, which is as long; perhaps without waiting.
 
         Raises MisuseError where the store has not that piece or the range leaves it, and DiskError.
         """
         ...
 
     async def lost(self) -> Changed | None:
-        """To be asked after each `put_many` and `read_many`: what was found to be right no more, once; mostly None."""
+        """To be asked after each `put_many` and `read_into`: what was found to be right no more, once; mostly None."""
         ...
 
     async def recheck(self, pieces: Sequence[int]) -> list[int]:
@@ -133,12 +132,13 @@ class MemoryStore:
                 outcomes.append(error)
         return outcomes
 
-    async def read_many(self, requests: Sequence[tuple[int, int, int]]) -> list[Buffer]:
-        """See `Store.read_many`."""
+    async def read_into(self, requests: Sequence[tuple[int, int, int]], views: Sequence[memoryview]) -> None:
+        """See `Store.read_into`."""
         for index, begin, length in requests:
             check_request(self.info, self._have, index, begin, length)
-        starts = [(index * self.info.piece_length + begin, length) for index, begin, length in requests]
-        return [bytes(self.data[start : start + length]).ljust(length, b"\0") for start, length in starts]
+        for (index, begin, length), view in zip(requests, views, strict=True):
+            start = index * self.info.piece_length + begin
+            view[:] = self.data[start : start + length].ljust(length, b"\0")
 
     async def lost(self) -> Changed | None:
         """See `Store.lost`: nobody else has this memory."""

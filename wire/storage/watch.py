@@ -42,6 +42,10 @@ class Watch:
         self.changed |= found
         return found
 
+    def sees_news(self, keys: Iterable[int]) -> bool:
+        """Whether `look` would find any of these."""
+        return any(key not in self.changed and key in self.stamps and not self._is_as_left(key) for key in keys)
+
     def _is_as_left(self, key: int) -> bool:
         known = self.stamps[key]
         try:

@@ -20,6 +20,7 @@ from wire.peer.connection import PeerConnection
 from wire.peer.landing import FRAME_BYTES, MAX_LANDING, Landing
 from wire.peer.messages import Event
 from wire.peer.receive_buffer import LARGE_BYTES
+from wire.peer.shipment import Shipment
 from wire.secure import SecureStream
 from wire.swarm.peer import Peer
 from wire.swarm.rules import Swarm
@@ -31,6 +32,8 @@ __all__ = ["Conversing"]
 
 MIN_LANDING = 2
 """Blocks in one read, from which on the next are received straight to where they belong."""
+SPARE_S = 2.0
+"""Memory for blocks goes when none went out from it for so long."""
 
 
 class _Link:
@@ -68,6 +71,14 @@ class Conversing(Storing):
         """Rings where the clock is to look at the brain before its time, which is `_wakes_at`."""
         self._wakes_at = 0.0
         self._room = trio.Event()
+        self._spare: Shipment | None = None
+        """Memory that blocks went out from: the system mostly takes all at once, so it serves all writers in turn."""
+        self._spare_at = 0.0
+
+    def _drop_spare(self, now: float) -> None:
+        """Who serves nobody keeps no memory for it."""
+        if now - self._spare_at > SPARE_S:
+            self._spare = None
 
     def adopt(self, stream: Stream, connection: PeerConnection, events: Sequence[Event]) -> None:
         """Takes over an accepted connection whose handshake named this torrent.
@@ -215,15 +226,18 @@ class Conversing(Storing):
     async def _write(self, peer: Peer, link: _Link) -> None:
         swarm, connection, stream = self.swarm, peer.connection, link.stream
         left = isinstance(stream, SecureStream) and not stream.has_sent_all
+        lets_go = isinstance(stream, SecureStream) and stream.lets_go
         while not peer.gone:
             link.bell = trio.Event()
             buffers = connection.outgoing()
+            shipment: Shipment | None = None
             if not buffers and peer.queue and not left:
                 room = self._up.room(trio.current_time())
                 if not room:
                     await self._up.wait(link.bell)  # of blocks alone: haves and the like go at once
                     continue
-                await self._read_for(peer, room)
+                await trio.lowlevel.checkpoint()  # all that follows may go without waiting: others have their turn
+                shipment = await self._read_for(peer, room)
                 buffers = connection.outgoing()
             if not buffers and not left:
                 await link.bell.wait()
@@ -234,19 +248,24 @@ class Conversing(Storing):
             except NetworkError as error:
                 swarm.lost(peer, str(error), trio.current_time())
                 self.settle()
+            if lets_go and shipment is not None:
+                self._spare, self._spare_at = shipment, trio.current_time()
 
-    async def _read_for(self, peer: Peer, most_bytes: int) -> None:
-        """Reads the next blocks that a peer asked for into its outbox."""
+    async def _read_for(self, peer: Peer, most_bytes: int) -> Shipment | None:
+        """Reads the next blocks that a peer asked for; they go out from the memory that it gives."""
         batch = self.swarm.uploads(peer, most_bytes)
         if not batch:
-            return
+            return None
+        shipment = self._spare or Shipment()
+        self._spare = None
         try:
-            data = await self.read(batch)
+            await self.read(batch, shipment.lay(batch))
         except DiskError:
             self.swarm.not_uploaded(peer, batch)
-            return
-        self.swarm.uploaded(peer, batch, data)
+            return None
+        self.swarm.uploaded(peer, batch, shipment.frames)
         self._up.take(sum(length for _, _, length in batch), trio.current_time())
+        return shipment
 
 
 def _wire_of(stream: Stream) -> dict[str, bool]:

@@ -13,7 +13,6 @@ from operator import itemgetter
 from wire.bitfield import Bitfield
 from wire.errors import ProtocolError
 from wire.metainfo import Info
-from wire.net import Buffer
 from wire.swarm.choker import RECHOKE_S, Choker, Contender
 from wire.swarm.fast_set import FAST_PIECES, allowed_fast
 from wire.swarm.leechers import Leechers
@@ -214,19 +213,21 @@ class Giving:
             del peer.queue[block]
         return batch
 
-    def uploaded(self, peer: Peer, batch: Sequence[BlockId], data: Sequence[Buffer]) -> None:
-        """The blocks of `uploads` were read: they go to the outbox."""
+    def uploaded(self, peer: Peer, batch: Sequence[BlockId], frames: memoryview) -> None:
+        """The blocks of `uploads` were read: their messages go to the outbox."""
         connection = peer.connection
         if connection.am_choking and not connection.fast:
             return  # it does not wait for them any more
-        connection.pieces(batch, data)
+        connection.pieces(frames)
         total = 0
-        for index, begin, length in batch:
-            total += length
-            if begin + length >= self._info.piece_size(index):
-                self.leechers.gave(peer, index)
-                self._spread.gave(peer, index)
-                self._suggest(peer, 1)
+        for index, run in itertools.groupby(batch, _PIECE_OF):
+            size = self._info.piece_size(index)
+            for _, begin, length in run:
+                total += length
+                if begin + length >= size:
+                    self.leechers.gave(peer, index)
+                    self._spread.gave(peer, index)
+                    self._suggest(peer, 1)
         peer.useful = True
         peer.up.total += total
         self.up.total += total

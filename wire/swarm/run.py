@@ -90,6 +90,7 @@ class SwarmRunner(Conversing):
         swarm = self.swarm
         swarm.tick(now)
         self._dial_due(now)
+        self._drop_spare(now)
         self.settle()
         return max(swarm.next_timer(now), now + MIN_PAUSE_S)
 

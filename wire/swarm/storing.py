@@ -12,7 +12,6 @@ import trio
 
 from wire.bitfield import Bitfield
 from wire.errors import DiskError, MetainfoError
-from wire.net import Buffer
 from wire.storage.store import Store
 from wire.swarm.pieces import BlockId, PieceJob
 from wire.swarm.rules import Swarm
@@ -157,23 +156,24 @@ class Storing:
         self._stored_one.set()
         self._stored_one = trio.Event()
 
-    async def read(self, blocks: Sequence[BlockId]) -> list[Buffer]:
-        """The bytes of blocks of stored pieces. Raises DiskError where they cannot be read or are right no more."""
+    async def read(self, blocks: Sequence[BlockId], views: Sequence[memoryview]) -> None:
+        """Reads blocks of stored pieces, each to its view. Raises DiskError where that cannot be or they are right no
+        more."""
         assert self._store is not None
+        pieces = {index for index, _, _ in blocks}
         try:
-            data = await self._store.read_many(blocks)
+            await self._store.read_into(blocks, views)
             changed = await self._store.lost()
         except DiskError as error:
-            self._unreadable(error, {index for index, _, _ in blocks})
+            self._unreadable(error, pieces)
             raise
         if changed is not None and self.swarm.finished:
             self._unreadable(changed.error, set(changed.pieces))
         elif changed is not None:
             self._fetch_again(changed.pieces)
             self.settle()
-        if not all(self.swarm.have[index] for index, _, _ in blocks):
+        if not all(self.swarm.have[index] for index in pieces):
             raise DiskError("what was read is not right any more") if changed is None else changed.error
-        return data
 
     def _fetch_again(self, pieces: Iterable[int]) -> None:
         for index in pieces:

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from wire.bitfield import Bitfield
 from wire.errors import MisuseError
-from wire.net import Buffer
 from wire.swarm.exchange import Exchange
 from wire.swarm.members import TICK_S, Members
 from wire.swarm.peer import Peer
@@ -169,10 +168,10 @@ class Wishes(Members):
         """Blocks to be read for a peer, at least one where it waits for any; answered by `uploaded`."""
         return [] if self._exchange is None or peer.gone else self._exchange.giving.uploads(peer, most_bytes)
 
-    def uploaded(self, peer: Peer, batch: Sequence[BlockId], data: Sequence[Buffer]) -> None:
-        """The blocks were read and lie in the peer's outbox after this."""
+    def uploaded(self, peer: Peer, batch: Sequence[BlockId], frames: memoryview) -> None:
+        """The blocks were read, and their messages (`Shipment.frames`) lie in the peer's outbox after this."""
         if not peer.gone:
-            self._begun().giving.uploaded(peer, batch, data)
+            self._begun().giving.uploaded(peer, batch, frames)
 
     def not_uploaded(self, peer: Peer, batch: Sequence[BlockId]) -> None:
         """The blocks could not be read."""

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.reading import read_blocks
 from tests.strategies import torrent_of
 from wire.bitfield import Bitfield
 from wire.errors import MisuseError
@@ -17,11 +18,11 @@ async def test_pieces_in_and_out() -> None:
     assert not await store.put(0, MADE.piece(1))
     assert not await store.put(0, MADE.piece(0)[:-1])
     assert await store.put(4, bytearray(MADE.piece(4)))
-    assert await store.read_many([(1, 3, 5), (4, 0, 9), (1, 16, 0)]) == [MADE.piece(1)[3:8], MADE.piece(4), b""]
+    assert await read_blocks(store, [(1, 3, 5), (4, 0, 9), (1, 16, 0)]) == [MADE.piece(1)[3:8], MADE.piece(4), b""]
     assert list((await store.load()).indices()) == [1, 4]
     for request in ((0, 0, 1), (1, 0, 17), (1, -1, 2), (5, 0, 1), (-1, 0, 1), (4, 0, 10)):
         with pytest.raises(MisuseError):
-            await store.read_many([request])
+            await read_blocks(store, [request])
     await store.aclose()
     await store.aclose()
 

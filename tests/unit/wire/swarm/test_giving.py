@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.reading import shipped
 from tests.unit.wire.swarm.test_by_the_letter import peer_number
 from tests.unit.wire.swarm.test_rules import Table, finish_jobs
 from wire.bitfield import Bitfield
@@ -74,7 +75,7 @@ def test_who_was_given_a_piece_late_has_time_to_pass_it_on_from_then() -> None:
     table.pass_time(PATIENCE_S + 2.0)
     assert not other.queue
     batch = table.swarm.uploads(one, 1 << 20)
-    table.swarm.uploaded(one, batch, [bytes(B)] * len(batch))
+    table.swarm.uploaded(one, batch, shipped(batch, [bytes(B)] * len(batch)))
     table.pass_time(PATIENCE_S - 2.0)
     assert not other.queue
     table.pass_time(4.0)

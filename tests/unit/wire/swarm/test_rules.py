@@ -7,6 +7,7 @@ import random
 
 import pytest
 
+from tests.reading import shipped
 from wire.bencode import encode
 from wire.bitfield import Bitfield
 from wire.compact import Endpoint
@@ -124,7 +125,7 @@ class Guest:
             for _ in range(2):
                 batch = swarm.uploads(peer, 1 << 20)
                 if batch:
-                    swarm.uploaded(peer, batch, [self.data(block) for block in batch])
+                    swarm.uploaded(peer, batch, shipped(batch, [self.data(block) for block in batch]))
             sent = bool(peer.connection.outgoing_bytes or self.wire.outgoing_bytes)
             self.heard += push(peer.connection, self.wire, now)
             try:
