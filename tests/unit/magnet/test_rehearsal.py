@@ -10,6 +10,7 @@ import trio
 import magnet.rehearsal
 from magnet.rehearsal import rehearse, rehearse_meeting
 from tests.shell.kit import a_world, link_of, make_torrent
+from wire.peer.power import _openssl
 
 ONE, ONE_DATA = make_torrent("one.bin", {"one.bin": 30_001})
 
@@ -36,6 +37,13 @@ def test_it_shakes_hands_as_the_session_would(encryption, handshakes, monkeypatc
     monkeypatch.setattr(magnet.rehearsal, "_encrypted", lambda *all_of: shaken.append(all_of) or real(*all_of))
     rehearse_meeting(encryption, random.Random(1))
     assert len(shaken) == handshakes
+
+
+@pytest.mark.parametrize(("encryption", "is_loaded"), [("prefer", True), ("require", True), ("off", False)])
+def test_it_loads_what_takes_powers_where_the_session_encrypts(encryption, is_loaded):
+    _openssl.cache_clear()
+    rehearse_meeting(encryption, random.Random(1))
+    assert bool(_openssl.cache_info().currsize) is is_loaded
 
 
 async def test_it_waits_a_moment_then_takes_its_rounds_and_ends(autojump_clock, rounds):
