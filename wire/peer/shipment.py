@@ -17,28 +17,38 @@ __all__ = ["Shipment"]
 class Shipment:
     """Memory for the answers to several requests at a time; as large as the largest of these needed."""
 
-    __slots__ = ("_memory", "frames")
+    __slots__ = ("_lengths", "_memory", "_places", "frames")
 
     def __init__(self) -> None:
         self._memory = memoryview(bytearray())
+        self._lengths: list[int] = []
+        self._places: list[memoryview] = []
         self.frames = self._memory
         """The messages, once what `lay` gave is filled. They change with the next `lay`."""
 
-    def lay(self, blocks: Sequence[tuple[int, int, int]]) -> list[memoryview]:
+    def lay(self, blocks: Sequence[tuple[int, int, int]]) -> Sequence[memoryview]:
         """Makes ready for these (index, begin, length) each; gives the place of each one's data, in order.
 
         What lies there before it is filled are other blocks, or zeros.
         """
-        size = sum([length for _, _, length in blocks]) + BLOCK_HEADER.size * len(blocks)
-        if size > len(self._memory):
-            self._memory = memoryview(bytearray(size))
-        memory, pack, head_bytes = self._memory, BLOCK_HEADER.pack_into, BLOCK_HEADER.size
-        places: list[memoryview] = []
+        lengths = [length for _, _, length in blocks]
+        if lengths != self._lengths:  # mostly all are whole, and as many as the last time
+            self._divide(lengths)
+        frames, pack, head_bytes = self.frames, BLOCK_HEADER.pack_into, BLOCK_HEADER.size
         at = 0
         for index, begin, length in blocks:
-            pack(memory, at, BLOCK_OVERHEAD + length, PIECE, index, begin)
-            at += head_bytes
-            places.append(memory[at : at + length])
+            pack(frames, at, BLOCK_OVERHEAD + length, PIECE, index, begin)
+            at += head_bytes + length
+        return self._places
+
+    def _divide(self, lengths: list[int]) -> None:
+        size = sum(lengths) + BLOCK_HEADER.size * len(lengths)
+        if size > len(self._memory):
+            self._memory = memoryview(bytearray(size))
+        self.frames = memory = self._memory[:size]
+        self._lengths, self._places = lengths, []
+        at = 0
+        for length in lengths:
+            at += BLOCK_HEADER.size
+            self._places.append(memory[at : at + length])
             at += length
-        self.frames = memory[:at]
-        return places

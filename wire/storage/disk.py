@@ -89,7 +89,7 @@ class DiskStore:
             self._wanted = Bitfield.of(files, [index for index, is_wanted in enumerate(wanted) if is_wanted])
         self._places = Places(info, self._root, parts, self._wanted)
         self._have = Bitfield(info.piece_count)
-        self._watch = Watch(self._places.path)
+        self._watch = Watch(self._places.name)
         self._checking = trio.Lock()
         self._hashing: set[int] = set()
         """Files that were changed and whose pieces are hashed just now, or were when that was cancelled."""

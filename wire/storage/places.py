@@ -55,6 +55,11 @@ class Places:
         pool, place = self._place(key)
         return pool.path(place)
 
+    def name(self, key: int) -> str:
+        """The same for the system: a `Path` for each look at a file costs more than the look."""
+        pool, place = self._place(key)
+        return pool.name(place)
+
     def mixed(self, wanted: Bitfield) -> Bitfield:
         """The pieces that hold bytes of a file outside `wanted`."""
         pieces = Bitfield(self.info.piece_count)

@@ -131,6 +131,10 @@ class FilePool:
         """Where the file is, for messages."""
         return self.root.joinpath(*place.parts)
 
+    def name(self, place: Place) -> str:
+        """The same for the system."""
+        return os.path.join(self.root, *place.parts)
+
     @contextmanager
     def use(self, place: Place, *, write: bool = False) -> Iterator[int]:
         """A file descriptor for as long as the block runs.

@@ -10,7 +10,6 @@ import os
 import stat
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from pathlib import Path
 
 from wire.storage.resume import Stamp
 
@@ -26,7 +25,7 @@ class Watch:
 
     __slots__ = ("_path_of", "_room", "_vain", "changed", "stamps")
 
-    def __init__(self, path_of: Callable[[int], Path]) -> None:
+    def __init__(self, path_of: Callable[[int], str]) -> None:
         self._path_of = path_of
         self._vain = 0
         self._room: dict[int, int] = {}

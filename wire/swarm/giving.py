@@ -8,7 +8,6 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Iterable, Sequence
-from operator import itemgetter
 
 from wire.bitfield import Bitfield
 from wire.errors import ProtocolError
@@ -19,7 +18,7 @@ from wire.swarm.leechers import Leechers
 from wire.swarm.meter import Meter
 from wire.swarm.peer import Peer
 from wire.swarm.picker import Picker
-from wire.swarm.pieces import BlockId
+from wire.swarm.pieces import PIECE_OF, BlockId
 from wire.swarm.spread import Spread, SuperSeed
 
 __all__ = ["MAX_QUEUE", "Giving"]
@@ -36,9 +35,6 @@ IDLE_SLOT_S = 2.0
 """Who is unchoked and asks for nothing for so long leaves its slot to others."""
 GRANT_ROUNDS = 2
 """Times that a choked peer may have all it is granted."""
-
-_PIECE_OF = itemgetter(0)
-"""Of a `BlockId`."""
 
 
 class Giving:
@@ -141,7 +137,7 @@ class Giving:
 
     def requests(self, peer: Peer, blocks: Iterable[BlockId]) -> None:
         """The peer asks for blocks. Raises ProtocolError where there is none such, or it asks without end."""
-        for index, run in itertools.groupby(blocks, _PIECE_OF):
+        for index, run in itertools.groupby(blocks, PIECE_OF):
             some = list(run)
             if self._may_have_all(peer, index, some):
                 self._take_on(peer, index, some)
@@ -220,7 +216,7 @@ class Giving:
             return  # it does not wait for them any more
         connection.pieces(frames)
         total = 0
-        for index, run in itertools.groupby(batch, _PIECE_OF):
+        for index, run in itertools.groupby(batch, PIECE_OF):
             size = self._info.piece_size(index)
             for _, begin, length in run:
                 total += length

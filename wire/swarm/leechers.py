@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from wire.swarm.meter import Meter
 from wire.swarm.peer import Peer
 from wire.swarm.picker import Picker
-from wire.swarm.pieces import BlockId
+from wire.swarm.pieces import PIECE_OF, BlockId
 from wire.swarm.thrift import Thrift
 
 __all__ = ["Leechers"]
@@ -104,7 +104,7 @@ class Leechers:
         """What was taken on before there was a crowd is shared out anew."""
         thrift = self._thrift
         for peer in self._peers:
-            asked = dict.fromkeys(index for index, *_ in peer.queue)
+            asked = dict.fromkeys(map(PIECE_OF, peer.queue))
             for index in asked:
                 thrift.gave_up(peer, index)
             for block in [block for block in peer.queue if not thrift.is_first(peer, block[0])]:
@@ -152,7 +152,7 @@ class Leechers:
         thrift = self._thrift
         for peer in sorted(self._peers, key=lambda peer: -peer.spread):
             if peer.waiting:
-                asked = dict.fromkeys(index for index, *_ in peer.waiting)
+                asked = dict.fromkeys(map(PIECE_OF, peer.waiting))
                 own = {index for index in asked if thrift.is_first(peer, index, freely=freely) or not thrift.active}
                 for block in [block for block in peer.waiting if block[0] in own]:
                     self._serve(peer, block, now)

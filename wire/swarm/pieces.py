@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from wire.peer.messages import BLOCK_BYTES
@@ -9,10 +11,11 @@ from wire.peer.messages import BLOCK_BYTES
 if TYPE_CHECKING:
     from wire.swarm.source import Source
 
-__all__ = ["BlockId", "OpenPiece", "PieceJob"]
+__all__ = ["PIECE_OF", "BlockId", "OpenPiece", "PieceJob"]
 
 BlockId = tuple[int, int, int]
 """Index, begin, length."""
+PIECE_OF: Callable[[BlockId], int] = itemgetter(0)
 
 
 class PieceJob(NamedTuple):

@@ -10,7 +10,9 @@ from wire.peer.shipment import Shipment
 
 def test_what_is_laid_out_and_filled_is_what_messages_say() -> None:
     shipment = Shipment()
-    for blocks in ([(1, 0, B), (1, B, B), (9, 5, 7)], [(2, 0, 3)], [(3, n * B, B) for n in range(5)], [(0, 0, 1)]):
+    whole = [(3, n * B, B) for n in range(5)]
+    odd = [(1, 0, B), (1, B, B), (9, 5, 7)]
+    for blocks in (odd, [(2, 0, B), (2, B, 3), (9, 0, 7)], [(2, 0, 3)], whole, whole[:2], odd, whole[2:], [(0, 0, 1)]):
         for number, place in enumerate(shipment.lay(blocks)):
             place[:] = bytes([number]) * len(place)
         said = [
