@@ -11,23 +11,26 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import h11
 
 from wire.compact import Endpoint, Family
 from wire.errors import NetworkError
 from wire.http_url import HttpError, Target, printable, shown
+from wire.net import scattering
 
 if TYPE_CHECKING:
     from wire.net import Stream
 
-__all__ = ["PART_BYTES", "Ahead", "Body", "Response", "Wire"]
+__all__ = ["PART_BYTES", "Ahead", "Body", "Response", "Sink", "Wire"]
 
 MAX_HEAD_BYTES = 32 << 10
 """Of an answer's status line and headers; 16 KiB is what many servers send at most."""
 PART_BYTES = 64 << 10
 """Read at a time, where nobody says otherwise."""
+_HEAD_PART_BYTES = 4 << 10
+"""Read at a time of the head of an answer."""
 _INFLATE_STEP_BYTES = 64 << 10
 _BODILESS = (204, 304)
 _AGENT: Final = "kademlia-bt/0.1"
@@ -58,6 +61,22 @@ class Response:
         return bytes(data)
 
 
+class Sink(Protocol):
+    """Where a body goes, byte by byte in its order."""
+
+    def places(self, most: int) -> Sequence[memoryview]:
+        """Where the next bytes go: at least one and at most so many. They are put there at once, and then told."""
+        ...
+
+    def came(self, count: int) -> None:
+        """So many bytes were put to the places, from their first on."""
+        ...
+
+    def pour(self, data: memoryview) -> None:
+        """Takes bytes that are here already; they are good until this returns."""
+        ...
+
+
 class Wire:
     """A connection that answers one request after another."""
 
@@ -68,6 +87,7 @@ class Wire:
         self.answered_ahead = 0
         """Answers to requests that were sent before their turn."""
         self._stream = stream
+        self._scatter = scattering(stream)
         self._url = target.url
         self._place = target.place
         self._buffer = memoryview(bytearray(part_bytes))
@@ -175,11 +195,43 @@ class Wire:
         else:
             count = await self._receive_some()
             if not count:
-                raise HttpError(f"{shown(self._url)}: its answer was cut off, {self._due} bytes before the end")
+                raise self._cut_off()
             part = self._buffer[: min(count, self._due)]
             self._rest = bytes(self._buffer[len(part) : count])
         self._due -= len(part)
         return part
+
+    @property
+    def lands(self) -> bool:
+        """Whether `land` may be called: the length is known, and nothing was read and not looked at.
+
+        Not for the rest of a small body where answers come after it: one read then brings many of these.
+        """
+        if self._due is None or self._rest or (self._ahead and self._due < len(self._buffer)):
+            return False
+        return self._scatter is not None and self._scatter.scatters
+
+    async def land(self, sink: Sink, most: int) -> int:
+        """Some more of the body, received straight to where `sink` wants it; how many bytes, 0 at the end."""
+        assert self._scatter is not None
+        assert self._due is not None
+        if not self._due:
+            return 0
+        count: int | None = None
+        try:
+            while count is None:
+                await self._scatter.readable()
+                count = self._scatter.receive_scattered(sink.places(min(most, self._due)))
+        except NetworkError as error:
+            raise HttpError(f"{shown(self._url)}: {error}") from None
+        if not count:
+            raise self._cut_off()
+        self._due -= count
+        sink.came(count)
+        return count
+
+    def _cut_off(self) -> HttpError:
+        return HttpError(f"{shown(self._url)}: its answer was cut off, {self._due} bytes before the end")
 
     async def event(self) -> Any:
         """The next event of h11 that is not about needing data."""
@@ -197,9 +249,9 @@ class Wire:
         except NetworkError as error:
             raise HttpError(f"{shown(self._url)}: {error}") from None
 
-    async def _receive_some(self) -> int:
+    async def _receive_some(self, most: int | None = None) -> int:
         try:
-            count = await self._stream.receive_into(self._buffer)
+            count = await self._stream.receive_into(self._buffer[:most])
         except NetworkError as error:
             raise HttpError(f"{shown(self._url)}: {error}") from None
         if count:
@@ -207,7 +259,9 @@ class Wire:
         return count
 
     async def _receive(self) -> bytes:
-        count = await self._receive_some()
+        # What is read beyond a head is copied. Where several answers are due, heads and bodies alike come with it.
+        is_one_head = self._machine.their_state is h11.SEND_RESPONSE and not self._ahead
+        count = await self._receive_some(_HEAD_PART_BYTES if is_one_head else None)
         if not count and self._machine.their_state is h11.SEND_RESPONSE:
             raise HttpError(f"{shown(self._url)}: the server closed the connection without an answer")
         return bytes(self._buffer[:count])
@@ -248,6 +302,8 @@ class Body:
         self._wire = wire
         self._url = url
         self._packed = b""
+        self._over = memoryview(b"")
+        """Of the last part, what `into` did not want yet."""
         self._inflate: zlib._Decompress | None = None
         if encoding in ("gzip", "x-gzip"):
             self._inflate = zlib.decompressobj(wbits=31)
@@ -273,6 +329,20 @@ class Body:
             if self._inflate is None:
                 return part
             self._packed = bytes(part)
+
+    async def into(self, sink: Sink, most: int) -> int:
+        """Some more of the body, at most so many bytes, to where `sink` wants them; how many, 0 at the end.
+
+        For who takes all of it that way. Without a copy where the body's length was said and the stream can do it.
+        """
+        if not self._over and self._inflate is None and self._wire.lands:
+            return await self._wire.land(sink, most)
+        if not self._over:
+            self._over = memoryview(await anext(self, b""))
+        part, self._over = self._over[:most], self._over[most:]
+        if part:
+            sink.pour(part)
+        return len(part)
 
     def _step(self, inflate: zlib._Decompress) -> bytes:
         """Unpacks a little: a bomb is stopped at the first bytes too many, not after it has gone off."""

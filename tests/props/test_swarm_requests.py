@@ -92,8 +92,11 @@ class Ledger(RuleBasedStateMachine):
             claimed = self.ledger.claim(web, index, self.now)
             assert claimed <= (index in self.ledger._open)
         else:
-            batch = self.ledger.fill_run(web, most, self.now)
-            assert len(batch) <= most
+            before = len(web.asked)
+            runs = self.ledger.fill_run(web, most, self.now)
+            asked = [(index, at) for index, begin, length in runs for at in range(begin, begin + length, B)]
+            assert len(asked) == len(set(asked)) == len(web.asked) - before <= most
+            assert all(index << 32 | at in web.asked for index, at in asked)
 
     @precondition(lambda self: any(s.asked or s.late for s in self.sources))
     @rule(data=st.data(), count=st.integers(1, 6), late=st.booleans())
@@ -108,6 +111,27 @@ class Ledger(RuleBasedStateMachine):
             self.ledger.take(source, index, begin, memoryview(block), self.now)
         for other, (index, begin, _) in self.ledger.cancels():
             assert index << 32 | begin not in other.asked
+        self.jobs += self.ledger.jobs()
+
+    @precondition(lambda self: any(s.asked for s in self.sources))
+    @rule(data=st.data(), most=st.integers(1, 5))
+    def fill_room(self, data: st.DataObject, most: int) -> None:
+        source = self.pick(data, [s for s in self.sources if s.asked])
+        keys = list(source.asked)
+        key = keys[data.draw(st.integers(0, len(keys) - 1))]
+        index, begin = key >> 32, key & 0xFFFFFFFF
+        view = self.ledger.room(source, index, begin, most)
+        if view is None:
+            return
+        size = self.sizes[index]
+        assert 0 < len(view) <= min(most * B, size - begin)
+        assert len(view) % B == 0 or begin + len(view) == size
+        data_ = b"".join(right(index, at, min(B, size - at)) for at in range(begin, begin + len(view), B))
+        view[:] = bytes(byte ^ 255 for byte in data_) if source in self.liars else data_
+        before = source.meter.total
+        self.ledger.filled(source, index, begin, len(view), self.now)
+        assert source.meter.total == before + len(view)
+        assert not any(index << 32 | at in source.asked for at in range(begin, begin + len(view), B))
         self.jobs += self.ledger.jobs()
 
     @precondition(lambda self: any(s.asked for s in self.sources))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import gzip
 import random
+import socket
 import ssl
 import zlib
 from collections.abc import AsyncIterator
@@ -22,7 +23,7 @@ from wire.compact import IPV4, IPV6, Endpoint
 from wire.errors import NetworkError
 from wire.http import HttpClient, HttpError, Reply, fetch, is_near_literal, request
 from wire.http_url import redirected
-from wire.net import Stream
+from wire.net import Network, Stream
 from wire.trio_net import TrioNetwork
 
 MIB = 1 << 20
@@ -479,3 +480,95 @@ async def test_a_kept_connection_nearby_is_not_for_who_may_not_go_there(autojump
                 pass
         assert keeper.asked == ["/x"]
         client.close()
+
+
+class Heap:
+    """Takes a body as it comes, into places of odd sizes."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+        self.landed = 0
+        self._places: list[memoryview] = []
+
+    def places(self, most: int) -> list[memoryview]:
+        sizes = [min(most, 3000), min(max(0, most - 3000), 7)]
+        self._places = [memoryview(bytearray(size)) for size in sizes if size]
+        return self._places
+
+    def came(self, count: int) -> None:
+        assert 0 < count <= sum(map(len, self._places))
+        self.data += b"".join(self._places)[:count]
+        self.landed += count
+
+    def pour(self, data: memoryview) -> None:
+        self.data += data
+
+
+BODY = random.Random(5).randbytes(200_000)
+
+
+@pytest.mark.parametrize("on_sockets", [True, False])
+@pytest.mark.parametrize("wrapping", ["length", "chunks", "gzip"])
+async def test_a_body_is_put_to_where_it_is_wanted(on_sockets: bool, wrapping: str) -> None:
+    """By the kernel itself where its length was said and the stream can do that; else it is poured."""
+    head = b"HTTP/1.1 200 OK\r\n"
+    packed = BODY
+    if wrapping == "gzip":
+        packed = gzip.compress(BODY)
+        head += b"Content-Encoding: gzip\r\n"
+    if wrapping == "chunks":
+        head += b"Transfer-Encoding: chunked\r\n\r\n"
+        packed = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in (BODY[:70_000], BODY[70_000:])) + b"0\r\n\r\n"
+    else:
+        head += b"Content-Length: %d\r\n\r\n" % len(packed)
+    internet = Internet(random.Random(1))
+    network = TrioNetwork() if on_sockets else internet.host("127.0.0.1")
+    listener = await network.listen(Endpoint("127.0.0.1", 0 if on_sockets else 80))
+    keeper = Keeper()
+
+    async def answer(stream: Stream, target: str) -> None:
+        await stream.send_all([head + packed])
+
+    keeper.answers |= {"/x": answer, "/y": ok(b"and more")}
+    async with open_plain_nursery() as nursery:
+        nursery.start_soon(keeper.serve, listener)
+        client = HttpClient(network)
+        heap = Heap()
+        base = f"http://127.0.0.1:{listener.endpoint.port}"
+        async with client.get(f"{base}/x", near=True) as response:
+            while count := await response.body.into(heap, 2000 + len(heap.data) // 10):
+                assert count <= 2000 + len(heap.data) // 10
+        assert heap.data == BODY
+        is_received_there = on_sockets and wrapping == "length" and hasattr(socket.socket, "recvmsg_into")
+        assert (heap.landed > 150_000) is is_received_there
+        async with client.get(f"{base}/y", near=True) as response:
+            assert await response.read(MIB) == b"and more"
+        assert keeper.connections == 1
+        client.close()
+        nursery.cancel_scope.cancel()
+    listener.close()
+
+
+async def drained(network: Network, url: str, heap: Heap) -> None:
+    async with request(network, url, near=True) as response:
+        while await response.body.into(heap, MIB):
+            pass
+
+
+async def test_what_is_cut_off_while_it_is_put_there_is_an_error() -> None:
+    network = TrioNetwork()
+    listener = await network.listen(Endpoint("127.0.0.1", 0))
+    web = Web()
+
+    async def answer(stream: Stream, target: str) -> None:
+        await stream.send_all([b"HTTP/1.1 200 OK\r\nContent-Length: 200001\r\n\r\n" + BODY])
+
+    web.answers["/x"] = answer
+    async with open_plain_nursery() as nursery:
+        nursery.start_soon(web.serve, listener)
+        heap = Heap()
+        with pytest.raises(HttpError, match="cut off, 1 bytes before the end"):
+            await drained(network, f"http://127.0.0.1:{listener.endpoint.port}/x", heap)
+        assert heap.data == BODY
+        nursery.cancel_scope.cancel()
+    listener.close()

@@ -308,6 +308,47 @@ class Ledger:
             views.append(view[begin:after])
         return Landing(blocks, views) if blocks else None
 
+    def room(self, source: Source, index: int, begin: int, most: int) -> memoryview | None:
+        """As `landing`, for bytes that come end to end from there on: `most` blocks of one piece. None where even the
+        first is not to be put to its place: then `take` says what it is.
+        """
+        piece = self._open.get(index)
+        if piece is None or (piece.alone and piece.owner is not source):
+            return None
+        asked, given, doubled = source.asked, piece.given, piece.doubled
+        first = number = begin >> 14
+        last = min(first + most, len(given))
+        keys = range(block_key(index, begin), block_key(index, last << 14), BLOCK_BYTES)
+        if not doubled and not any(given[first:last]) and all(map(asked.__contains__, keys)):
+            number = last  # nearly always
+        else:
+            while number < last and given[number] is None and keys[number - first] in asked and number not in doubled:
+                number += 1
+            if number == first:
+                return None
+        view = piece.view
+        if view is None:
+            view = self._buffer(piece)
+        return view[begin : number << 14]
+
+    def filled(self, source: Source, index: int, begin: int, length: int, now: float) -> None:
+        """Whole blocks of `room` lie there, from its first on."""
+        asked, piece = source.asked, self._open[index]
+        keys = range(block_key(index, begin), block_key(index, begin + length), BLOCK_BYTES)
+        source.answered(keys[-1], now - asked[keys[-1]])
+        for key in keys:
+            del asked[key]
+        if source.recalled:
+            for key in keys:
+                source.recalled.pop(key, None)
+        first = begin >> 14
+        piece.given[first : first + len(keys)] = [source] * len(keys)
+        piece.left -= len(keys)
+        source.meter.total += length
+        self._heard(source, len(keys), now)
+        if not piece.left:
+            self._whole(piece)
+
     def landed(self, source: Source, landed: Landed, now: float) -> None:
         """Blocks of `landing` came, and lie where they belong. Raises as `take` does."""
         asked = source.asked

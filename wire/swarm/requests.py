@@ -63,17 +63,20 @@ class Requests(Ledger):
         return batch
 
     def _ask(self, source: Source, piece: OpenPiece, most: int, batch: list[BlockId], now: float) -> int:
-        free, asked = piece.free, source.asked
-        numbers = free[-most:]
+        numbers = self._ask_for(source, piece, most, now)
+        batch.extend([piece.block(number) for number in numbers])
+        return len(numbers)
+
+    def _ask_for(self, source: Source, piece: OpenPiece, most: int, now: float) -> list[int]:
+        """Asks for so many blocks of a piece: their numbers."""
+        free = piece.free
+        numbers = free[: -most - 1 : -1]
         del free[-most:]
         base = piece.index << 32
-        batch_before = len(batch)
-        batch.extend([piece.block(number) for number in reversed(numbers)])
-        for _, begin, _ in batch[batch_before:]:
-            asked[base | begin] = now
+        source.asked.update(dict.fromkeys([base | number << 14 for number in numbers], now))
         if not free:
             self._mark(piece)
-        return len(numbers)
+        return numbers
 
     def _ask_new(self, source: Source, room: int, batch: list[BlockId], now: float) -> int:
         """Opens pieces that nobody fetches yet, small ones with their neighbours, and asks for their blocks."""
@@ -104,17 +107,22 @@ class Requests(Ledger):
     # --- web seeds (BEP 19)
 
     def fill_run(self, source: Source, most: int, now: float) -> list[BlockId]:
-        """As `fill`, up to `most` blocks, of neighbouring pieces as far as there are such."""
-        batch: list[BlockId] = []
-        while len(batch) < most:
+        """As `fill`, up to `most` blocks, of neighbouring pieces as far as there are such.
+
+        Blocks that lie end to end in a piece are told as one.
+        """
+        runs: list[BlockId] = []
+        while most > 0:
             piece = self._next_piece(source)
             if piece is None:
                 break
-            self._ask(source, piece, most - len(batch), batch, now)
+            numbers = self._ask_for(source, piece, most, now)
+            most -= len(numbers)
+            runs += _runs(piece, numbers)
             source.suggested = self._picker.span(range(piece.index + 1, min(piece.index + 2, self._picker.piece_count)))
-        if not batch and len(source.asked) < STEAL_BELOW:
-            batch = self._steal(source, most, now)
-        return batch
+        if not runs and len(source.asked) < STEAL_BELOW:
+            runs = self._steal(source, most, now)
+        return runs
 
     def claim(self, source: Source, index: int, now: float) -> bool:
         """Asks for all that is left of one piece, if it is nobody else's."""
@@ -368,3 +376,12 @@ class Requests(Ledger):
         for index, begin, _ in batch:
             source.asked[block_key(index, begin)] = now
         return batch
+
+
+def _runs(piece: OpenPiece, numbers: list[int]) -> list[BlockId]:
+    """Blocks of a piece in their order, those that lie end to end as one."""
+    first, last = numbers[0], numbers[-1]
+    if numbers != list(range(first, last + 1)):  # some were taken back and are free again
+        return [piece.block(number) for number in numbers]
+    begin = first * BLOCK_BYTES
+    return [(piece.index, begin, min((last + 1) * BLOCK_BYTES, piece.size) - begin)]

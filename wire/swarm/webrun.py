@@ -17,9 +17,9 @@ from wire.http import HttpClient, HttpError, Response
 from wire.http_url import is_near_literal, shown
 from wire.http_wire import Ahead
 from wire.peer.messages import BLOCK_BYTES
-from wire.swarm.pieces import BlockId
+from wire.swarm.inflow import Inflow
 from wire.swarm.throttle import Throttle
-from wire.swarm.webseed import Joiner, Refusal, WebSeed, judge
+from wire.swarm.webseed import Refusal, Stretch, WebSeed, judge
 from wire.swarm.webtrade import LANES, WebTrade
 
 if TYPE_CHECKING:
@@ -39,7 +39,9 @@ _MAX_MOVED = 1000
 _MAX_AHEAD = 64
 """Files asked for before the first of them has come: small ones would cost a way to the server and back each."""
 _PART_BYTES = 256 << 10
-"""Read at a time."""
+"""Read at a time, where it cannot be put to its place at once."""
+_LANDING_BYTES = 2 << 20
+"""Read at a time, where it can."""
 _PLAIN = {"Accept-Encoding": "identity"}
 """Ranges are of what was packed, where something is."""
 _ZEROS = bytes(64 << 10)
@@ -109,7 +111,7 @@ class _Lane:
     async def _fetch_ranges(self) -> bool:
         found = self._trade.ask(self._seed, trio.current_time())
         for stretch in found:
-            joiner = Joiner(stretch.blocks)
+            inflow = Inflow(self._trade, self._seed, stretch, self._info.piece_length, trio.current_time)
             parts = list(self._info.spans(stretch.offset, stretch.length))
             requests = [(url, self._headers(*part)) for part in parts if (url := self._seed.urls[part[0]]) is not None]
             asked = 0
@@ -117,7 +119,7 @@ class _Lane:
                 for index, start, length in parts:
                     asked += self._seed.urls[index] is not None
                     ahead = requests[asked : asked + _MAX_AHEAD]
-                    if not await self._fetch_part(joiner, index, start, length, ahead):
+                    if not await self._fetch_part(inflow, index, start, length, ahead):
                         return True
             except _Unwanted:
                 continue
@@ -132,11 +134,12 @@ class _Lane:
         whole = start == 0 and length == self._info.files[index].size
         return _PLAIN if whole else _PLAIN | {"Range": f"bytes={start}-{start + length - 1}"}
 
-    async def _fetch_part(self, joiner: Joiner, index: int, start: int, length: int, ahead: Sequence[Ahead]) -> bool:
+    async def _fetch_part(self, inflow: Inflow, index: int, start: int, length: int, ahead: Sequence[Ahead]) -> bool:
         """A part of one file; False where not all of it came. `ahead`: what will be asked for after it."""
         if self._seed.urls[index] is None:
             for zeros in _zeros(length):
-                self._take(joiner.feed(zeros))
+                inflow.pour(zeros)
+            self._runner.settle()
             return True
         size = self._info.files[index].size
         left = length
@@ -146,13 +149,16 @@ class _Lane:
             if judge(response.status, response.headers, start, length, size, datetime.now(UTC)):
                 raise _NoRanges
             chunks = _Chunks(response, self._down)
-            while (chunk := await chunks.next()) is not None:
-                if not self._trade.awaits(self._seed, joiner.pending):
+            while left:  # where it sends the whole file, the rest is not for us
+                while self._runner.swarm.congested:
+                    await self._runner.news(_IDLE_S)
+                if not inflow.is_awaited:
                     raise _Unwanted
-                self._take(joiner.feed(chunk[:left]))
-                left -= min(left, len(chunk))
-                if not left:
-                    return  # where it sends the whole file, the rest is not for us
+                count = await chunks.into(inflow, left)
+                if not count:
+                    return
+                left -= count
+                self._runner.settle()
 
         if not await self._get(index, self._headers(index, start, length), read, ahead):
             return False
@@ -184,19 +190,21 @@ class _Lane:
     async def _pass_file(self, passing: _Passing, index: int, size: int) -> bool:
         if self._seed.urls[index] is None:
             for zeros in _zeros(size):
-                self._take(passing.feed(zeros, trio.current_time()))
+                passing.feed(zeros, trio.current_time())
+            self._runner.settle()
             return True
 
         async def read(response: Response) -> None:
             judge(response.status, response.headers, 0, size, size, datetime.now(UTC))
             left = size
             chunks = _Chunks(response, self._down)
-            while (chunk := await chunks.next()) is not None:
+            while chunk := await chunks.next():
                 while self._trade.must_prove(self._seed) or self._runner.swarm.congested:
                     await self._runner.news(_IDLE_S)
                 if self._seed.given_up:
                     raise Refusal(self._seed.reason or "", lasting=True)
-                self._take(passing.feed(chunk[:left], trio.current_time()))
+                passing.feed(chunk[:left], trio.current_time())
+                self._runner.settle()
                 left -= min(left, len(chunk))
                 if not left:
                     return
@@ -238,11 +246,6 @@ class _Lane:
             del self._moved[next(iter(self._moved))]
         self._moved[index] = url, near
 
-    def _take(self, blocks: Sequence[tuple[int, int, memoryview]]) -> None:
-        if blocks:
-            self._trade.received(self._seed, blocks, trio.current_time())
-            self._runner.settle()
-
 
 class _Chunks:
     """The body of an answer as it comes, under the limits and with an end to patience."""
@@ -254,24 +257,36 @@ class _Chunks:
         self._came = 0
         """Both since the last time that a block's worth of bytes had come."""
 
-    async def next(self) -> bytes | memoryview | None:
-        """Some bytes; None at the end. Raises Refusal where they hardly come at all."""
+    async def next(self) -> bytes | memoryview:
+        """Some bytes; none at the end. Raises Refusal where they hardly come at all."""
         await self._down.allowance()
         began = trio.current_time()
-        chunk: bytes | memoryview | None = b""
+        chunk: bytes | memoryview | None = None
         with trio.move_on_after(SILENCE_S - self._waited_s):
-            chunk = await anext(self._body, None)
-        if chunk is None:
-            return None
+            chunk = await anext(self._body, b"")
+        self._judge(None if chunk is None else len(chunk), began)
+        return chunk or b""
+
+    async def into(self, inflow: Inflow, most: int) -> int:
+        """Some bytes, at most so many, put to where they belong; 0 at the end. Raises as `next` does."""
+        room = min(await self._down.allowance(), most, _LANDING_BYTES)
+        began = trio.current_time()
+        count: int | None = None
+        with trio.move_on_after(SILENCE_S - self._waited_s):
+            count = await self._body.into(inflow, room)
+        self._judge(count, began)
+        return count or 0
+
+    def _judge(self, count: int | None, began: float) -> None:
+        """So many bytes came since then; None where patience ended."""
         now = trio.current_time()
-        self._down.take(len(chunk), now)
         self._waited_s += now - began
-        self._came += len(chunk)
+        if count is None:
+            raise Refusal(f"it sends less than {BLOCK_BYTES} bytes in {SILENCE_S:.0f} s")
+        self._down.take(count, now)
+        self._came += count
         if self._came >= BLOCK_BYTES:
             self._waited_s, self._came = 0.0, 0
-        elif self._waited_s >= SILENCE_S:
-            raise Refusal(f"it sends less than {BLOCK_BYTES} bytes in {SILENCE_S:.0f} s")
-        return chunk
 
 
 class _Passing:
@@ -282,37 +297,35 @@ class _Passing:
         self._trade = trade
         self._seed = seed
         self._offset = -1
-        self._joiner: Joiner | None = None
+        self._inflow: Inflow | None = None
 
     @property
     def is_halfway(self) -> bool:
         """Whether a piece that is to be taken goes on in the next file."""
-        return self._joiner is not None and bool(self._joiner.pending)
+        return self._inflow is not None and not self._inflow.is_over
 
     def go_to(self, offset: int) -> None:
         """A file begins there."""
         if offset != self._offset:
-            self._offset, self._joiner = offset, None
+            self._offset, self._inflow = offset, None
 
-    def feed(self, data: bytes | memoryview, now: float) -> list[tuple[int, int, memoryview]]:
-        """The blocks that became whole: (piece, begin, data)."""
-        whole: list[tuple[int, int, memoryview]] = []
+    def feed(self, data: bytes | memoryview, now: float) -> None:
+        """The next bytes."""
+        piece_length = self._info.piece_length
         while data:
-            index, begin = divmod(self._offset, self._info.piece_length)
+            index, begin = divmod(self._offset, piece_length)
             size = self._info.piece_size(index)
             if begin == 0:
                 claimed = self._trade.claim(self._seed, index, now)
-                self._joiner = Joiner(_blocks(index, size)) if claimed else None
-            if self._joiner is not None:
-                whole += self._joiner.feed(data[: size - begin])
+                stretch = Stretch(self._offset, size)
+                self._inflow = (
+                    Inflow(self._trade, self._seed, stretch, piece_length, trio.current_time) if claimed else None
+                )
+            if self._inflow is not None:
+                self._inflow.pour(data[: size - begin])
             taken = min(len(data), size - begin)
             self._offset += taken
             data = data[taken:]
-        return whole
-
-
-def _blocks(index: int, size: int) -> list[BlockId]:
-    return [(index, begin, min(BLOCK_BYTES, size - begin)) for begin in range(0, size, BLOCK_BYTES)]
 
 
 def _zeros(length: int) -> list[bytes]:

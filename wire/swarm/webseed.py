@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import email.utils
 import re
-from collections import deque
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import quote, quote_from_bytes
@@ -21,7 +20,7 @@ from wire.peer.messages import BLOCK_BYTES
 from wire.swarm.pieces import BlockId
 from wire.swarm.source import Source
 
-__all__ = ["Joiner", "Refusal", "Stretch", "WebSeed", "file_urls", "judge", "stretches"]
+__all__ = ["Refusal", "Stretch", "WebSeed", "blocks_of", "file_urls", "judge", "stretches"]
 
 MAX_REQUEST_BYTES = 16 << 20
 """Of one request, as libtorrent: enough that the way to the server and back does not count."""
@@ -49,64 +48,37 @@ class Stretch:
     offset: int
     """Of the first byte, in all pieces laid end to end."""
     length: int
-    blocks: tuple[BlockId, ...]
 
 
-def stretches(blocks: Sequence[BlockId], piece_length: int) -> list[Stretch]:
-    """Blocks in few stretches, in the order in which the first of each is given.
+def stretches(runs: Sequence[BlockId], piece_length: int) -> list[Stretch]:
+    """Blocks, or several that lie end to end as one, in few stretches, in the order in which the first of each is told.
 
     The piece of the very first block begins one: somebody may wait for it.
     """
-    urgent = min((block for block in blocks if block[0] == blocks[0][0]), default=None)
-    found: list[Stretch] = []
-    run: list[BlockId] = []
-    start = end = -1
-    for block in sorted(blocks):
-        offset = block[0] * piece_length + block[1]
-        if offset != end or block == urgent:
-            if run:
-                found.append(Stretch(start, end - start, tuple(run)))
-            run, start = [], offset
-        run.append(block)
-        end = offset + block[2]
-    if run:
-        found.append(Stretch(start, end - start, tuple(run)))
-    order = {block: place for place, block in enumerate(blocks)}
-    return sorted(found, key=lambda stretch: min(order[block] for block in stretch.blocks))
+    urgent = min((run for run in runs if run[0] == runs[0][0]), default=None)
+    places = {run: place for place, run in enumerate(runs)}
+    found: list[tuple[int, Stretch]] = []
+    first = start = end = -1
+    for run in sorted(runs):
+        offset = run[0] * piece_length + run[1]
+        if offset != end or run == urgent:
+            if end > start:
+                found.append((first, Stretch(start, end - start)))
+            first, start = places[run], offset
+        first = min(first, places[run])
+        end = offset + run[2]
+    if end > start:
+        found.append((first, Stretch(start, end - start)))
+    return [stretch for _, stretch in sorted(found, key=lambda one: one[0])]
 
 
-class Joiner:
-    """Makes blocks of a stream of bytes, in the order in which they are expected."""
-
-    def __init__(self, blocks: Sequence[BlockId]) -> None:
-        self._blocks = deque(blocks)
-        self._part = bytearray()
-
-    @property
-    def pending(self) -> Collection[BlockId]:
-        """The blocks that have not come whole, in their order."""
-        return self._blocks
-
-    def feed(self, data: bytes | memoryview) -> list[tuple[int, int, memoryview]]:
-        """The blocks that became whole: (piece, begin, data). What is beyond the last of them is dropped."""
-        whole: list[tuple[int, int, memoryview]] = []
-        view = memoryview(data)
-        at = 0
-        while self._blocks and at < len(view):
-            index, begin, length = self._blocks[0]
-            if not self._part and len(view) - at >= length:
-                whole.append((index, begin, view[at : at + length]))
-                at += length
-            else:
-                taken = min(length - len(self._part), len(view) - at)
-                self._part += view[at : at + taken]
-                at += taken
-                if len(self._part) < length:
-                    break
-                whole.append((index, begin, memoryview(bytes(self._part))))
-                self._part.clear()
-            self._blocks.popleft()
-        return whole
+def blocks_of(offset: int, end: int, piece_length: int) -> Iterator[BlockId]:
+    """The blocks from one byte to another, of all pieces laid end to end: both are borders of blocks."""
+    while offset < end:
+        index, begin = divmod(offset, piece_length)
+        length = min(BLOCK_BYTES, piece_length - begin, end - offset)
+        yield index, begin, length
+        offset += length
 
 
 def file_urls(info: Info, base: str) -> list[str | None]:

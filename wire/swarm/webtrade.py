@@ -12,11 +12,10 @@ from wire.metainfo import Info
 from wire.peer.messages import BLOCK_BYTES
 from wire.swarm.meter import Meter
 from wire.swarm.picker import Picker
-from wire.swarm.pieces import BlockId
 from wire.swarm.requests import Requests
 from wire.swarm.source import Source
 from wire.swarm.values import WebSeedState
-from wire.swarm.webseed import MAX_REQUEST_BYTES, Refusal, Stretch, WebSeed, stretches
+from wire.swarm.webseed import MAX_REQUEST_BYTES, Refusal, Stretch, WebSeed, blocks_of, stretches
 
 __all__ = ["LANES", "WebTrade"]
 
@@ -24,6 +23,8 @@ MAX_WEB_SEEDS = 3
 """That work at once, as libtorrent."""
 MAX_URLS = 50
 """Of one torrent: a hostile one names thousands."""
+MAX_PLACES = 512
+"""Pieces that one read may bring parts of: systems take 1,024 buffers at once."""
 LANES = 2
 """Requests to one web seed at once: while the one is on its way, the other brings data."""
 
@@ -74,10 +75,10 @@ class WebTrade:
             return []
         source = seed.source
         most = min(max(source.depth // LANES, 1), MAX_REQUEST_BYTES // BLOCK_BYTES)
-        blocks = self._requests.fill_run(source, most, now)
-        if not blocks and not source.asked:
+        runs = self._requests.fill_run(source, most, now)
+        if not runs and not source.asked:
             self._requests.leave(source)  # its place is free for another
-        return stretches(blocks, self._info.piece_length)
+        return stretches(runs, self._info.piece_length)
 
     def next_whole(self, seed: WebSeed, now: float) -> int | None:
         """For a server that sends whole files alone: the first piece that is worth a file; None as `ask`."""
@@ -97,16 +98,44 @@ class WebTrade:
         """Whether nothing more is taken of it before what it gave is judged."""
         return not seed.source.proven and self._requests.is_unproven(seed.source)
 
-    def awaits(self, seed: WebSeed, blocks: Iterable[BlockId]) -> bool:
-        """Whether any of these is still wanted from here: a peer may have been faster. Mostly the first of them is."""
+    def awaits(self, seed: WebSeed, offset: int, end: int) -> bool:
+        """Whether any block from here to there is still wanted from it: a peer may have been faster. Mostly the first
+        of them is."""
         asked = seed.source.asked
-        return any((index << 32 | begin) in asked for index, begin, _ in blocks)
+        return any(
+            (index << 32 | begin) in asked for index, begin, _ in blocks_of(offset, end, self._info.piece_length)
+        )
 
     def pause(self, seed: WebSeed) -> None:
         """What is asked of it and has not come is free for others, and for itself."""
         self._requests.leave(seed.source)
 
     # --- what comes
+
+    def room(self, seed: WebSeed, offset: int, most: int) -> list[tuple[int, int, memoryview]]:
+        """Where whole blocks belong that come end to end from `offset` on, as (piece, begin, place): `most` bytes, and
+        the rest of the last block. Nothing where the first block is not simply to be put there (see `received`).
+
+        To be filled at once: with the next call of anything here it may not hold any more.
+        """
+        found: list[tuple[int, int, memoryview]] = []
+        while most > 0 and len(found) < MAX_PLACES:
+            index, begin = divmod(offset, self._info.piece_length)
+            view = self._requests.room(seed.source, index, begin, -(-most // BLOCK_BYTES))
+            if view is None:
+                break
+            found.append((index, begin, view))
+            offset += len(view)
+            most -= len(view)
+            if offset % self._info.piece_length:
+                break
+        return found
+
+    def filled(self, seed: WebSeed, index: int, begin: int, length: int, now: float) -> None:
+        """Whole blocks came, and lie where `room` said."""
+        self._requests.filled(seed.source, index, begin, length, now)
+        self._down.total += length
+        seed.worked()
 
     def received(self, seed: WebSeed, blocks: Iterable[tuple[int, int, memoryview]], now: float) -> None:
         """Blocks came, of those that were asked for or claimed; others are passed over."""

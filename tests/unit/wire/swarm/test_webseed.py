@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections.abc import Iterable
 from datetime import UTC, datetime
+from itertools import accumulate
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from wire.bencode import Value, encode
 from wire.bitfield import Bitfield
 from wire.metainfo import Info
 from wire.peer.messages import BLOCK_BYTES as B
 from wire.swarm.exchange import Exchange
+from wire.swarm.pieces import BlockId
 from wire.swarm.requests import MAX_UNPROVEN
-from wire.swarm.webseed import MAX_REQUEST_BYTES, Joiner, Refusal, Stretch, WebSeed, file_urls, judge, stretches
+from wire.swarm.webseed import MAX_REQUEST_BYTES, Refusal, Stretch, WebSeed, blocks_of, file_urls, judge, stretches
 from wire.swarm.webtrade import MAX_URLS, MAX_WEB_SEEDS, WebTrade
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -56,30 +57,28 @@ def test_names_go_out_as_the_torrent_has_them_not_as_disks_do() -> None:
 def test_blocks_in_a_row_are_one_stretch() -> None:
     blocks = [(4, 0, 7), (1, 0, B), (2, 0, B), (0, B, B)]
     assert stretches(blocks, 2 * B) == [
-        Stretch(8 * B, 7, ((4, 0, 7),)),
-        Stretch(B, 2 * B, ((0, B, B), (1, 0, B))),
-        Stretch(4 * B, B, ((2, 0, B),)),
+        Stretch(8 * B, 7),
+        Stretch(B, 2 * B),
+        Stretch(4 * B, B),
     ], "what was asked for first comes first"
     assert [found.offset for found in stretches([(3, 0, B), (2, 0, B), (4, 0, B)], B)] == [3 * B, 2 * B]
     blocks = [(3, B, B), (3, 0, B), (4, 0, B), (2, 0, B), (2, B, B)]
     assert [(found.offset, found.length) for found in stretches(blocks, 2 * B)] == [(6 * B, 3 * B), (4 * B, 2 * B)]
+    runs = [(7, 0, 2 * B), (5, B, B), (6, 0, 2 * B), (8, 0, 9)]
+    assert stretches(runs, 2 * B) == [Stretch(14 * B, 2 * B + 9), Stretch(11 * B, 3 * B)], "also where runs are told"
     assert stretches([], B) == []
 
 
-@given(st.binary(max_size=300), st.lists(st.integers(1, 60), max_size=8), st.lists(st.integers(1, 50), max_size=30))
-def test_a_stream_is_cut_into_the_blocks_that_are_expected(data: bytes, sizes: list[int], cuts: list[int]) -> None:
-    joiner = Joiner([(number, 0, size) for number, size in enumerate(sizes)])
-    came, at = [], 0
-    for cut in [*cuts, len(data)]:
-        came += [(index, bytes(view)) for index, _, view in joiner.feed(data[at : at + cut])]
-        at += cut
-    expected, at = [], 0
-    for number, size in enumerate(sizes):
-        if at + size <= len(data):
-            expected.append((number, data[at : at + size]))
-        at += size
-    assert came == expected
-    assert len(joiner.pending) == len(sizes) - len(expected)
+@pytest.mark.parametrize("piece_length", [4 * B, 3 * B + 5, 1000])
+def test_the_blocks_of_a_stretch_begin_anew_in_each_piece(piece_length: int) -> None:
+    size = 3 * piece_length - 7
+    blocks = list(blocks_of(0, size, piece_length))
+    assert [index * piece_length + begin for index, begin, _ in blocks[1:]] == list(
+        accumulate(length for _, _, length in blocks[:-1])
+    )
+    assert sum(length for _, _, length in blocks) == size
+    assert all(begin % B == 0 and length <= B for _, begin, length in blocks)
+    assert list(blocks_of(piece_length, 2 * piece_length, piece_length)) == [one for one in blocks if one[0] == 1]
 
 
 def refused(status: int, **headers: str) -> Refusal:
@@ -145,12 +144,13 @@ def exchange_of(pieces: int, have: list[int] | None = None) -> tuple[Exchange, W
     return exchange, exchange.web, data
 
 
+def within(found: Iterable[Stretch]) -> list[BlockId]:
+    return [block for one in found for block in blocks_of(one.offset, one.offset + one.length, PIECE)]
+
+
 def give(exchange: Exchange, seed: WebSeed, data: bytes, blocks: list[Stretch], now: float) -> None:
-    for stretch in blocks:
-        part = memoryview(data)
-        exchange.web.received(
-            seed, [(i, b, part[i * PIECE + b : i * PIECE + b + n]) for i, b, n in stretch.blocks], now
-        )
+    part = memoryview(data)
+    exchange.web.received(seed, [(i, b, part[i * PIECE + b : i * PIECE + b + n]) for i, b, n in within(blocks)], now)
     for job in exchange.jobs():
         right = hashlib.sha1(job.data).digest() == exchange.info.piece_hash(job.index)
         exchange.piece_stored(job.index, right, now)
@@ -162,7 +162,7 @@ def test_it_is_asked_for_runs_and_for_little_until_it_has_proved_itself() -> Non
     first = trade.ask(seed, 0.0)
     assert len(first) == 1, "neighbouring pieces are one request"
     rest = trade.ask(seed, 0.0)
-    assert sum(len(one.blocks) for one in first + rest) <= 3 * 4, "three pieces at most until one of them was right"
+    assert len(within(first + rest)) <= 3 * 4, "three pieces at most until one of them was right"
     give(exchange, seed, data, first + rest, 1.0)
     seed.source.depth = 10_000
     many = trade.ask(seed, 1.0)
@@ -181,7 +181,7 @@ def test_only_pieces_that_nobody_fetches() -> None:
     _, trade, _ = exchange_of(10, have=[0, 1, 2, 3])
     one, two = trade.add(["http://w/", "http://x/"], 0.0)
     one.source.proven = two.source.proven = True
-    asked = [block for seed in (one, two, one, two, one, two) for s in trade.ask(seed, 0.0) for block in s.blocks]
+    asked = [block for seed in (one, two, one, two, one, two) for block in within(trade.ask(seed, 0.0))]
     assert len(asked) == len(set(asked))
     assert min(index for index, _, _ in asked) == 4
 
@@ -204,7 +204,7 @@ def test_a_wrong_piece_is_the_end_of_its_url_and_what_it_gave_is_not_believed() 
 def test_of_a_piece_that_is_not_whole_a_liars_part_is_fetched_anew() -> None:
     exchange, trade, data = exchange_of(3)
     liar, honest = trade.add(["http://w/", "http://x/"], 0.0)
-    blocks = sorted(block for s in trade.ask(liar, 0.0) for block in s.blocks)
+    blocks = sorted(within(trade.ask(liar, 0.0)))
     first = [block for block in blocks if block[0] == blocks[0][0]]
     part = next(block for block in blocks if block[0] != first[0][0])
     for index, begin, length in (part, *first):
@@ -221,10 +221,10 @@ def test_of_a_piece_that_is_not_whole_a_liars_part_is_fetched_anew() -> None:
 def test_a_server_that_is_away_rests_and_its_blocks_are_free_for_others() -> None:
     _, trade, _ = exchange_of(2)
     one, two = trade.add(["http://w/", "http://x/"], 0.0)
-    asked = {block for s in trade.ask(one, 0.0) + trade.ask(one, 0.0) for block in s.blocks}
+    asked = set(within(trade.ask(one, 0.0) + trade.ask(one, 0.0)))
     trade.failed(one, Refusal("the server says 503", retry_s=30.0), 0, 1.0)
     assert trade.ask(one, 30.0) == []
-    assert asked <= {block for _ in range(9) for s in trade.ask(two, 2.0) for block in s.blocks}
+    assert asked <= {block for _ in range(9) for block in within(trade.ask(two, 2.0))}
     trade.pause(two)
     assert trade.ask(one, 31.0)
 
@@ -235,7 +235,7 @@ def test_a_file_that_is_not_there_is_not_asked_for_again() -> None:
     (seed,) = exchange.web.add(["http://w/"], 0.0)
     seed.source.proven = True
     exchange.web.failed(seed, Refusal("the server says 404", lasting=True), 1, 0.0)
-    asked = {index for _ in range(9) for s in exchange.web.ask(seed, 0.0) for index, _, _ in s.blocks}
+    asked = {index for _ in range(9) for index, _, _ in within(exchange.web.ask(seed, 0.0))}
     assert asked == {0, 1, 4, 5}
     assert not seed.given_up
     for other in (0, 2):
@@ -264,8 +264,8 @@ def test_what_is_needed_now_breaks_a_long_request_off() -> None:
     taken = {key >> 32 for key in seed.source.asked}
     needed = next(index for index in range(100) if index not in taken)
     exchange.set_deadlines({needed: 0.5}, 0.0)
-    assert not trade.awaits(seed, stretch.blocks)
-    assert trade.ask(seed, 0.0)[0].blocks[0][0] == needed
+    assert not trade.awaits(seed, stretch.offset, stretch.offset + stretch.length)
+    assert trade.ask(seed, 0.0)[0].offset == needed * PIECE
 
 
 @pytest.mark.parametrize(("place", "is_asked_anew"), [(1, False), (25, True)])
@@ -275,12 +275,13 @@ def test_what_is_needed_and_comes_late_in_a_request_is_asked_for_anew(place: int
     give(exchange, seed, data, trade.ask(seed, 0.0), 0.0)  # from now on it is believed
     seed.source.depth = 400
     seed.source.meter.rate = 40.0 * PIECE
-    blocks = [block for stretch in trade.ask(seed, 1.0) for block in stretch.blocks]
-    pieces = list(dict.fromkeys(index for index, _, _ in blocks))
+    found = trade.ask(seed, 1.0)
+    pieces = list(dict.fromkeys(index for index, _, _ in within(found)))
     exchange.set_deadlines({pieces[place]: 1.0}, 1.0)
-    assert trade.awaits(seed, blocks) is not is_asked_anew
+    is_awaited = any(trade.awaits(seed, one.offset, one.offset + one.length) for one in found)
+    assert is_awaited is not is_asked_anew
     if is_asked_anew:
-        assert trade.ask(seed, 1.0)[0].blocks[0][0] == pieces[place]
+        assert trade.ask(seed, 1.0)[0].offset == pieces[place] * PIECE
 
 
 def test_who_sends_whole_files_is_waited_for_while_nothing_of_it_is_judged() -> None:
