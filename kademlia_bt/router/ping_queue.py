@@ -17,6 +17,7 @@ from wire.errors import MisuseError
 __all__ = ["PingQueue", "Recent"]
 
 _DUE = struct.Struct("!I")
+_SEED_BITS = 256
 _TICKS_PER_S = 10
 """A due time is kept as a count of tenths of seconds, in four bytes: thirteen years."""
 
@@ -28,7 +29,8 @@ class PingQueue:
         """Makes an empty queue for `most` addresses; raises MisuseError where that is none."""
         if most < 1:
             raise MisuseError("a queue holds at least one address")
-        self._rng = rng
+        # Of its own: the system's chance would be a system call for each address of a flood.
+        self._chance = random.Random(rng.getrandbits(_SEED_BITS)).random
         self._start = now
         self._most = most
         self._width = address_bytes + _DUE.size
@@ -43,7 +45,7 @@ class PingQueue:
         """Queues an address. The fuller the queue beyond its half, the more are left out (False), by chance, so that
         a flood does not keep all others out."""
         free = self._most - self._length
-        if free * 2 < self._most and self._rng.random() * self._most >= free * 2:
+        if free * 2 < self._most and self._chance() * self._most >= free * 2:
             return False
         if not free:
             return False

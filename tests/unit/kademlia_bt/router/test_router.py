@@ -471,6 +471,14 @@ def test_a_filling_queue_takes_fewer_and_fewer() -> None:
         PingQueue(6, 0, random.Random(1), 0.0)
 
 
+def test_a_filling_queue_asks_nobody_for_chance() -> None:
+    rng = random.Random(1)
+    queue = PingQueue(6, 100, rng, 0.0)
+    before = rng.getstate()
+    assert sum(queue.push(bytes(6), 1.0) for _ in range(200)) < 100
+    assert rng.getstate() == before  # in life each number is a call of the system
+
+
 def test_recent_forgets_after_its_minutes_and_never_confuses_hours() -> None:
     recent = Recent(random.Random(1), minutes=10)
     assert not recent.note(b"one", 600.0)
