@@ -224,14 +224,17 @@ class Node(Asking):
             pending.arrived.set()
         self._searches.clear()
 
-    def _search(self, kind: LookupKind, take: Callable[[Sequence[Endpoint]], None] | None = None) -> PeerSearch:
+    def _search(
+        self, kind: LookupKind, take: Callable[[Sequence[Endpoint]], None] | None = None, *, ready: bool = False
+    ) -> PeerSearch:
         if len(kind.target) != ID_BYTES:
             raise MisuseError(f"a target is {ID_BYTES} bytes long, not {len(kind.target)}")
         lookup = self._dht.start(kind, trio.current_time())
         search = self._searches[lookup] = PeerSearch(lookup, self._end_search, take)
         news = self._tell()  # of peers that announced themselves to us
-        for pump in self._pumps:
-            pump.go_after(news)
+        if not ready or news is News.PRESSING:
+            for pump in self._pumps:
+                pump.go_after(news)
         self._settle()
         return search
 
@@ -354,15 +357,17 @@ class Node(Asking):
         implied_port: bool = False,
         seed: bool = False,
         take: Callable[[Sequence[Endpoint]], None] | None = None,
+        ready: bool = False,
     ) -> PeerSearch:
         """Starts a search for peers; with `announce_port` or `implied_port` it announces us at its end.
 
         `take` gets the peers in place of the iterator, at the moment they come in: it must be quick and raise nothing.
+        `ready`: it needs no task that the caller is about to start; else these have their turn before answers are read.
         Needs no join: it starts from whatever is known, and waits for the first nodes where nothing is.
         Raises MisuseError for an info-hash that is not 20 bytes.
         """
         kind = GetPeers(info_hash, announce_port=announce_port, implied_port=implied_port, seed=seed)
-        return self._search(kind, take)
+        return self._search(kind, take, ready=ready)
 
     async def announce(self, info_hash: bytes, port: int | None, *, seed: bool = False) -> int:
         """Announces a peer at `port` (None: the UDP port that the nodes see) and returns how many nodes took it."""

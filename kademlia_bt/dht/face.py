@@ -117,7 +117,7 @@ class Face:
     @property
     def has_outgoing(self) -> bool:
         """Whether `outgoing` has something to give."""
-        return bool(self._outbox or self.seeker.outbox)
+        return bool(self._outbox or self.seeker.outbox or self.seeker.is_heedless)
 
     def claims(self, first_byte: int) -> bool:
         """KRPC datagrams begin with `d`."""
@@ -125,6 +125,7 @@ class Face:
 
     def outgoing(self) -> list[tuple[Buffer, Endpoint]]:
         """What is to be sent, drained."""
+        self.seeker.heed()
         outbox = self._outbox
         if outbox:
             self._outbox = []

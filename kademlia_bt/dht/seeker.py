@@ -78,6 +78,16 @@ def _method_of(purpose: _Purpose) -> bytes:
     return purpose.question.kind.method if isinstance(purpose, _Single) else b"ping"
 
 
+class _Unheeded(NamedTuple):
+    """An answer whose peers were told of, and nothing else of it was looked at yet."""
+
+    purpose: _Ask
+    answer: Answer
+    address: Endpoint
+    now: float
+    counts: bool
+
+
 class _Starter:
     __slots__ = ("answered", "router", "tried")
 
@@ -101,6 +111,7 @@ class Seeker:
         self._transactions: Transactions[_Purpose] = Transactions(rng)
         self._round_trip = RoundTrip()
         self._walks: dict[Lookup, Walk] = {}
+        self._unheeded: _Unheeded | None = None
         self._starters: dict[Endpoint, _Starter] = {}
 
     @property
@@ -276,6 +287,7 @@ class Seeker:
 
     def expire(self, now: float) -> None:
         """Repeats the questions that have waited long enough, or gives them up."""
+        self.heed()
         for pending, dead in self._transactions.expire(now):
             if not dead:
                 self._slow(pending, now)
@@ -328,7 +340,12 @@ class Seeker:
     # Answers
 
     def response(self, message: Answer | Refusal, address: Endpoint, now: float) -> bool:
-        """Takes an answer or error. False where nobody there was asked anything of the sort."""
+        """Takes an answer or error. False where nobody there was asked anything of the sort.
+
+        Where an answer names peers, these are told of first: what it says of nodes is heeded with the next call, or
+        by `heed`, and not at all where the lookup has ended for the peers' sake.
+        """
+        self.heed()
         pending = self._transactions.match(message.tid, address)
         if pending is None:
             return False
@@ -370,6 +387,28 @@ class Seeker:
         if candidate.state is not State.ANSWERED:
             lookup.answered += 1
             self.nodes_answered += 1
+        border = self._face.border
+        peers = lookup.new_peers(peer for peer in answer.peers if border.believes(peer, address))
+        self._unheeded = _Unheeded(purpose, answer, address, now, counts)
+        if peers and not lookup.internal:
+            self._dht.tell(PeersFound(lookup, peers, address))
+        else:
+            self.heed()
+
+    @property
+    def is_heedless(self) -> bool:
+        """Whether `heed` has something to do."""
+        return self._unheeded is not None
+
+    def heed(self) -> None:
+        """Goes on with the answer whose peers were told of: the nodes that it names, and whom to ask next."""
+        if self._unheeded is None:
+            return
+        (walk, candidate, _), answer, address, now, counts = self._unheeded
+        self._unheeded = None
+        if walk.done:
+            return
+        lookup = walk.lookup
         walk.answered(candidate, answer.id, answer.token, counts=counts)
         border = self._face.border
         hop = candidate.hop + 1
@@ -377,9 +416,6 @@ class Seeker:
         for face in self._dht.faces:
             if face.family is not self._face.family:
                 face.seeker.offer(lookup, face.border.believed(answer.contacts(face.family), address), now, hop)
-        peers = lookup.new_peers(peer for peer in answer.peers if border.believes(peer, address))
-        if peers and not lookup.internal:
-            self._dht.tell(PeersFound(lookup, peers, address))
         gather = lookup.kind.gather
         if gather is not None and gather.take(answer, address):
             self._dht.enough(lookup, now)

@@ -118,11 +118,15 @@ async def test_a_search_has_its_pumps_go_after_who_asked(
         async with one.get_peers(INFO_HASH):
             pass
         assert let_go == [News.NONE]
+        async with one.get_peers(INFO_HASH, ready=True):  # who is ready has answers read at once
+            pass
+        assert let_go == [News.NONE]
         assert await other.announce(INFO_HASH, 4000) == 1
         let_go.clear()
-        async with one.get_peers(INFO_HASH):
-            pass
-        assert let_go == [News.PRESSING]
+        for ready in (False, True):
+            async with one.get_peers(INFO_HASH, ready=ready):
+                pass
+        assert let_go == [News.PRESSING] * 2
 
 
 async def test_leaving_a_search_ends_it(autojump_clock: Clock, internet: Internet) -> None:

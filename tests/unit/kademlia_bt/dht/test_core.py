@@ -19,6 +19,7 @@ from kademlia_bt.dht.events import (
     PeersFound,
     Unanswered,
 )
+from kademlia_bt.dht.lookup import Lookup
 from kademlia_bt.dht.lookups import FindNode, GetPeers
 from kademlia_bt.dht.node_id import fits, random_id
 from kademlia_bt.dht.questions import Announce, AskNodes, AskPeers, Ping, QuestionKind
@@ -106,6 +107,55 @@ def test_peers_come_before_the_end_and_once() -> None:
     kinds = [type(e) for e in node.events if isinstance(e, PeersFound | LookupDone)]
     assert kinds[-1] is LookupDone
     assert kinds.count(LookupDone) == 1
+
+
+def answer_with_peers(world: World) -> tuple[SimNode, Lookup]:
+    """A search of which one answer has come, which names a peer; nothing else was done since."""
+    world.finish(world.nodes[1], world.start(world.nodes[1], GetPeers(HASH, announce_port=7001)))
+    node = next(each for each in world.nodes if not each.dht.stats().peers)
+    search = node.dht.start(GetPeers(HASH), world.now)
+    for data, to in node.face.outgoing():
+        node.face.outgoing()
+        other = next(each for each in world.nodes if each.endpoint == to)
+        reply = other.face.answer(bytes(data), node.endpoint, world.now)
+        assert reply is not None
+        node.face.receive(bytes(reply), to, world.now)
+        if node.dht.has_events:
+            return node, search
+    raise AssertionError("nobody named a peer")
+
+
+def test_peers_are_told_of_before_the_nodes_that_came_with_them_are_looked_at() -> None:
+    node, search = answer_with_peers(small_world(20))
+    assert [type(event) for event in node.dht.events()] == [PeersFound]
+    assert not node.face.seeker.outbox
+    assert node.face.has_outgoing
+    asked = search.asked
+    assert node.face.outgoing()  # and then the search goes on
+    assert search.asked > asked
+    assert not node.face.has_outgoing
+
+
+def test_who_needs_no_more_has_no_more_asked() -> None:
+    world = small_world(20)
+    node, search = answer_with_peers(world)
+    asked = search.asked
+    node.dht.cancel(search, world.now)
+    assert node.face.outgoing() == []
+    assert search.asked == asked
+
+
+@pytest.mark.parametrize("by", ["the next answer", "time"])
+def test_what_was_put_off_is_done_before_what_comes_next(by: str) -> None:
+    world = small_world(20)
+    node, search = answer_with_peers(world)
+    asked = search.asked
+    if by == "time":
+        node.face.tick(world.now)
+    else:
+        node.face.receive(b"d1:rd2:id20:" + bytes(20) + b"e1:t4:none1:y1:re", world.nodes[2].endpoint, world.now)
+    assert search.asked > asked
+    assert not node.face.seeker.is_heedless
 
 
 def test_routers_stay_outside() -> None:
