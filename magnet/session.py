@@ -219,7 +219,7 @@ class Session:
         )
         if any(task.link.info_hash.matches(handle.info_hash) for handle in self._torrents):
             raise MisuseError(f"the torrent {task.link.info_hash} is in this session already")
-        handle = TorrentHandle(task, self._shared)
+        handle = TorrentHandle(task, self._shared, self._scouting() if metadata_only else None)
         self._torrents.append(handle)
         self._nursery.start_soon(self._run, handle)
         if self._mapper is not None and not metadata_only and not self._maps:
@@ -235,14 +235,9 @@ class Session:
         """
         if self._shared is None or self._nursery is None:
             raise MisuseError("the session is not open: use 'async with Session() as session'")
-        if self._errands is None:
-            from magnet.errands import Errands  # not needed by those who add torrents
-
-            self._errands = Errands(self._shared)
-            self._nursery.start_soon(self._errands.run)
         if any(link.info_hash.matches(handle.info_hash) for handle in self._torrents):
             return None
-        return await self._errands.fetch(link)
+        return await self._running_errands().fetch(link)
 
     async def locate(self, link: PointerLink) -> MagnetLink:
         """The link of the torrent that a link of BEP 46 (`magnet:?xs=urn:btpk:...`) names now.
@@ -271,6 +266,20 @@ class Session:
         if isinstance(parsed, Torrent):
             return Task(link=MagnetLink.of(parsed), torrent=parsed, via=FILE)
         return Task(link=parsed, torrent=await vault.load(parsed.info_hash), via=CACHE)
+
+    def _scouting(self) -> Errands | None:
+        errands = self._running_errands()
+        return errands if errands.can_be_run else None
+
+    def _running_errands(self) -> Errands:
+        if self._errands is None:
+            from magnet.errands import Errands  # not needed by those who want more than metadata
+
+            assert self._shared is not None
+            assert self._nursery is not None
+            self._errands = Errands(self._shared)
+            self._nursery.start_soon(self._errands.run)
+        return self._errands
 
     async def _run(self, handle: TorrentHandle) -> None:
         try:

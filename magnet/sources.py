@@ -128,14 +128,14 @@ class Sources:
         if private:
             self.forbid_strangers()
 
-    def begin(self) -> None:
+    def begin(self, *, ready: bool = False) -> None:
         """Asks the DHT at once, so that nodes are answering while the rest of the torrent is made.
 
-        What they say waits for `attend`; `run` or `close` must follow.
+        What they say waits for `attend`; `run` or `close` must follow. `ready`: see `Node.get_peers`.
         """
         if self._node is not None and not self._strangers.cancel_called:
             for swarm_id in self._swarm_ids:
-                self._begun[swarm_id] = self._new_search(self._node, swarm_id, announcing=self._announces)
+                self._begun[swarm_id] = self._new_search(self._node, swarm_id, announcing=self._announces, ready=ready)
 
     def attend(self, take: Callable[[Found], None]) -> None:
         """From now on `take` gets what is found, some hundred in a burst; what was found before at once."""
@@ -301,12 +301,13 @@ class Sources:
     def _announces(self) -> bool:
         return self._announce_port is not None
 
-    def _new_search(self, node: Node, swarm_id: bytes, *, announcing: bool) -> PeerSearch:
+    def _new_search(self, node: Node, swarm_id: bytes, *, announcing: bool, ready: bool = False) -> PeerSearch:
         return node.get_peers(
             swarm_id,
             announce_port=self._announce_port if announcing else None,
             seed=self._satisfied,
             take=partial(self._take_from_dht, swarm_id),
+            ready=ready,
         )
 
     def _take_from_dht(self, swarm_id: bytes, endpoints: Sequence[Endpoint]) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -23,6 +24,9 @@ from wire.errors import MisuseError
 from wire.ids import InfoHash
 from wire.metainfo import Torrent
 from wire.swarm.values import Priority
+
+if TYPE_CHECKING:
+    from magnet.errands import Errands
 
 __all__ = ["EventStream", "TorrentHandle"]
 
@@ -79,9 +83,10 @@ class _Pieces:
 class TorrentHandle:
     """A torrent in a session. Made by `Session.add`; all its methods are for trio tasks of the same run."""
 
-    def __init__(self, task: Task, shared: Shared) -> None:
+    def __init__(self, task: Task, shared: Shared, errands: Errands | None = None) -> None:
+        """`errands`: see `magnet.work.Work`."""
         self._network = shared.network
-        self._work = Work(task, shared)
+        self._work = Work(task, shared, errands)
         self.runner = self._work.runner
         """The swarm, for the session to hand it the connections that it accepts."""
 

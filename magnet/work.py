@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -39,6 +40,10 @@ from wire.storage.lock import FileLock
 from wire.storage.store import Store
 from wire.tracker.announcer import Progress
 
+if TYPE_CHECKING:
+    from magnet.errands import Errands
+    from magnet.scouts import Scouts
+
 __all__ = ["Work"]
 
 UNKNOWN_LEFT_BYTES = 1 << 14
@@ -46,6 +51,10 @@ UNKNOWN_LEFT_BYTES = 1 << 14
 
 LAYERS_GRACE_S = 3.0
 """How long a hybrid's piece layers may keep its metadata waiting without one coming: it is of use without them."""
+
+HEAD_START_S = 0.005
+"""While the first peers are asked for the metadata, and nothing else is wanted, nothing else begins: where one is near,
+that is all the time that it takes, and all else would have been for nothing."""
 
 
 class _GaveUp(Exception):  # noqa: N818 - not an error of anybody: the decision that waiting longer is no use
@@ -55,7 +64,8 @@ class _GaveUp(Exception):  # noqa: N818 - not an error of anybody: the decision 
 class Work:
     """One torrent's state and the task that changes it; what has no underscore is for its handle to read."""
 
-    def __init__(self, task: Task, shared: Shared) -> None:
+    def __init__(self, task: Task, shared: Shared, errands: Errands | None) -> None:
+        """`errands`: what asks the first peers for the metadata, where nothing else is wanted; None: the swarm does."""
         self._task = task
         self._shared = shared
         self.link = task.link
@@ -81,8 +91,10 @@ class Work:
         self.began = now if task.begun is None else task.begun
         self._named, names = split_given(task.link, shared)
         self._sources = sources_of(task, shared, names, self._progress)
-        if task.torrent is None:
-            self._sources.begin()
+        if task.torrent is not None:
+            errands = None
+        else:
+            self._sources.begin(ready=errands is not None)
         self._patience = Patience(shared.config, self.began)
         self.ended_at: float | None = None
         self.scope = trio.CancelScope()
@@ -94,6 +106,12 @@ class Work:
         """The swarm, for the session to hand it the connections that it accepts."""
         self._swarm = self.runner.swarm
         self._linked = LinkedTorrent(task.link, self.runner, self._sources, shared.network, local=shared.local)
+        self._scouts: Scouts | None = None
+        """None where the swarm is to know all who are found."""
+        if errands is not None:
+            from magnet.scouts import Scouts  # not needed by those who want files
+
+            self._scouts = Scouts(errands, task.link.info_hash, self._hand_on, self._given)
         if task.torrent is None or task.metadata_only:
             self._sources.announce()
         self._sources.attend(self._found)
@@ -118,6 +136,8 @@ class Work:
                 except WireError as error:
                     self._fail(error)
         finally:
+            if self._scouts is not None:
+                self._scouts.close()
             self._sources.close()
             self.runner.close()
             self._release_twins()
@@ -151,8 +171,12 @@ class Work:
             if known is not None and task.metadata_only and known.info.layers.complete:
                 self._know(known, task.via)
             else:
-                self.runner.open(nursery)
-                self._ask_sources(nursery)
+                if self._scouts is not None:
+                    with trio.move_on_after(HEAD_START_S):
+                        await self.changed.wait()
+                if self.torrent is None:
+                    self.runner.open(nursery)
+                    self._ask_sources(nursery)
                 if known is None:
                     await self._go_on(nursery, await self._resolved(), self.runner.metadata_via or PEER)
                 else:
@@ -167,7 +191,8 @@ class Work:
         only_metadata = self._task.metadata_only and torrent.info.layers.complete
         if not only_metadata:
             nursery.start_soon(self._keep_time)
-        self._know(torrent, via)
+        if self.torrent is None:
+            self._know(torrent, via)
         if self._task.torrent is None:
             await self._shared.vault.save(torrent)
         if not self._task.metadata_only:
@@ -285,7 +310,21 @@ class Work:
 
     def _found(self, found: Found) -> None:
         self._patience.named(found.endpoint)
+        if self._scouts is None:
+            self._hand_on(found)
+        else:
+            self._scouts.take(found)
+
+    def _hand_on(self, found: Found) -> None:
         self.runner.found([found.endpoint], found.via, found.swarm_id)
+
+    def _given(self, info: Info, found: Found) -> None:
+        """A scout has the metadata: who waits for it has it at once."""
+        if info.layers.complete:
+            self._know(self._linked.torrent_of(info), found.via)
+        else:  # the hashes that it lacks are the swarm's to get (BEP 52)
+            self._hand_on(found)
+        self.runner.provide(info, found.via)
 
     async def _introduce(self, node: Node, nodes: Iterable[tuple[str, int]]) -> None:
         """Tells the DHT of nodes that a torrent names (BEP 5)."""
@@ -298,6 +337,8 @@ class Work:
         """The metadata as it comes from peers, or from where the link says. This task keeps the time meanwhile."""
         while self._swarm.info is None and self._swarm.broken is None:
             await self.runner.rest(self._look())
+        if self._scouts is not None:
+            self._scouts.close()
         return self._linked.torrent_of(await self.runner.metadata())
 
     async def _keep_time(self) -> None:
@@ -366,7 +407,8 @@ class Work:
 
     def counts(self) -> Counts:
         """What was tried so far and what came of it."""
-        return counts_of(self.runner.stats(), self._sources, self._shared)
+        counts = counts_of(self.runner.stats(), self._sources, self._shared)
+        return counts if self._scouts is None else self._scouts.counted(counts)
 
     # how it ends
 

@@ -196,9 +196,7 @@ class Dialler:
                     stream = await way.connect(to)
                     limit.deadline = trio.current_time() + (_SHAKE_S if number == len(kinds) - 1 else _TRY_S)
                     if encrypted:
-                        spare, self._spare = self._spare, None
-                        self._spare_is_used.set()
-                        shaken = await dial_secure(stream, way.opening, self._encryption, self._rng, spare)
+                        shaken = await dial_secure(stream, way.opening, self._encryption, self._rng, self.spare_keys())
                     else:
                         shaken = await dial_plain(stream, way.opening)
             except (NetworkError, ProtocolError) as error:
@@ -218,10 +216,20 @@ class Dialler:
                 return shaken, encrypted
         raise DialError(reason, Miss.NO_HANDSHAKE)
 
+    def spare_keys(self) -> KeyPair | None:
+        """A key pair for one encrypted handshake, where one is ready; whoever is given it uses it."""
+        spare, self._spare = self._spare, None
+        self._spare_is_used.set()
+        return spare
+
     def kinds(self, to: Endpoint) -> tuple[bool, ...]:
         """Whether to encrypt, in the order in which it is tried with this peer."""
         kinds: tuple[bool, ...] = {"prefer": (True, False), "require": (True,), "off": (False,)}[self._encryption]
         return kinds if self._worked.get(to, ("", True))[1] else kinds[::-1]
+
+    def avoid_tcp(self, to: Endpoint) -> None:
+        """Nobody answered there over TCP a moment ago: uTP is tried first the next time, where both may be."""
+        self.remember(to, "utp", encrypted=True)
 
     def remember(self, to: Endpoint, name: str, *, encrypted: bool) -> None:
         """A peer was reached by the transport of this name: what works is tried first the next time."""

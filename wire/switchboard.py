@@ -19,7 +19,7 @@ from wire.compact import Endpoint
 from wire.errors import NetworkError, ProtocolError
 from wire.net import MAX_UNANSWERED, TURN_S, Network, network_error
 
-__all__ = ["CallError", "Switchboard", "Talk", "switchboard_of"]
+__all__ = ["Call", "CallError", "Switchboard", "Talk", "switchboard_of"]
 
 _OPEN_S = 0.5
 """From its turn until the peer's first word: two round trips of most of the world."""
@@ -62,16 +62,16 @@ class CallError(NetworkError):
         """The time was over, and nothing had come."""
 
 
-class _Call:
-    """One call, from where it was asked for to its end."""
+class Call:
+    """One call, from where it was asked for to its end. Made by `Switchboard.place`."""
 
-    __slots__ = ("deadline", "error", "inside", "is_over", "last", "opened", "sock", "talk", "task", "to")
+    __slots__ = ("deadline", "ended", "error", "inside", "is_over", "last", "opened", "sock", "talk", "to")
 
     def __init__(self, to: Endpoint, talk: Talk, now: float) -> None:
         self.to = to
         self.talk = talk
-        self.task: trio.lowlevel.Task | None = None
-        """Who waits for it."""
+        self.ended: Callable[[], None] | None = None
+        """Told once, when it is over; it must not raise, and may place and break off other calls."""
         self.sock: socket.socket | None = None
         self.inside = False
         """It has a socket, on which nothing came yet."""
@@ -80,6 +80,7 @@ class _Call:
         self.deadline = now + TURN_S
         self.last = now + _WHOLE_S
         self.error: Exception | None = None
+        """Why it ended: a CallError, or what the talk raised; None where the talk is done."""
         self.is_over = False
 
 
@@ -95,11 +96,11 @@ class Switchboard:
         """Says of a host whether it must not be called."""
         self._dial = dial
         self._poll = select.epoll()
-        self._calls: dict[_Call, None] = {}
-        self._by_number: dict[int, _Call] = {}
+        self._calls: dict[Call, None] = {}
+        self._by_number: dict[int, Call] = {}
         """Those that have a socket."""
         self._inside: dict[Endpoint, int] = {}
-        self._waiting: dict[Endpoint, deque[_Call]] = {}
+        self._waiting: dict[Endpoint, deque[Call]] = {}
         """Those that wait for their turn."""
         self._room = memoryview(bytearray(_READ_BYTES))
         self._busy = trio.Event()
@@ -113,9 +114,9 @@ class Switchboard:
                 while True:
                     await trio.lowlevel.wait_readable(self._poll.fileno())
                     now = trio.current_time()
-                    for number, _ in self._poll.poll(0, _BATCH):
-                        call = self._by_number.get(number)
-                        if call is not None:  # no other one of this batch has ended it
+                    # Whose they are is settled before: who ends others leaves their numbers to new ones.
+                    for call in [self._by_number[number] for number, _ in self._poll.poll(0, _BATCH)]:
+                        if not call.is_over:
                             self._serve(call, now)
         finally:
             self._is_closed = True
@@ -123,41 +124,37 @@ class Switchboard:
                 self._finish(call, CallError("the program ends", connected=call.opened))
             self._poll.close()
 
-    async def call(self, to: Endpoint, talk: Talk) -> None:
-        """Connects and talks until the talk is done. Raises CallError, and what the talk raises."""
-        if self._is_closed or self.refuses(to.host):
-            raise CallError(f"{to} is not to be called", connected=False)
+    def place(self, to: Endpoint, talk: Talk) -> Call:
+        """Begins a call at once. Who waits for its end sets `ended`, unless `is_over` says that it cannot be made."""
         now = trio.current_time()
-        call = _Call(to, talk, now)
+        call = Call(to, talk, now)
+        if self._is_closed or self.refuses(to.host):
+            call.error, call.is_over = CallError(f"{to} is not to be called", connected=False), True
+            return call
         self._calls[call] = None
         self._busy.set()
         self._waiting.setdefault(to, deque()).append(call)
         self._let_in(to, now)
-        if call.is_over:
-            await trio.lowlevel.checkpoint()
-        else:
-            call.task = trio.lowlevel.current_task()
+        return call
 
-            def abort(_: object) -> trio.lowlevel.Abort:
-                call.task = None
-                self._end(call, None)
-                return trio.lowlevel.Abort.SUCCEEDED
-
-            await trio.lowlevel.wait_task_rescheduled(abort)
-        if call.error is not None:
-            raise call.error
+    def break_off(self, call: Call) -> None:
+        """Ends a call, of whose end nobody is told; any time."""
+        call.ended = None
+        self._end(call, None)
 
     def _let_in(self, to: Endpoint, now: float) -> None:
         """Begins the calls that wait for this address, as far as there is room."""
         waiting = self._waiting.get(to)
+        if waiting is None:
+            return
         while waiting and self._inside.get(to, 0) < MAX_UNANSWERED:
             call = waiting.popleft()
             if not call.is_over:
                 self._begin(call, now)
-        if not waiting:
-            self._waiting.pop(to, None)
+        if not waiting and self._waiting.get(to) is waiting:  # who was told of an end may have placed another call
+            del self._waiting[to]
 
-    def _begin(self, call: _Call, now: float) -> None:
+    def _begin(self, call: Call, now: float) -> None:
         call.inside = True
         self._inside[call.to] = self._inside.get(call.to, 0) + 1
         call.deadline = now + _OPEN_S
@@ -176,11 +173,11 @@ class Switchboard:
         except CallError as error:
             self._finish(call, error)
 
-    def _greet(self, call: _Call, sock: socket.socket) -> None:
+    def _greet(self, call: Call, sock: socket.socket) -> None:
         call.opened = True
         self._say(call, sock, call.talk.opening())
 
-    def _say(self, call: _Call, sock: socket.socket, data: bytes) -> None:
+    def _say(self, call: Call, sock: socket.socket, data: bytes) -> None:
         """The words of a short talk fit into any socket: a peer for whom they do not has not read the last ones."""
         try:
             sent = sock.send(data)
@@ -189,7 +186,7 @@ class Switchboard:
         if sent < len(data):
             raise CallError(f"{call.to} does not read", connected=True)
 
-    def _serve(self, call: _Call, now: float) -> None:
+    def _serve(self, call: Call, now: float) -> None:
         sock = call.sock
         assert sock is not None
         try:
@@ -207,7 +204,7 @@ class Switchboard:
         except (CallError, ProtocolError) as error:
             self._end(call, error)
 
-    def _hear(self, call: _Call, sock: socket.socket, now: float) -> None:
+    def _hear(self, call: Call, sock: socket.socket, now: float) -> None:
         count = sock.recv_into(self._room)
         if not count:
             raise CallError(f"{call.to} closed the connection", connected=True)
@@ -221,7 +218,7 @@ class Switchboard:
         elif answer:
             self._say(call, sock, answer)
 
-    def _leave(self, call: _Call) -> None:
+    def _leave(self, call: Call) -> None:
         call.inside = False
         left = self._inside[call.to] - 1
         if left:
@@ -229,14 +226,16 @@ class Switchboard:
         else:
             del self._inside[call.to]
 
-    def _end(self, call: _Call, error: Exception | None) -> None:
+    def _end(self, call: Call, error: Exception | None) -> None:
         """It is over, and another one may have its place."""
+        if call.is_over:
+            return
         was_inside = call.inside
         self._finish(call, error)
         if was_inside:
             self._let_in(call.to, trio.current_time())
 
-    def _finish(self, call: _Call, error: Exception | None) -> None:
+    def _finish(self, call: Call, error: Exception | None) -> None:
         call.error, call.is_over = error, True
         del self._calls[call]
         if call.inside:
@@ -244,9 +243,9 @@ class Switchboard:
         if call.sock is not None:
             self._by_number.pop(call.sock.fileno(), None)
             call.sock.close()
-        if call.task is not None:
-            trio.lowlevel.reschedule(call.task)
-            call.task = None
+        if call.ended is not None:
+            ended, call.ended = call.ended, None
+            ended()
 
     async def _keep_time(self) -> None:
         """Ends the calls that do not get on."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import select
 import socket
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,7 +25,7 @@ from wire.compact import Endpoint
 from wire.errors import ProtocolError
 from wire.filtered import FilteredNetwork
 from wire.metainfo import Torrent
-from wire.switchboard import CallError, Switchboard, switchboard_of
+from wire.switchboard import Call, CallError, Switchboard, Talk, switchboard_of
 from wire.trio_net import TrioNetwork
 
 pytestmark = pytest.mark.skipif(not hasattr(select, "epoll"), reason="the switchboard stands on Linux's epoll")
@@ -72,6 +73,20 @@ async def a_board(network: TrioNetwork | FilteredNetwork | None = None) -> Async
         assert not board._waiting
 
 
+async def talk_to(board: Switchboard, to: Endpoint, talk: Talk) -> None:
+    """Makes a call, and waits for its end."""
+    call = board.place(to, talk)
+    if not call.is_over:
+        over = trio.Event()
+        call.ended = over.set
+        try:
+            await over.wait()
+        finally:
+            board.break_off(call)
+    if call.error is not None:
+        raise call.error
+
+
 class Door:
     """Listens on loopback; whoever is let in is echoed, where `echoes`."""
 
@@ -95,12 +110,13 @@ class Door:
 
     async def _echo(self, one: socket.socket) -> None:
         await self.open.wait()
-        while True:
-            await trio.lowlevel.wait_readable(one)
-            data = one.recv(100)
-            if not data:
-                return
-            one.send(data)
+        with suppress(ConnectionError):
+            while True:
+                await trio.lowlevel.wait_readable(one)
+                data = one.recv(100)
+                if not data:
+                    return
+                one.send(data)
 
     def close(self) -> None:
         for one in (self.listener, *self.let_in):
@@ -131,7 +147,7 @@ async def test_many_calls_end_each_with_its_own_words() -> None:
     talks = [Echo(f"word {number}".encode()) for number in range(40)]
     async with a_door() as door, a_board() as board, trio.open_nursery() as nursery:
         for talk in talks:
-            nursery.start_soon(board.call, door.endpoint, talk)
+            nursery.start_soon(talk_to, board, door.endpoint, talk)
     assert [talk.heard for talk in talks] == [talk.word for talk in talks]
 
 
@@ -139,7 +155,7 @@ async def test_no_more_than_five_wait_at_one_address() -> None:
     talks = [Echo() for _ in range(12)]
     async with a_door(is_open=False) as door, a_board() as board, trio.open_nursery() as nursery:
         for talk in talks:
-            nursery.start_soon(board.call, door.endpoint, talk)
+            nursery.start_soon(talk_to, board, door.endpoint, talk)
         while len(door.let_in) < 5:
             await trio.lowlevel.checkpoint()
         await trio.testing.wait_all_tasks_blocked()
@@ -155,7 +171,7 @@ async def test_a_refused_call_says_so_and_makes_room() -> None:
 
         async def refused() -> None:
             with pytest.raises(CallError, match="Connection refused") as caught:
-                await board.call(endpoint, Echo())
+                await talk_to(board, endpoint, Echo())
             assert not caught.value.connected
 
         for _ in range(1200):  # more than Python may call itself in a row
@@ -165,7 +181,7 @@ async def test_a_refused_call_says_so_and_makes_room() -> None:
 async def test_a_breach_of_the_rules_comes_to_the_caller() -> None:
     async with a_door() as door, a_board() as board:
         with pytest.raises(ProtocolError, match="not that word"):
-            await board.call(door.endpoint, Echo(refused=True))
+            await talk_to(board, door.endpoint, Echo(refused=True))
 
 
 async def test_who_hangs_up_ends_the_call() -> None:
@@ -173,7 +189,7 @@ async def test_who_hangs_up_ends_the_call() -> None:
 
         async def hung_up_on() -> None:
             with pytest.raises(CallError, match="closed the connection") as caught:
-                await board.call(door.endpoint, Echo())
+                await talk_to(board, door.endpoint, Echo())
             assert caught.value.connected
             assert not caught.value.silent
 
@@ -190,7 +206,7 @@ async def test_who_is_silent_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(wire.switchboard, "_SWEEP_S", 0.0)
     async with a_door(echoes=False) as door, a_board() as board:
         with pytest.raises(CallError, match="does not answer") as caught:
-            await board.call(door.endpoint, Echo())
+            await talk_to(board, door.endpoint, Echo())
         assert caught.value.silent
 
 
@@ -201,7 +217,7 @@ async def test_who_waits_for_one_that_is_silent_is_told_with_the_first(monkeypat
 
     async def call(board: Switchboard, endpoint: Endpoint) -> None:
         with pytest.raises(CallError, match="does not answer") as caught:
-            await board.call(endpoint, Echo())
+            await talk_to(board, endpoint, Echo())
         silent.append(caught.value.silent)
 
     async with a_door(echoes=False) as door, a_board() as board:
@@ -217,15 +233,15 @@ async def test_a_caller_may_leave_and_the_board_may_close() -> None:
         with trio.CancelScope() as scope:
             async with trio.open_nursery() as nursery:
                 for _ in range(8):
-                    nursery.start_soon(board.call, door.endpoint, Echo())
+                    nursery.start_soon(talk_to, board, door.endpoint, Echo())
                 await trio.testing.wait_all_tasks_blocked()
                 scope.cancel()
         assert not board._calls
         assert not board._inside
         door.open.set()
-        await board.call(door.endpoint, Echo())
+        await talk_to(board, door.endpoint, Echo())
     with pytest.raises(CallError, match="not to be called"):
-        await board.call(door.endpoint, Echo())
+        await talk_to(board, door.endpoint, Echo())
 
 
 async def test_a_board_that_closes_breaks_its_calls_off() -> None:
@@ -233,7 +249,7 @@ async def test_a_board_that_closes_breaks_its_calls_off() -> None:
 
     async def call(board: Switchboard, endpoint: Endpoint) -> None:
         try:
-            await board.call(endpoint, Echo())
+            await talk_to(board, endpoint, Echo())
         except CallError as error:
             broken.append(str(error))
 
@@ -249,11 +265,69 @@ async def test_a_board_that_closes_breaks_its_calls_off() -> None:
         assert broken == ["the program ends"] * 7
 
 
+async def test_who_is_told_of_an_end_may_place_the_next_call_and_break_others_off() -> None:
+    told: list[str] = []
+    async with a_door(is_open=False) as door, a_door(is_open=False) as mute, a_board() as board:
+        calls: dict[int, Call] = {}
+
+        def ended(number: int) -> None:
+            told.append(f"{number}: {calls[number].error}")
+            if number < 10:
+                board.break_off(calls[number + 10])
+                place(number + 20, door)
+
+        def place(number: int, to: Door) -> None:
+            call = calls[number] = board.place(to.endpoint, Echo())
+            assert not call.is_over
+            call.ended = partial(ended, number)
+
+        for number in range(6):  # five are inside, and one waits for its turn
+            place(number, door)
+            place(number + 10, mute)
+        door.open.set()
+        while len(told) < 12:
+            await trio.lowlevel.checkpoint()
+        assert sorted(told) == sorted(f"{number}: None" for number in (*range(6), *range(20, 26)))
+        for call in calls.values():  # all are over: nothing happens
+            board.break_off(call)
+
+
+async def test_a_number_that_was_left_to_a_new_call_is_not_taken_for_the_old_one() -> None:
+    full = socket.create_server((HERE, 0), backlog=0)
+    fillers = [socket.socket() for _ in range(4)]
+    for filler in fillers:
+        filler.setblocking(False)
+        filler.connect_ex(full.getsockname())
+    async with a_door(echoes=False) as door, a_board() as board:
+        calls = [board.place(door.endpoint, Echo()) for _ in range(2)]
+        later: list[Call] = []
+
+        def ended(other: Call) -> None:
+            board.break_off(other)
+            for _ in calls:  # they get the numbers of both
+                later.append(board.place(Endpoint(HERE, full.getsockname()[1]), Echo()))
+
+        calls[0].ended, calls[1].ended = partial(ended, calls[1]), partial(ended, calls[0])
+        while len(door.let_in) < 2:
+            await trio.lowlevel.checkpoint()
+        for one in door.let_in:  # both have something to read in one batch
+            one.send(b"hello")
+        numbers = {call.sock.fileno() for call in calls if call.sock is not None}
+        while not later:
+            await trio.lowlevel.checkpoint()
+        assert {call.sock.fileno() for call in later if call.sock is not None} == numbers
+        assert [call.is_over or call.opened for call in later] == [False, False]
+        for call in later:
+            board.break_off(call)
+    for one in (full, *fillers):
+        one.close()
+
+
 async def test_the_block_list_holds_for_calls() -> None:
     network = FilteredNetwork(TrioNetwork(), BlockList(["127.0.0.1"]))
     async with a_door() as door, a_board(network) as board:
         with pytest.raises(CallError, match="not to be called"):
-            await board.call(door.endpoint, Echo())
+            await talk_to(board, door.endpoint, Echo())
         assert network.refused == 1
         assert not door.let_in
 
@@ -390,6 +464,6 @@ async def test_an_address_that_did_not_answer_is_spared(monkeypatch: pytest.Monk
         assert door.endpoint in session._errands._silent
         assert session._errands._board is not None
         calls: list[Endpoint] = []
-        monkeypatch.setattr(session._errands._board, "call", lambda endpoint, talk: calls.append(endpoint))
+        monkeypatch.setattr(session._errands._board, "place", lambda endpoint, talk: calls.append(endpoint))
         assert await session.fetch(link_of(torrent, door.endpoint)) is None
         assert not calls

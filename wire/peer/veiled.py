@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 
 from wire.peer.errand import MetadataErrand
-from wire.peer.mse import Dialler, Methods, Secured
+from wire.peer.mse import Dialler, KeyPair, Methods, Secured
 
 __all__ = ["VeiledErrand"]
 
@@ -18,16 +18,28 @@ class VeiledErrand:
 
     __slots__ = ("_errand", "_machine", "_secured")
 
-    def __init__(self, errand: MetadataErrand, swarm_id: bytes, provide: Methods, rng: random.Random) -> None:
-        """`swarm_id`: the info-hash of the handshake. `provide`: what may carry the stream."""
+    def __init__(
+        self,
+        errand: MetadataErrand,
+        swarm_id: bytes,
+        provide: Methods,
+        rng: random.Random,
+        keys: KeyPair | None = None,
+    ) -> None:
+        """`swarm_id`: the info-hash of the handshake. `provide`: what may carry the stream. `keys`: see `Dialler`."""
         self._errand = errand
-        self._machine = Dialler(swarm_id, provide, errand.opening(), rng)
+        self._machine = Dialler(swarm_id, provide, errand.opening(), rng, keys)
         self._secured: Secured | None = None
 
     @property
     def done(self) -> bool:
         """The info dictionary is here."""
         return self._errand.done
+
+    @property
+    def raw(self) -> bytes | None:
+        """As of `MetadataErrand`."""
+        return self._errand.raw
 
     def opening(self) -> bytes:
         """What is said first: our key."""

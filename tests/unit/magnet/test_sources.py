@@ -57,7 +57,7 @@ class FakeNode:
     def externals(self):
         return [] if self.external is None else [self.external]
 
-    def get_peers(self, info_hash, *, announce_port=None, implied_port=False, seed=False, take):
+    def get_peers(self, info_hash, *, announce_port=None, implied_port=False, seed=False, take, ready):
         self.asked.append((trio.current_time(), info_hash, announce_port, seed))
         return FakeSearch(self, self.peers, announce_port is not None, take)
 
