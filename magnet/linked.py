@@ -5,18 +5,18 @@ What comes is believed only where its info dictionary has the hash of the link.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import trio
 
 from magnet.inputs import fetched_torrent
 from magnet.link import MagnetLink
-from magnet.sources import URL, Sources
+from magnet.sources import Sources
 from wire.errors import MisuseError, ProtocolError
 from wire.http_url import is_http_url, is_near_literal
 from wire.metainfo import Info, Torrent
 from wire.net import Network
-from wire.swarm.run import SwarmRunner
 
 __all__ = ["MAX_SOURCES", "SOURCE_PAUSES_S", "LinkedTorrent"]
 
@@ -30,10 +30,11 @@ class LinkedTorrent:
     """The race for the .torrent of a link; `local`: whether addresses of this machine may be asked by name."""
 
     def __init__(
-        self, link: MagnetLink, runner: SwarmRunner, sources: Sources, network: Network, *, local: bool
+        self, link: MagnetLink, take: Callable[[Info], bool], sources: Sources, network: Network, *, local: bool
     ) -> None:
+        """`take` gets the info dictionary, which is what the link names; it says whether that was news."""
         self._link = link
-        self._runner = runner
+        self._take = take
         self._sources = sources
         self._network = network
         self._local = local
@@ -69,7 +70,6 @@ class LinkedTorrent:
             except MisuseError:
                 await trio.sleep(pause_s)
                 continue
-            if self._runner.swarm.info is None:
+            if self._take(torrent.info):
                 self._fetched = torrent
-                self._runner.provide(torrent.info, URL)
             return

@@ -23,6 +23,7 @@ from magnet.work import Work
 from wire.errors import MisuseError
 from wire.ids import InfoHash
 from wire.metainfo import Torrent
+from wire.swarm.run import SwarmRunner
 from wire.swarm.values import Priority
 
 if TYPE_CHECKING:
@@ -87,8 +88,11 @@ class TorrentHandle:
         """`errands`: see `magnet.work.Work`."""
         self._network = shared.network
         self._work = Work(task, shared, errands)
-        self.runner = self._work.runner
+
+    @property
+    def runner(self) -> SwarmRunner:
         """The swarm, for the session to hand it the connections that it accepts."""
+        return self._work.runner
 
     @property
     def info_hash(self) -> InfoHash:

@@ -27,7 +27,7 @@ from magnet.nursery import open_plain_nursery
 from magnet.order import Order
 from magnet.parts import runner_of, sources_of, split_given, wanted_files
 from magnet.patience import Patience
-from magnet.sources import PEER, Found
+from magnet.sources import PEER, URL, Found
 from magnet.tally import counts_of
 from magnet.task import CACHE, Shared, Task
 from magnet.twins import Claim
@@ -38,6 +38,7 @@ from wire.ids import InfoHash
 from wire.metainfo import Info, Torrent
 from wire.storage.lock import FileLock
 from wire.storage.store import Store
+from wire.swarm.run import SwarmRunner
 from wire.tracker.announcer import Progress
 
 if TYPE_CHECKING:
@@ -102,10 +103,8 @@ class Work:
         self.changed = trio.Event()
         self.gone = trio.Event()
         self.order = Order(task.first, in_order=task.in_order)
-        self.runner = runner_of(task, shared, now)
-        """The swarm, for the session to hand it the connections that it accepts."""
-        self._swarm = self.runner.swarm
-        self._linked = LinkedTorrent(task.link, self.runner, self._sources, shared.network, local=shared.local)
+        self._runner: SwarmRunner | None = None
+        self._linked = LinkedTorrent(task.link, self._take, self._sources, shared.network, local=shared.local)
         self._scouts: Scouts | None = None
         """None where the swarm is to know all who are found."""
         if errands is not None:
@@ -116,9 +115,18 @@ class Work:
             self._sources.announce()
         self._sources.attend(self._found)
 
+    @property
+    def runner(self) -> SwarmRunner:
+        """The swarm, for the session to hand it the connections that it accepts; made when it is first wanted."""
+        if self._runner is None:
+            now = trio.current_time() if self.ended_at is None else self.ended_at
+            task = self._task if self.torrent is None else replace(self._task, torrent=self.torrent)
+            self._runner = runner_of(task, self._shared, now)
+        return self._runner
+
     def _progress(self) -> Progress:
         """What trackers are told. Before the metadata nobody knows how much is left."""
-        stats, info = self.runner.stats(), self._swarm.info
+        stats, info = self.runner.stats(), self.runner.swarm.info
         left = UNKNOWN_LEFT_BYTES
         if info is not None:
             missing = stats.pieces_total - stats.pieces_done
@@ -139,7 +147,8 @@ class Work:
             if self._scouts is not None:
                 self._scouts.close()
             self._sources.close()
-            self.runner.close()
+            if self._runner is not None:
+                self._runner.close()
             self._release_twins()
             await self._close_store()
             if self.error is None and not (self.complete and self._task.metadata_only):
@@ -178,21 +187,22 @@ class Work:
                     self.runner.open(nursery)
                     self._ask_sources(nursery)
                 if known is None:
-                    await self._go_on(nursery, await self._resolved(), self.runner.metadata_via or PEER)
+                    await self._go_on(nursery, self.torrent or await self._resolved())
                 else:
                     self._kept_layers = len(known.info.layers) if task.via == CACHE else 0
-                    await self._go_on(nursery, known, task.via)
+                    await self._go_on(nursery, known)
             self.complete = True
             self._tell()
             await trio.lowlevel.checkpoint()  # who waits for it goes before those who are cancelled now
 
-    async def _go_on(self, nursery: trio.Nursery, torrent: Torrent, via: str) -> None:
+    async def _go_on(self, nursery: trio.Nursery, torrent: Torrent) -> None:
         """From the metadata to the end. What only a download needs begins here."""
         only_metadata = self._task.metadata_only and torrent.info.layers.complete
         if not only_metadata:
             nursery.start_soon(self._keep_time)
         if self.torrent is None:
-            self._know(torrent, via)
+            known = self._task.torrent is not None
+            self._know(torrent, self._task.via if known else self.runner.metadata_via or PEER)
         if self._task.torrent is None:
             await self._shared.vault.save(torrent)
         if not self._task.metadata_only:
@@ -320,11 +330,20 @@ class Work:
 
     def _given(self, info: Info, found: Found) -> None:
         """A scout has the metadata: who waits for it has it at once."""
-        if info.layers.complete:
-            self._know(self._linked.torrent_of(info), found.via)
-        else:  # the hashes that it lacks are the swarm's to get (BEP 52)
+        if not info.layers.complete:  # the hashes that it lacks are the swarm's to get (BEP 52)
             self._hand_on(found)
-        self.runner.provide(info, found.via)
+            self.runner.provide(info, found.via)
+            return
+        self._know(self._linked.torrent_of(info), found.via)
+        if self._runner is not None:
+            self._runner.provide(info, found.via)
+
+    def _take(self, info: Info) -> bool:
+        """A URL of the link has the metadata; False where it is known already."""
+        if self.torrent is not None or self.runner.swarm.info is not None:
+            return False
+        self.runner.provide(info, URL)
+        return True
 
     async def _introduce(self, node: Node, nodes: Iterable[tuple[str, int]]) -> None:
         """Tells the DHT of nodes that a torrent names (BEP 5)."""
@@ -335,11 +354,12 @@ class Work:
 
     async def _resolved(self) -> Torrent:
         """The metadata as it comes from peers, or from where the link says. This task keeps the time meanwhile."""
-        while self._swarm.info is None and self._swarm.broken is None:
+        swarm = self.runner.swarm
+        while swarm.info is None and swarm.broken is None:
             await self.runner.rest(self._look())
         if self._scouts is not None:
             self._scouts.close()
-        return self._linked.torrent_of(await self.runner.metadata())
+        return self.torrent or self._linked.torrent_of(await self.runner.metadata())
 
     async def _keep_time(self) -> None:
         while not self.runner.is_over:
@@ -414,7 +434,7 @@ class Work:
 
     def _fail(self, error: WireError | None) -> None:
         counts = self.counts()
-        lacks_hashes = (self._lacks_layers or self._swarm.lacks_hashes) and counts.connected > 0
+        lacks_hashes = (self._lacks_layers or self.runner.swarm.lacks_hashes) and counts.connected > 0
         verdict = decide(counts, Phase.METADATA if lacks_hashes else self.phase, error)
         kind = ResolveError if self.torrent is None else DownloadError
         reason = None if error is None else str(error)

@@ -61,6 +61,8 @@ async def test_who_the_dht_names_is_asked_without_a_swarm(encryption: str) -> No
         assert handle.metadata_via == DHT
         counts = handle.status().counts
         assert (counts.found, counts.dialled, counts.connected) == ({DHT: 1}, 1, 1)
+        status = handle.status()
+        assert (status.name, status.pieces_total) == ("one", ONE.info.piece_count)
         assert handle.runner.stats().dialled == 0
         # The seed understands plain text alone: it was asked so second, where encryption is preferred.
         assert len(seed.asked) == (2 if encryption == "prefer" else 1)
