@@ -360,10 +360,12 @@ def versions() -> dict[str, str]:
 
 def machine() -> str:
     """The machine in a line, without its name or the day."""
-    model = ""
     info = Path("/proc/cpuinfo")
-    if info.exists() and (match := re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE)):
-        model = match[1].strip()
+    said = dict(re.findall(r"^([\w ]+\w)\s*: (.+)$", info.read_text(), re.MULTILINE)) if info.exists() else {}
+    # A virtual machine names its processor by the brand alone, whatever its generation.
+    parts = [f"{part.removeprefix('cpu ')} {said[part]}" for part in ("cpu family", "model") if part in said]
+    generation = f" ({', '.join(parts)})" if parts else ""
+    model = said.get("model name", "").strip() + generation
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     cores = len(os.sched_getaffinity(0))
     kernel = platform.release().split("-")[0]

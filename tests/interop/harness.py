@@ -12,6 +12,7 @@ import functools
 import json
 import os
 import random
+import select
 import shutil
 import signal
 import socket
@@ -196,6 +197,10 @@ class Program:
 
     def wait(self, *, timeout_s: float = 60.0) -> int:
         """The exit code, once all output is read."""
+        if self._process.returncode is None and hasattr(os, "pidfd_open"):  # `Popen.wait` looks every 50 ms alone
+            ending = os.pidfd_open(self._process.pid)
+            select.select([ending], [], [], timeout_s)
+            os.close(ending)
         try:
             code = self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
