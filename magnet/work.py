@@ -144,8 +144,6 @@ class Work:
                 except WireError as error:
                     self._fail(error)
         finally:
-            if self._scouts is not None:
-                self._scouts.close()
             self._sources.close()
             if self._runner is not None:
                 self._runner.close()
@@ -175,25 +173,32 @@ class Work:
                 self._fail(error)
 
     async def _work(self) -> None:
-        task, known = self._task, self._task.torrent
         async with open_plain_nursery() as nursery:
-            if known is not None and task.metadata_only and known.info.layers.complete:
-                self._know(known, task.via)
-            else:
-                if self._scouts is not None:
-                    with trio.move_on_after(HEAD_START_S):
-                        await self.changed.wait()
-                if self.torrent is None:
-                    self.runner.open(nursery)
-                    self._ask_sources(nursery)
-                if known is None:
-                    await self._go_on(nursery, self.torrent or await self._resolved())
-                else:
-                    self._kept_layers = len(known.info.layers) if task.via == CACHE else 0
-                    await self._go_on(nursery, known)
+            try:
+                await self._begin(nursery)
+            finally:
+                if self._scouts is not None:  # who fails them is dialled as a task of a nursery that still takes some
+                    self._scouts.close()
             self.complete = True
             self._tell()
             await trio.lowlevel.checkpoint()  # who waits for it goes before those who are cancelled now
+
+    async def _begin(self, nursery: trio.Nursery) -> None:
+        task, known = self._task, self._task.torrent
+        if known is not None and task.metadata_only and known.info.layers.complete:
+            self._know(known, task.via)
+            return
+        if self._scouts is not None:
+            with trio.move_on_after(HEAD_START_S):
+                await self.changed.wait()
+        if self.torrent is None:
+            self.runner.open(nursery)
+            self._ask_sources(nursery)
+        if known is None:
+            await self._go_on(nursery, self.torrent or await self._resolved())
+        else:
+            self._kept_layers = len(known.info.layers) if task.via == CACHE else 0
+            await self._go_on(nursery, known)
 
     async def _go_on(self, nursery: trio.Nursery, torrent: Torrent) -> None:
         """From the metadata to the end. What only a download needs begins here."""

@@ -115,13 +115,14 @@ class Switchboard:
                     await trio.lowlevel.wait_readable(self._poll.fileno())
                     now = trio.current_time()
                     # Whose they are is settled before: who ends others leaves their numbers to new ones.
-                    for call in [self._by_number[number] for number, _ in self._poll.poll(0, _BATCH)]:
-                        if not call.is_over:
+                    for call in [self._by_number.get(number) for number, _ in self._poll.poll(0, _BATCH)]:
+                        if call is not None and not call.is_over:
                             self._serve(call, now)
         finally:
             self._is_closed = True
             for call in list(self._calls):
-                self._finish(call, CallError("the program ends", connected=call.opened))
+                if not call.is_over:  # who was told of another's end has not broken it off
+                    self._finish(call, CallError("the program ends", connected=call.opened))
             self._poll.close()
 
     def place(self, to: Endpoint, talk: Talk) -> Call:

@@ -323,6 +323,27 @@ async def test_a_number_that_was_left_to_a_new_call_is_not_taken_for_the_old_one
         one.close()
 
 
+async def test_a_board_that_closes_lets_who_is_told_break_others_off() -> None:
+    told: list[str] = []
+    async with a_door(is_open=False) as door:
+        async with open_plain_nursery() as nursery:
+            board = switchboard_of(TrioNetwork())
+            assert board is not None
+            nursery.start_soon(board.run)
+            await trio.testing.wait_all_tasks_blocked()
+            calls = [board.place(door.endpoint, Echo()) for _ in range(3)]
+
+            def ended(mine: Call) -> None:
+                told.append(str(mine.error))
+                for other in calls:
+                    board.break_off(other)
+
+            for call in calls:
+                call.ended = partial(ended, call)
+        assert told == ["the program ends"]
+        assert not board._calls
+
+
 async def test_the_block_list_holds_for_calls() -> None:
     network = FilteredNetwork(TrioNetwork(), BlockList(["127.0.0.1"]))
     async with a_door() as door, a_board(network) as board:
