@@ -17,18 +17,21 @@ from typing import Any
 
 import pytest
 import trio
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
+from tests.examples import PROFILE, examples
 from wire.compact import Endpoint
 from wire.errors import NetworkError
 from wire.net import Datagrams
 from wire.trio_net import TrioNetwork
 
-# A deadline measures the machine, not the code; the random order of examples is for long runs at home:
-# HYPOTHESIS_PROFILE=explore pytest tests/props
-settings.register_profile("steady", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("explore", deadline=None, max_examples=1000)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
+# A deadline measures the machine, not the code; what `explain` adds to a failure costs all others a trace of each line.
+# Other examples, and many, are for long runs at home: HYPOTHESIS_PROFILE=explore pytest tests/props --timeout 0
+_QUIET = [HealthCheck.too_slow]
+_PHASES = [phase for phase in Phase if phase is not Phase.explain]
+settings.register_profile("steady", deadline=None, derandomize=True, phases=_PHASES, suppress_health_check=_QUIET)
+settings.register_profile("explore", deadline=None, max_examples=examples(100), suppress_health_check=_QUIET)
+settings.load_profile(PROFILE)
 
 # The commands are started some hundred times: where no bytecode may be kept, each would compile all of its files anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
+from tests.examples import examples
 from tests.strategies import bencode_values
 from wire.bencode import Value, encode
 from wire.ids import InfoHash
@@ -109,7 +110,7 @@ def test_what_we_make_libtorrent_reads(folder: Path, which: str) -> None:
     assert torrent.info.raw == bytes(theirs.info_section())
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(bencode_values())
 def test_bencode_is_read_alike(value: Value) -> None:
     data = encode(_within_64_bits(value))

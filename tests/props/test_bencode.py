@@ -8,13 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from tests.strategies import bencode_values, near_bencode
 from wire import bencode
 from wire.bencode import Value, decode, decode_first, encode, end_of, raw_item
 from wire.errors import BencodeError
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(bencode_values(), st.binary(max_size=10))
 def test_reading_gives_what_was_written(value: Value, tail: bytes) -> None:
     data = encode(value)
@@ -25,7 +26,7 @@ def test_reading_gives_what_was_written(value: Value, tail: bytes) -> None:
     assert encode(decode(data)) == data
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(st.dictionaries(st.binary(max_size=5), bencode_values(5), max_size=6), st.randoms())
 def test_any_order_of_keys_is_read_and_raw_items_are_the_bytes_there(items: dict[bytes, Value], chance: object) -> None:
     keys = list(items)
@@ -65,7 +66,7 @@ def test_the_scanner_and_the_readers_agree(data: bytes) -> None:
     assert encode(value) == data or decode(encode(value)) == value  # canonical, or with its keys in disorder
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(bencode_values())
 def test_the_tolerant_road_gives_the_same(value: Value) -> None:
     assert bencode._tolerant.decode(encode(value)) == value

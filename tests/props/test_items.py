@@ -14,6 +14,7 @@ from kademlia_bt.dht.gather import ItemGather, Ready, ScrapeGather
 from kademlia_bt.dht.krpc import Answer, parse
 from kademlia_bt.items.signing import KeyPair
 from kademlia_bt.items.values import ImmutableItem, MutableItem
+from tests.examples import examples
 from wire.bencode import encode
 from wire.compact import IPV4, Endpoint
 from wire.errors import ProtocolError
@@ -57,7 +58,7 @@ ANSWER: dict[bytes, object] = {
 }
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(bent(ANSWER))
 def test_answers(returned: dict[bytes, object]) -> None:
     data = encode({b"r": returned, b"t": b"aa", b"y": b"r"})  # type: ignore[dict-item]
@@ -95,7 +96,7 @@ PUT: dict[bytes, object] = {
 }
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.data())
 def test_puts(data: st.DataObject) -> None:
     dht = Dht(DhtConfig(per_ip_limit=0, upload_limit=0), random.Random(1), 0.0)
@@ -112,7 +113,7 @@ def test_puts(data: st.DataObject) -> None:
         assert to == VIA
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.binary(max_size=60), st.sampled_from([b"put", b"get", b"get_peers", b"sample_infohashes"]))
 def test_raw_values(raw: bytes, method: bytes) -> None:
     """Bytes that need not be bencode stand where a value should."""

@@ -18,6 +18,7 @@ from kademlia_bt.dht.table import K, Table
 from kademlia_bt.dht.tokens import Tokens
 from kademlia_bt.dht.transactions import DEAD_S, Pending, Transactions
 from kademlia_bt.dht.writing import encode_answer, encode_error
+from tests.examples import examples
 from wire.bencode import decode, encode
 from wire.compact import IPV4, IPV6, Endpoint
 from wire.errors import ProtocolError
@@ -83,7 +84,7 @@ def test_a_damaged_message_is_one_or_a_protocol_error(message: dict[bytes, objec
     read_whole(bytes(raw[: data.draw(st.integers(0, len(raw)))]))
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(st.lists(messages.map(encode) | st.binary(max_size=100), max_size=20), st.booleans())  # type: ignore[arg-type]
 def test_a_face_survives_any_datagrams_and_answers_after(datagrams: list[bytes], read_only: bool) -> None:
     dht = Dht(DhtConfig(per_ip_limit=0, upload_limit=0), random.Random(1), 0.0)
@@ -333,7 +334,7 @@ class PeerStoreMachine(RuleBasedStateMachine):
 
 
 for machine in (TableMachine, TransactionsMachine, PeerStoreMachine):
-    machine.TestCase.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+    machine.TestCase.settings = settings(max_examples=examples(40), stateful_step_count=40, deadline=None)
 
 TestTable = TableMachine.TestCase
 TestTransactions = TransactionsMachine.TestCase

@@ -8,6 +8,7 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from tests.unit.wire.peer.joined import INFO_HASH, THEIRS, dial, feed, kept
 from wire.peer import messages as m
 from wire.peer.connection import PeerConnection
@@ -93,7 +94,7 @@ def shown(event: m.Event) -> object:
 STEPS = [1, 5, 13, 700, B, FRAME_BYTES, FRAME_BYTES + 1, 3 * FRAME_BYTES, 1 << 20]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.integers(0, 1 << 32))
 def test_landed_or_not_the_same_comes_out(seed: int) -> None:
     rng = random.Random(seed)

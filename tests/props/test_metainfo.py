@@ -7,6 +7,7 @@ import hashlib
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from tests.strategies import MadeTorrent, bencode_values, made_torrents, near_bencode, torrent_of
 from wire.bencode import Value, encode
 from wire.errors import MetainfoError
@@ -71,7 +72,7 @@ def assert_holds(info: Info) -> None:
             assert "\0" not in part
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(_infos | _values.filter(lambda value: isinstance(value, dict)))
 def test_any_info_dictionary(items: Value) -> None:
     try:
@@ -84,7 +85,7 @@ def test_any_info_dictionary(items: Value) -> None:
     assert message.isprintable()
 
 
-@settings(max_examples=120)
+@settings(max_examples=examples(120))
 @given(made_torrents(), st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 255)), max_size=3), st.booleans())
 def test_a_torrent_with_some_bytes_changed(made: MadeTorrent, changes: list[tuple[int, int]], cut: bool) -> None:
     whole = Torrent(made.info, trackers=(("http://t/",),), web_seeds=("http://w",), nodes=(("h", 1),)).to_bytes()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from tests.unit.wire.peer.joined import INFO_HASH, OURS, THEIRS, feed, joined, kept, opened, sent
 from wire.bitfield import Bitfield
 from wire.compact import Endpoint
@@ -79,7 +80,7 @@ class Side:
         self.expected += told
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(
     steps=st.lists(st.tuples(SIDES, st.one_of(VERBS, st.integers(1, 40000))), max_size=40),
     first=st.tuples(st.frozensets(PIECES), st.frozensets(PIECES)),
@@ -148,7 +149,7 @@ FRAMES = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(
     piece_count=st.sampled_from([None, 1, COUNT]),
     frames=st.lists(FRAMES, max_size=12),
@@ -172,7 +173,7 @@ def test_any_bytes_give_the_same_however_they_are_cut_and_only_the_peers_fault(
         assert from_whole.peer_has == from_single.peer_has
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(data=st.binary(max_size=200), good=st.integers(0, 68))
 def test_any_bytes_instead_of_a_handshake(data: bytes, good: int) -> None:
     handshake = Handshake(INFO_HASH, THEIRS, extended=True, fast=True, dht=True).encode()
@@ -185,7 +186,7 @@ def test_any_bytes_instead_of_a_handshake(data: bytes, good: int) -> None:
         assert connection.open or info_hash is None or good + len(data) < 68
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(
     data=st.one_of(st.binary(max_size=100), st.binary(max_size=60).map(lambda b: b"d5:added%d:" % len(b) + b + b"e"))
 )
@@ -207,7 +208,7 @@ ENDPOINTS = st.builds(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(added=st.dictionaries(ENDPOINTS, st.integers(0, 255), max_size=20), dropped=st.sets(ENDPOINTS, max_size=20))
 def test_peer_exchange_comes_back_as_it_went(added: dict[Endpoint, int], dropped: set[Endpoint]) -> None:
     gone = sorted(dropped - set(added))

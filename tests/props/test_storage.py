@@ -18,6 +18,7 @@ import trio
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from tests.reading import read_blocks
 from tests.strategies import MadeTorrent, made_torrents, torrent_of
 from wire.errors import MetainfoError
@@ -113,7 +114,7 @@ async def one_run(made: MadeTorrent, folder: Path, run: Run, stored: set[int]) -
         store._journal.let_go()
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(made_torrents(), st.lists(_run, min_size=1, max_size=5))
 @example(
     torrent_of([20, 20], 16),
@@ -183,7 +184,7 @@ _names = st.one_of(_hostile, st.text(max_size=6), st.lists(_hostile, max_size=3)
 _paths = st.lists(st.lists(_names, min_size=1, max_size=4), min_size=1, max_size=4)
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(_paths)
 def test_whatever_the_names_every_file_lies_inside_and_alone(paths: list[list[str]]) -> None:
     entries: list[FileEntry] = []

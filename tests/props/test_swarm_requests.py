@@ -8,6 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from tests.examples import examples
 from wire.compact import Endpoint
 from wire.peer.messages import BLOCK_BYTES as B
 from wire.swarm.picker import Picker
@@ -29,7 +30,7 @@ class Ledger(RuleBasedStateMachine):
         self.picker = Picker(pieces, self.rng)
         self.ledger = Urgent(self.picker, lambda i: self.sizes[i], self.length, max_open_bytes=3 * self.length)
         self.sources: list[Source] = []
-        self.joined: set[Source] = set()
+        self.joined: dict[Source, None] = {}  # in their order: a set's would be another in each process
         self.liars: set[Source] = set()
         self.jobs: list[PieceJob] = []
         self.now = 0.0
@@ -50,7 +51,7 @@ class Ledger(RuleBasedStateMachine):
         self.picker.joined(source.has)
         self.ledger.join(source)
         self.sources.append(source)
-        self.joined.add(source)
+        self.joined[source] = None
         if lies and len(self.liars) < 3:
             self.liars.add(source)
 
@@ -60,10 +61,10 @@ class Ledger(RuleBasedStateMachine):
         source = self.pick(data, self.sources)
         if back:
             self.ledger.join(source)
-            self.joined.add(source)
+            self.joined[source] = None
         else:
             self.ledger.leave(source)
-            self.joined.discard(source)
+            self.joined.pop(source, None)
 
     @precondition(lambda self: self.joined)
     @rule(data=st.data())
@@ -86,7 +87,7 @@ class Ledger(RuleBasedStateMachine):
             web.has = self.picker.full
             self.sources.append(web)
         self.ledger.join(web)
-        self.joined.add(web)
+        self.joined[web] = None
         index = data.draw(st.integers(0, len(self.sizes) - 1))
         if whole and len(self.ledger._open) + len(self.ledger._storing) < self.ledger._max_open:
             claimed = self.ledger.claim(web, index, self.now)
@@ -193,7 +194,8 @@ class Ledger(RuleBasedStateMachine):
             for number, giver in enumerate(piece.given):
                 askers = [s for s in self.sources if index << 32 | number * B in s.asked]
                 assert (giver is not None) + (number in piece.free) + bool(askers) == 1
-                assert set(askers) <= self.joined
+                assert set(askers) <= self.joined.keys()
+                assert not piece.alone or set(askers) <= {piece.owner}, "asked for what it may not give"
                 if number in piece.doubled:
                     assert set(piece.doubled[number]) == set(askers)
                 else:
@@ -230,4 +232,4 @@ class Ledger(RuleBasedStateMachine):
 
 
 TestLedger = Ledger.TestCase
-TestLedger.settings = settings(max_examples=60, stateful_step_count=60)
+TestLedger.settings = settings(max_examples=examples(60), stateful_step_count=60)

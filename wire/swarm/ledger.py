@@ -207,7 +207,7 @@ class Ledger:
 
     def _mark(self, piece: OpenPiece) -> None:
         """Keeps the sets of loose and orphaned pieces true. They are long numbers: changed only where it is needed."""
-        loose = bool(piece.free) and not (piece.alone and piece.owner is not None)
+        loose = bool(piece.free) and not piece.alone
         orphan = bool(piece.free) and piece.owner is None
         if loose != piece.loose:
             piece.loose = loose

@@ -163,10 +163,10 @@ class Requests(Ledger):
         """What somebody waits for, else what it has begun, else what somebody else has left."""
         picker = self._picker
         askable = self._believed(source)
-        if self.deadlines.pieces & askable & (picker.missing | self._loose):
+        if self.deadlines.pieces & askable & self._unasked:
             piece = self._urgent_piece(askable)
             if piece is not None:
-                return piece
+                return self._adopt(source, piece) if piece.alone else piece
         own = source.own
         while own:
             piece = own[-1]
@@ -215,8 +215,13 @@ class Requests(Ledger):
 
     # --- what somebody waits for
 
+    @property
+    def _unasked(self) -> int:
+        """The set of pieces with blocks that are asked of nobody, and that another than now may be asked for."""
+        return self._picker.missing | self._loose | self._orphans
+
     def _urgent_piece(self, askable: int) -> OpenPiece | None:
-        """The soonest needed piece with blocks to ask for; anybody may take of it."""
+        """The soonest needed piece with blocks to ask for, if there is one; see `_open_urgent`."""
         picker = self._picker
         for index in self.deadlines.order():
             if picker.bit(index) & askable and (piece := self._open_urgent(index)) is not None:
@@ -224,16 +229,17 @@ class Requests(Ledger):
         return None
 
     def _open_urgent(self, index: int) -> OpenPiece | None:
-        """A piece that is needed, if anybody may be asked for blocks of it; opened where it is not."""
+        """A piece that is needed, if anybody may be asked for blocks of it; opened where it is not. What is `alone`
+        must be adopted first: nobody else's blocks are taken.
+        """
         picker, bit = self._picker, self._picker.bit(index)
-        if bit & self._loose:
+        if bit & (self._loose | self._orphans):
             return self._open[index]
         if bit & picker.missing and len(self._open) + len(self._storing) < self._max_open + MAX_URGENT_EXTRA:
             picker.open_one(index)
             piece = self._opened(index)
             self._mark(piece)
-            if not piece.alone:
-                return piece
+            return piece
         return None
 
     def _hasten(self, source: Source, room: int, now: float) -> list[BlockId]:

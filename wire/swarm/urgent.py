@@ -38,8 +38,8 @@ class Urgent(Requests):
                 if self._believed(source) & bit
             ]
             piece = self._open_urgent(index) if queue else None
-            if piece is None:
-                continue
+            if piece is None or piece.alone:
+                continue  # who has room adopts it (`fill`)
             heapq.heapify(queue)
             while piece.free and queue:
                 _, place, source = queue[0]
@@ -55,7 +55,7 @@ class Urgent(Requests):
         picker = self._picker
         self._share_out()
         near = self._set_of(self.deadlines.near(now))
-        unasked = near & (picker.missing | self._loose)
+        unasked = near & self._unasked
         for source in list(self._sources):
             if not source.askable & near:
                 continue
@@ -85,7 +85,7 @@ class Urgent(Requests):
             bit = picker.bit(index)
             if not bit & source.askable:
                 continue
-            if bit & (picker.missing | self._loose):
+            if bit & self._unasked:
                 return bool(source.asked)
             before, together = 0, 0.0
             for key, at in source.asked.items():

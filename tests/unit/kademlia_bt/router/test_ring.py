@@ -13,6 +13,7 @@ from kademlia_bt.dht.contact import Contact
 from kademlia_bt.dht.places import is_global
 from kademlia_bt.router.ring import PER_NETWORK, NodeRing
 from kademlia_bt.router.scatter import scatter
+from tests.examples import examples
 from wire.compact import IPV4, IPV6, Endpoint, Family
 from wire.errors import MisuseError
 
@@ -46,7 +47,7 @@ def split(nodes: bytes, family: Family = IPV4) -> list[bytes]:
     ),
     st.sampled_from([7, 64]),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_against_a_dictionary(steps: list[tuple[str, int]], room: int) -> None:
     ring = NodeRing(IPV4, random.Random(1), max_nodes=room, per_network=0)
     model: dict[bytes, int] = {}
@@ -182,7 +183,7 @@ def test_every_node_is_checked_again() -> None:
 
 
 @given(st.lists(st.integers(0, 29), max_size=25, unique=True), st.integers(0, 29))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_who_leaves_meanwhile_keeps_nobody_from_being_checked(leaving: list[int], first: int) -> None:
     ring = NodeRing(IPV4, random.Random(5), per_network=0)
     for n in range(30):

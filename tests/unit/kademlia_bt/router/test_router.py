@@ -19,6 +19,7 @@ from kademlia_bt.router.ping_queue import PingQueue, Recent
 from kademlia_bt.router.ring_keeper import PING_DELAY_S, PING_WAIT_S, RECHECK_S, RETRY_S, SMALL
 from kademlia_bt.router.scatter import scatter
 from kademlia_bt.router.stats import RouterStats
+from tests.examples import examples
 from wire.bencode import decode, encode
 from wire.compact import IPV4, IPV6, Endpoint, Family, reach
 from wire.errors import MisuseError
@@ -156,7 +157,7 @@ def test_ping_is_answered_and_what_it_does_not_serve_is_not() -> None:
 
 
 @given(st.binary(max_size=300))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 def test_any_bytes_are_survived(data: bytes) -> None:
     bench = BYTES_BENCH
     bench.face.receive(b"d" + data, Endpoint("9.8.7.6", 5), bench.now)
@@ -168,7 +169,7 @@ BYTES_BENCH = Bench()
 
 
 @given(st.binary(max_size=40), st.sampled_from([None, [b"n4"], [b"n6"], [b"n4", b"n6"]]), st.binary(max_size=200))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_an_answer_is_at_most_three_times_the_question(tid: bytes, want: list[bytes] | None, more: bytes) -> None:
     for family in (IPV4, IPV6):
         bench = FULL[family]

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from wire.errors import MisuseError, ProtocolError
 from wire.peer import mse
 from wire.peer.mse import KEY_BYTES, MAX_PAD_BYTES, Acceptor, Dialler, KeyPair, Methods, Secured, looks_plain
@@ -90,7 +91,7 @@ def test_keys_may_be_made_before() -> None:
 
 
 @given(st.integers(0, 2**32))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 def test_any_cut_gives_the_same(seed: int) -> None:
     rng = random.Random(seed)
     _, theirs = run(Dialler(HASH, BOTH, HEAD, rng), Acceptor([HASH], BOTH, Methods.RC4, rng), rng)

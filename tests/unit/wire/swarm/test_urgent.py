@@ -271,3 +271,28 @@ def test_a_seek_takes_back_once_whatever_the_number_of_pieces_that_are_needed() 
     assert asked == [(at + more, begin) for more in range(MAX_UNPROVEN) for begin in (0, B)], "a stranger's share"
     table.swarm.set_deadlines(dict.fromkeys(range(at, at + 9)), table.now)
     assert not table.swarm._begun()._requests.deadlines.pieces
+
+
+@pytest.mark.parametrize("sought", [False, True])
+def test_a_suspected_piece_that_a_reader_waits_for_goes_to_one_who_takes_over_all_of_it(sought: bool) -> None:
+    picker, ledger = desk(pieces=1)
+    first, second, third = (source(ledger, number, rate=10.0) for number in range(3))
+    for one, number in ((first, 0), (second, 1)):
+        one.depth = 1
+        assert ledger.fill(one, 0.0) == [(0, number * B, B)]
+    for one, number in ((first, 0), (second, 1)):
+        ledger.take(one, 0, number * B, memoryview(bytes(B)), 0.0)
+    assert [job.index for job in ledger.jobs()] == [0]
+    assert ledger.stored(0, False) == [], "one of two"
+    assert ledger.fill(first, 1.0) == [(0, 0, B)]
+    ledger.deadlines.set({0: 1.0}, 1.0)
+    ledger.leave(first)
+    if sought:
+        assert ledger.divide(1.0) == {}, "it is not to be divided"
+    assert sorted(ledger.fill(third, 1.0)) == [(0, 0, B), (0, B, B)]
+    assert ledger.fill(second, 1.0) == []
+    for number in range(2):
+        ledger.take(third, 0, number * B, memoryview(bytes(B)), 2.0)
+    assert [job.index for job in ledger.jobs()] == [0]
+    ledger.stored(0, True)
+    assert not picker.left
