@@ -43,8 +43,7 @@ def setting(root: Path) -> Iterator[tuple[Callable[[], Turn], Callable[[], Turn]
             done = child.program.wait_event("done", timeout_s=TURN_S)
             stages = {f"{name} MB/s": SIZE / seconds / 1e6 for name, seconds in done["seconds"].items()}
             took = child.turn(SIZE / sum(done["seconds"].values()) / 1e6, **stages)
-        scene.got.rename(scene.before)
-        os.sync()
+        scene.leave()
         return took
 
     with scene.seeded() as seeder:

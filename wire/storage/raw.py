@@ -5,12 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 __all__ = ["allocate", "data_ranges", "read_cached", "read_into", "read_views", "write_all", "write_views"]
 
 _VIEWS_AT_ONCE = 512
 """Below the IOV_MAX of 1,024 that systems guarantee."""
+_WRITE_BYTES = 64 << 10
+"""Written by one call, at most. Linux takes memory for its page cache in stretches as long as a call writes, and long
+ones are what the host of a virtual machine has taken back meanwhile: to touch them costs more than the calls."""
 
 _position_lock = threading.Lock()
 """Where the system cannot read by position (Windows), seeking and reading must not be parted."""
@@ -77,28 +80,45 @@ def write_all(fd: int, view: memoryview, offset: int) -> None:
     done = 0
     while done < len(view):
         if hasattr(os, "pwrite"):
-            done += os.pwrite(fd, view[done:], offset + done)
+            done += os.pwrite(fd, view[done : done + _WRITE_BYTES], offset + done)
         else:
             with _position_lock:
                 os.lseek(fd, offset + done, os.SEEK_SET)
-                done += os.write(fd, view[done:])
+                done += os.write(fd, view[done : done + _WRITE_BYTES])
 
 
 def write_views(fd: int, views: Sequence[memoryview], offset: int) -> None:
-    """As `write_all`, of several that follow each other, as few calls as the system lets it be."""
+    """As `write_all`, of several that follow each other, small ones together."""
     if not hasattr(os, "pwritev"):
         for view in views:
             write_all(fd, view, offset)
             offset += len(view)
         return
-    for at in range(0, len(views), _VIEWS_AT_ONCE):
-        some = views[at : at + _VIEWS_AT_ONCE]
+    for some in _gathered(views):
+        if len(some) == 1:
+            write_all(fd, some[0], offset)
+            offset += len(some[0])
+            continue
         done = os.pwritev(fd, some, offset)
         for view in some:
             if done < len(view):  # a disk that fills up takes a part: what says so is the next call
                 write_all(fd, view[done:], offset + done)
             done = max(0, done - len(view))
             offset += len(view)
+
+
+def _gathered(views: Sequence[memoryview]) -> Iterator[list[memoryview]]:
+    """What one call each is to write; a longer one is alone."""
+    some: list[memoryview] = []
+    size = 0
+    for view in views:
+        if some and (size + len(view) > _WRITE_BYTES or len(some) == _VIEWS_AT_ONCE):
+            yield some
+            some, size = [], 0
+        some.append(view)
+        size += len(view)
+    if some:
+        yield some
 
 
 def allocate(fd: int, size: int) -> None:

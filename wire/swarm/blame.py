@@ -39,15 +39,12 @@ def _digests(_: int, data: memoryview) -> list[bytes]:
 class Blame:
     """The wrong pieces whose liars are not known yet."""
 
-    __slots__ = ("_digests", "_suspects")
+    __slots__ = ("_digests", "suspects")
 
     def __init__(self, digests: Digests = _digests) -> None:
         self._digests = digests
-        self._suspects: dict[int, _Suspect] = {}
-
-    def __contains__(self, index: int) -> bool:
-        """Whether this piece must be fetched from one source alone."""
-        return index in self._suspects
+        self.suspects: dict[int, _Suspect] = {}
+        """What was kept of each wrong piece: it must be fetched from one source alone."""
 
     def wrong(self, piece: OpenPiece) -> list[Source]:
         """A whole piece was wrong. Names who lied, where that is clear."""
@@ -56,11 +53,11 @@ class Blame:
             giver.proven = False
         if len(dict.fromkeys(givers)) == 1:
             return givers[:1]
-        if piece.index not in self._suspects:
+        if piece.index not in self.suspects:
             assert piece.view is not None
-            self._suspects[piece.index] = _Suspect(givers, self._digests(piece.index, piece.view))
-            while len(self._suspects) > MAX_SUSPECTS:
-                del self._suspects[next(iter(self._suspects))]
+            self.suspects[piece.index] = _Suspect(givers, self._digests(piece.index, piece.view))
+            while len(self.suspects) > MAX_SUSPECTS:
+                del self.suspects[next(iter(self.suspects))]
         return []
 
     def right(self, piece: OpenPiece) -> list[Source]:
@@ -68,26 +65,26 @@ class Blame:
         for giver in piece.given:
             if giver is not None:
                 giver.proven = True
-        if piece.index not in self._suspects:
+        if piece.index not in self.suspects:
             return []
         assert piece.view is not None
         return list(self._liars(piece.index, self._digests(piece.index, piece.view)))
 
     def givers(self, index: int) -> Sequence[Source]:
         """Who gave a piece that was wrong, as long as it is not known who of them lied."""
-        suspect = self._suspects.get(index)
+        suspect = self.suspects.get(index)
         return () if suspect is None else list(dict.fromkeys(suspect.givers))
 
     def leaves(self, index: int, leaves: Sequence[bytes]) -> dict[Source, int]:
         """The leaves of a piece are known (BEP 52). Names those whose blocks were others, and one block of each."""
-        suspect = self._suspects.get(index)
+        suspect = self.suspects.get(index)
         if suspect is None:
             return {}
         beyond = [bytes(HASH_BYTES)] * (len(suspect.digests) - len(leaves))  # a hybrid's padding is in no tree
         return self._liars(index, [*leaves, *beyond])
 
     def _liars(self, index: int, right: Sequence[bytes]) -> dict[Source, int]:
-        suspect = self._suspects.pop(index)
+        suspect = self.suspects.pop(index)
         liars: dict[Source, int] = {}
         for number, (giver, digest) in enumerate(zip(suspect.givers, suspect.digests, strict=True)):
             if digest != right[number]:

@@ -78,7 +78,8 @@ class Ledger:
         """The set of open pieces with free blocks that anybody may take."""
         self._orphans = 0
         """The set of open pieces with free blocks that are nobody's own."""
-        self._pool: list[bytearray] = []
+        self._pool: list[memoryview] = []
+        """Buffers of a whole piece each."""
         self._sources: dict[Source, None] = {}
         self.blame = Blame() if digests is None else Blame(digests)
         self.deadlines = Deadlines(picker)
@@ -305,7 +306,7 @@ class Ledger:
             if view is None:
                 view = self._buffer(piece)
             blocks.append((index, begin))
-            views.append(view[begin:after])
+            views.append(view if after - begin == piece.size else view[begin:after])
         return Landing(blocks, views) if blocks else None
 
     def room(self, source: Source, index: int, begin: int, most: int) -> memoryview | None:
@@ -408,10 +409,10 @@ class Ledger:
                 self._cancels.append((other, block))
 
     def _buffer(self, piece: OpenPiece) -> memoryview:
-        buffer = self._pool.pop() if self._pool else bytearray(self._piece_length)
+        buffer = self._pool.pop() if self._pool else memoryview(bytearray(self._piece_length))
         piece.buffer = buffer
-        piece.view = memoryview(buffer)[: piece.size]
-        return piece.view
+        piece.view = view = buffer if piece.size == self._piece_length else buffer[: piece.size]
+        return view
 
     def _recycle(self, piece: OpenPiece) -> None:
         if piece.buffer is not None and len(self._pool) < self._max_pool:
@@ -424,7 +425,7 @@ class Ledger:
         self._mark(piece)
 
     def _whole(self, piece: OpenPiece) -> None:
-        self._close(piece)
+        del self._open[piece.index]  # no block is free: it is in no other set
         self._storing[piece.index] = piece
         self.unwritten_bytes += piece.size
         assert piece.view is not None
@@ -463,13 +464,14 @@ class Ledger:
 
     def all_stored(self, indices: Sequence[int]) -> list[tuple[Source, int]]:
         """Pieces of `jobs` are right and stored. Names those who are now known to have lied, and about which."""
-        storing, blame = self._storing, self.blame
+        storing, blame, deadlines = self._storing, self.blame, self.deadlines
         liars: list[tuple[Source, int]] = []
         for index in indices:
             piece = storing.pop(index)
             self.unwritten_bytes -= piece.size
             liars += [(liar, index) for liar in blame.right(piece)]
             self._recycle(piece)
-            self.deadlines.clear(index)
+            if deadlines.pieces:
+                deadlines.clear(index)
         self._picker.complete(self._picker.joint(indices))
         return liars

@@ -53,20 +53,22 @@ class OpenPiece:
         """Anybody may take of its free blocks; kept by the ledger, as the next."""
         self.orphan = False
         """It has free blocks and is nobody's own."""
-        self.buffer: bytearray | None = None
+        self.buffer: memoryview | None = None
         self.view: memoryview | None = None
         self.doubled: dict[int, list[Source]] = {}
         """Blocks asked of several, and of whom."""
-        self.free: list[int] = []
-        self.given: list[Source | None] = []
-        self.left = 0
+        self.free: list[int]
+        self.given: list[Source | None]
+        self.left: int
         self.reset()
 
     def reset(self) -> None:
-        blocks = -(-self.size // BLOCK_BYTES)
-        self.free = list(range(blocks - 1, -1, -1)) if blocks > 1 else [0]
+        if self.size <= BLOCK_BYTES:
+            self.free, self.given, self.left = [0], [None], 1
+            return
+        self.left = blocks = -(-self.size // BLOCK_BYTES)
+        self.free = list(range(blocks - 1, -1, -1))
         self.given = [None] * blocks
-        self.left = blocks
 
     def block(self, number: int) -> BlockId:
         begin = number * BLOCK_BYTES

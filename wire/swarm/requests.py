@@ -97,9 +97,13 @@ class Requests(Ledger):
                 continue
             # All of it at once: it is never loose, nor an orphan, unless something comes back.
             piece.owner = source
-            for number in reversed(piece.free):
-                batch.append(piece.block(number))
-                source.asked[index << 32 | number * BLOCK_BYTES] = now
+            if blocks == 1:
+                batch.append((index, 0, piece.size))
+                source.asked[index << 32] = now
+            else:
+                for number in reversed(piece.free):
+                    batch.append(piece.block(number))
+                    source.asked[index << 32 | number * BLOCK_BYTES] = now
             count += len(piece.free)
             piece.free.clear()
         return count
@@ -197,7 +201,7 @@ class Requests(Ledger):
         return askable
 
     def _opened(self, index: int) -> OpenPiece:
-        piece = self._open[index] = OpenPiece(index, self._piece_size(index), alone=index in self.blame)
+        piece = self._open[index] = OpenPiece(index, self._piece_size(index), alone=index in self.blame.suspects)
         return piece
 
     def _unjudged(self, source: Source) -> set[int]:
