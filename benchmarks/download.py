@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import pairs
 from benchmarks.pairs import Row, Setting, Turn, Watched, on_core
+from benchmarks.warmth import warm_memory
 from tests.interop.harness import Program, free_port, libtorrent, magnet, make_torrent, make_tree
 
 TURN_S = 200.0
@@ -40,16 +41,11 @@ def peers(command: str, torrent: Path, folder: Path, count: int, *options: str, 
     return Program([*on_core(core), sys.executable, str(script), *words])
 
 
-def turn(program: Program, size_bytes: int, end: str, before: Path) -> Turn:
-    """Waits for a downloader, timed until its line `end`; MB/s.
-
-    What the turn before has left goes only now: a virtual machine may give freed memory back to its host within
-    seconds, and then the first touch of a page costs more than all else that a download does.
-    """
+def turn(program: Program, size_bytes: int, end: str) -> Turn:
+    """Waits for a downloader, timed until its line `end`; MB/s."""
     with Watched(program) as watched:
         program.wait_event("started", timeout_s=TURN_S)
         begun = watched.begin()
-        shutil.rmtree(before, ignore_errors=True)
         program.wait_event(end, timeout_s=TURN_S)
         seconds = watched.elapsed(begun)
         program.wait_event("done", timeout_s=TURN_S)
@@ -64,7 +60,7 @@ class Scene:
 
     def __init__(self, root: Path, size: int, piece_bytes: int = MIB, version: str = "v1", files: int = 1) -> None:
         self.root, self.size = root, size
-        self.got, self.before = root / "got", root / "got before"
+        self.got = root / "got"
         self.seeds, self.torrent = root / "seeds", root / "big.torrent"
         self.names = [f"many/{number:05}" for number in range(files)] if files > 1 else ["big.bin"]
         top = make_tree(self.seeds, dict.fromkeys(self.names, size // files)) / self.names[0].partition("/")[0]
@@ -86,29 +82,24 @@ class Scene:
 
     def by_us(self, peers: Sequence[str], options: Sequence[str] = ()) -> Turn:
         """One download of ours."""
+        warm_memory()
         words = ["get", self.torrent, "-o", self.got, *_dialling(peers), "--no-dht", "--json", *options]
         return self._fetched(magnet(*words, state=self.root / "state", prefix=on_core(OUR_CORE)), "done")
 
     def by_them(self, peers: Sequence[str], options: Sequence[str] = ()) -> Turn:
         """One download of libtorrent's."""
+        warm_memory()
         words = ["get", self.torrent, self.got, *_dialling(peers), *options]
         return self._fetched(libtorrent(*words, prefix=on_core(OUR_CORE)), "verified")
 
     def _fetched(self, program: Program, end: str) -> Turn:
-        took = turn(program, self.size, end, self.before)
+        took = turn(program, self.size, end)
         wrong = filecmp.cmpfiles(self.seeds, self.got, self.names, shallow=False)[1:]
         assert wrong == ([], []), "it got other bytes than were seeded"
         shutil.rmtree(self.root / "state", ignore_errors=True)
-        self.leave()
-        return took
-
-    def leave(self) -> None:
-        """What a turn leaves to the next one, the same whoever's turn it was: how a file was written tells how its
-        memory lies, and so what the next one finds.
-        """
         shutil.rmtree(self.got)
-        shutil.copytree(self.seeds, self.before)
-        os.sync()  # the next turn does not pay for the writing
+        os.sync()  # the next turn does not pay for this one's writing
+        return took
 
 
 def _dialling(peers: Sequence[str]) -> list[str]:

@@ -13,6 +13,7 @@ import argparse
 import hashlib
 import json
 import os
+import shutil
 import socket
 import sys
 import time
@@ -24,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.download import MIB, OUR_CORE, SEEDER_CORE, TURN_S, Scene, listening
 from benchmarks.pairs import Row, Turn, Watched, on_core
+from benchmarks.warmth import warm_memory
 from tests.interop.harness import Program
 
 SIZE = 1024 * MIB
@@ -38,12 +40,14 @@ def setting(root: Path) -> Iterator[tuple[Callable[[], Turn], Callable[[], Turn]
 
     def bare() -> Turn:
         scene.got.mkdir()
-        words = [sys.executable, __file__, "--bare", str(scene.got / "big.bin"), "--before", str(scene.before)]
+        warm_memory()
+        words = [sys.executable, __file__, "--bare", str(scene.got / "big.bin")]
         with Watched(Program([*on_core(OUR_CORE), *words])) as child:
             done = child.program.wait_event("done", timeout_s=TURN_S)
             stages = {f"{name} MB/s": SIZE / seconds / 1e6 for name, seconds in done["seconds"].items()}
             took = child.turn(SIZE / sum(done["seconds"].values()) / 1e6, **stages)
-        scene.leave()
+        shutil.rmtree(scene.got)
+        os.sync()
         return took
 
     with scene.seeded() as seeder:
@@ -62,12 +66,8 @@ ROWS = [
 ]
 
 
-def bare(file: Path, before: Path) -> None:
+def bare(file: Path) -> None:
     """The three stages, each timed alone."""
-    for old in before.glob("*"):  # only now, see `Scene`
-        old.unlink()
-    if before.exists():
-        before.rmdir()
     buffer = memoryview(bytearray(os.urandom(MIB) * (BUFFER // MIB)))
     pieces = [buffer[at : at + MIB] for at in range(0, BUFFER, MIB)]
     rounds = SIZE // BUFFER
@@ -113,6 +113,5 @@ def drained(buffer: memoryview) -> float:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--bare", type=Path, required=True)
-    parser.add_argument("--before", type=Path, required=True)
     options = parser.parse_args()
-    bare(options.bare, options.before)
+    bare(options.bare)

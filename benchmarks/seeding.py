@@ -16,6 +16,7 @@ from pathlib import Path
 
 from benchmarks.download import MIB, OUR_CORE, SEEDER_CORE, TURN_S, Scene, listening, peers
 from benchmarks.pairs import Row, Setting, Turn, Watched, on_core
+from benchmarks.warmth import warm_memory
 from tests.interop.harness import Program, free_port, libtorrent
 
 
@@ -32,19 +33,20 @@ def seeding(size: int, leechers: int) -> Setting:
                 (at,) = listening(program)
                 with peers("leech", scene.torrent, got, leechers, "--peer", at, net=62, core=SEEDER_CORE) as takers:
                     takers.wait_event("started", timeout_s=TURN_S)
-                    shutil.rmtree(scene.before, ignore_errors=True)  # only now: see `download.turn`
                     takers.wait_event("dialled", timeout_s=TURN_S)
                     begun = seeder.begin()
                     takers.wait_event("done", timeout_s=TURN_S)
                     took = seeder.turn(leechers * size / seeder.elapsed(begun) / 1e6)
-            got.rename(scene.before)
+            shutil.rmtree(got)
             os.sync()
             return took
 
         def by_us() -> Turn:
+            warm_memory()
             return given(scene.seeded_by_us(prefix=on_core(OUR_CORE)))
 
         def by_them() -> Turn:
+            warm_memory()
             words: list[str | Path] = ["seed", scene.torrent, scene.seeds, "--listen", f"127.0.0.1:{free_port()}"]
             return given(libtorrent(*words, prefix=on_core(OUR_CORE)))
 
